@@ -1,0 +1,108 @@
+"""How a stage wants to see the data: size and padding once at load, floats a batch at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_unit_range
+
+_PADDING_LIMIT = 4  # pixels a side; what needs more is enlarged, not framed in black
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Data as it comes: nothing is resized; uint8 pictures become floats in [-1, 1]."""
+
+    def prepare(self, examples: Examples) -> Examples:
+        """The whole split, once, before training."""
+        return examples
+
+    def present(self, stored: Batch) -> Batch:
+        """Stored tensors of one batch, on their device, as the networks see them."""
+        return {n: to_unit_range(t) if t.dtype == torch.uint8 else t for n, t in stored.items()}
+
+    def restore(self, target: Tensor, native: tuple[int, ...]) -> Tensor:
+        """Targets (N, ...) at the source's own size, so that figures of all variants compare."""
+        return target
+
+    def describe(self, native: tuple[int, ...]) -> str:
+        """How :meth:`restore` resizes, for the protocol of a figure."""
+        return "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class SquareView(View):
+    """Pictures of ``size`` x ``size`` pixels.
+
+    A picture at most 4 pixels a side too small (MNIST's 28 for 32) is padded with its darkest
+    value; other sizes are resized with antialiasing (digits' 8 are enlarged to 32).
+    """
+
+    size: int = 32
+
+    def _pads(self, native: tuple[int, ...]) -> bool:
+        rows, columns = native[-2:]
+        return all(0 <= self.size - n <= 2 * _PADDING_LIMIT for n in (rows, columns))
+
+    def _margins(self, native: tuple[int, ...]) -> tuple[int, int]:
+        return (self.size - native[-2]) // 2, (self.size - native[-1]) // 2
+
+    def prepare(self, examples: Examples) -> Examples:
+        target = examples.spec.target
+        images = examples.tensors[target]
+        if tuple(images.shape[-2:]) != (self.size, self.size):
+            images = self._pad(images) if self._pads(images.shape) else self._resize(images)
+        old = examples.spec.tensors[target]
+        shape = (images.shape[1], self.size, self.size)
+        spec = dataclasses.replace(
+            examples.spec,
+            tensors={**examples.spec.tensors, target: TensorSpec(shape, old.low, old.high)},
+        )
+        return dataclasses.replace(
+            examples, tensors={**examples.tensors, target: images}, spec=spec
+        )
+
+    def _pad(self, images: Tensor) -> Tensor:
+        top, left = self._margins(images.shape)
+        bottom, right = self.size - images.shape[-2] - top, self.size - images.shape[-1] - left
+        return F.pad(images, (left, right, top, bottom), value=0)
+
+    def _resize(self, images: Tensor) -> Tensor:
+        chunks = [_resized(c.float(), self.size, self.size) for c in images.split(4096)]
+        return torch.cat([c.round_().clamp_(0, 255).to(torch.uint8) for c in chunks])
+
+    def restore(self, target: Tensor, native: tuple[int, ...]) -> Tensor:
+        rows, columns = native[-2:]
+        if tuple(target.shape[-2:]) == (rows, columns):
+            return target
+        if self._pads(native):
+            top, left = self._margins(native)
+            return target[..., top : top + rows, left : left + columns]
+        return _resized(target, rows, columns).clamp(-1, 1)
+
+    def describe(self, native: tuple[int, ...]) -> str:
+        if tuple(native[-2:]) == (self.size, self.size):
+            return "none"
+        how = "cropped" if self._pads(native) else "bicubic with antialiasing"
+        return f"{self.size} px to {native[-2]} x {native[-1]}, {how}"
+
+
+def _resized(images: Tensor, rows: int, columns: int) -> Tensor:
+    return F.interpolate(
+        images, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
+    )
+
+
+def spec_through(view: View, spec: DataSpec) -> DataSpec:
+    """What ``spec`` becomes under ``view``."""
+    if not isinstance(view, SquareView):
+        return spec
+    old = spec.tensors[spec.target]
+    shape = (old.shape[0], view.size, view.size)
+    return dataclasses.replace(
+        spec, tensors={**spec.tensors, spec.target: TensorSpec(shape, old.low, old.high)}
+    )
