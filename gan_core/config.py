@@ -1,0 +1,169 @@
+"""The configuration of a run: everything that decides what is trained, and how it is watched."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_core.errors import UserError
+from gan_core.options import differences, option, parse
+from gan_core.variant import VARIANTS, GameOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One training run. ``options`` are the variant's own, complete (defaults filled in)."""
+
+    variant: str = option("", "the system to train (see `list`)")
+    data: str = option("digits", "what to learn from: a data source (see `list`)")
+    data_root: str | None = option(
+        None, "the folder that holds the source's files", kind="runtime"
+    )
+    data_options: dict = option(None, "options of the data source")  # type: ignore[type-arg]
+    train_split: str = option(
+        "train",
+        "what to train on: train, or train+validation once nothing is left to be chosen",
+        choices=("train", "train+validation"),
+    )
+    options: dict = option(None, "options of the variant")  # type: ignore[type-arg]
+    seed: int = option(0, "initial weights, noise and data order all follow from it", minimum=0)
+
+    workers: int = option(
+        1,
+        "data-parallel workers started by Ray Train; 0 plays in this process without Ray and MLflow",
+        kind="runtime",
+        minimum=0,
+    )
+    device: str = option(
+        "auto", "auto takes CUDA where there is one", kind="runtime", choices=("auto", "cpu", "cuda")
+    )
+    log_every: int = option(50, "iterations between logging points", kind="runtime", minimum=1)
+    evaluate_every: int = option(
+        1000, "iterations between evaluations (figures and a sample grid); 0: only at the end",
+        kind="runtime", minimum=0,
+    )
+    checkpoint_every: int = option(
+        1000, "iterations between checkpoints; 0: only at the end", kind="runtime", minimum=0
+    )
+    extractor: str = option(
+        "auto",
+        "features for fid, kid, precision...: classifier, mobilenet_v2, inception, none; "
+        "auto: the classifier where there are labels, else the best whose weights are at hand",
+        kind="runtime",
+        choices=("auto", "classifier", "mobilenet_v2", "inception", "none"),
+    )
+    extractor_weights: str | None = option(
+        None, "file with the extractor's weights (mobilenet_v2, inception)", kind="runtime"
+    )
+    samples: int = option(
+        2000, "generated examples an evaluation looks at", kind="runtime", minimum=2
+    )
+    storage: str = option(
+        "runs", "folder for runs and checkpoints; on a cluster a folder that all nodes share",
+        kind="runtime",
+    )
+    cache: str | None = option(
+        None, "folder for trained classifiers and statistics (default: STORAGE/cache)", kind="runtime"
+    )
+    experiment: str = option("gan", "the MLflow experiment", kind="runtime")
+    name: str | None = option(
+        None, "name of the run (default: variant, data and the time)", kind="runtime"
+    )
+    plugins: tuple[str, ...] = option(
+        (), "modules to import that register variants or sources of your own", kind="runtime"
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are: storage / name."""
+        if not self.name:
+            raise ValueError("a run needs a name before it has a folder")
+        return Path(self.storage).expanduser().resolve() / self.name
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where trained classifiers and statistics are kept between runs."""
+        root = Path(self.cache) if self.cache else Path(self.storage) / "cache"
+        return root.expanduser().resolve()
+
+    @property
+    def game(self) -> GameOptions:
+        """The variant's options, checked."""
+        return parse(VARIANTS[self.variant].Options, self.options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML, JSON and a worker's arguments."""
+        return {**dataclasses.asdict(self), "plugins": list(self.plugins)}
+
+
+def import_plugins(names: tuple[str, ...] | list[str]) -> None:
+    """Import the user's modules, which register their variants and sources as they load."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(
+                f"--plugin {name} cannot be imported ({error}): give a module's import path "
+                "and start where it can be found"
+            ) from None
+
+
+def make_config(values: Mapping[str, Any]) -> RunConfig:
+    """A checked configuration from plain values, with the variant's defaults filled in.
+
+    Options of the variant may stand in ``options`` or beside the others (as on the command line).
+    Raises ``UserError`` for anything unknown, of a wrong type or out of range.
+    """
+    values = dict(values)
+    import_plugins(tuple(values.get("plugins") or ()))
+    import gan_core.data
+    import gan_core.variants  # noqa: F401
+
+    own = {f.name for f in dataclasses.fields(RunConfig)}
+    options = {**(values.pop("options", None) or {})}
+    for key in [k for k in values if k not in own]:
+        options[key] = values.pop(key)
+    values["data_options"] = values.get("data_options") or {}
+    values["options"] = {}
+    config = parse(RunConfig, values)
+    parsed = parse(VARIANTS[config.variant].Options, options)
+    return dataclasses.replace(config, options=dataclasses.asdict(parsed))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a YAML configuration file; ``UserError`` if it is none."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"configuration file {path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"configuration file {path} cannot be read as YAML: {reason}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"configuration file {path} must hold names and values")
+    return values
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    """Write ``config`` as the YAML file that ``--config`` takes."""
+    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+
+
+def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
+    """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
+    pairs = [(old, new), (old.game, new.game)]
+    plain = {"options"}
+    identity = [d for a, b in pairs for d in differences(a, b, "identity") if d[0] not in plain]
+    if identity:
+        name, was, now = identity[0]
+        raise UserError(
+            f"cannot resume: {name} was {was} and is now {now}; a run keeps its networks and data "
+            "(leave the option out, or start a new run)"
+        )
+    schedule = [d for a, b in pairs for d in differences(a, b, "schedule")]
+    return [f"{name}: {was} -> {now}" for name, was, now in schedule]

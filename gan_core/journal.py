@@ -1,0 +1,104 @@
+"""The journal: what a run has to say, a JSON line an event, on disk before it is sent anywhere.
+
+Whoever shows progress or sends metrics to a tracking server follows this file, so neither can
+slow training down or lose anything. Rank 0 alone writes it.
+
+Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), and by kind:
+
+- ``start``: ``attempt``, ``workers``, ``device``, ``parameters`` (name to count)
+- ``metrics``: ``values`` (name to number)
+- ``picture``: ``name``, ``path`` (relative to the run's folder)
+- ``message``: ``text``, ``level`` ("info" or "warning")
+- ``tag``: ``name``, ``value``
+- ``checkpoint``: ``path``
+- ``end``: ``status`` ("finished", "stopped" or "failed"), ``summary``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FILE = "journal.jsonl"
+
+
+class Journal:
+    """The journal of the run in ``folder``, open for appending.
+
+    A restarted run replays the steps since its checkpoint; metrics that the journal holds
+    already are not written again, so no step is logged twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE
+        self._seen = self._recover()
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def _recover(self) -> dict[str, int]:
+        """The last step of every kind and name; a line cut off by a crash is removed."""
+        seen: dict[str, int] = {}
+        if not self.path.exists():
+            return seen
+        whole = 0
+        for event, end in read(self.path):
+            whole = end
+            for key in _keys(event):
+                seen[key] = max(seen.get(key, -1), event["step"])
+        if whole < self.path.stat().st_size:
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+        return seen
+
+    def write(self, kind: str, step: int, **content: Any) -> None:
+        """Append an event; metrics and pictures of steps already written are left out."""
+        if kind == "metrics":
+            known = self._seen
+            fresh = {n: v for n, v in content["values"].items() if known.get(f"m/{n}", -1) < step}
+            content = {"values": fresh}
+        event = {"kind": kind, "step": step, "time": time.time(), **content}
+        keys = _keys(event)
+        if kind in ("metrics", "picture") and not any(self._seen.get(k, -1) < step for k in keys):
+            return
+        for key in keys:
+            self._seen[key] = max(self._seen.get(key, -1), step)
+        self._file.write(json.dumps(event, default=float) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _keys(event: dict[str, Any]) -> list[str]:
+    if event["kind"] == "metrics":
+        return [f"m/{name}" for name in event["values"]]
+    return [f"p/{event['name']}"] if event["kind"] == "picture" else []
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Events from the byte ``offset`` on, each with the offset behind it.
+
+    An incomplete last line (it is being written, or a crash cut it off) is left for later.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                yield json.loads(line), offset
+            except json.JSONDecodeError:
+                continue
+
+
+def finite(value: float) -> float | None:
+    """``value``, or ``None`` where it is NaN or infinite."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,68 @@
+"""Noise priors: what a generator is fed, from uniform numbers that the engine draws."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gan_core.randomness import random_words, uniforms
+
+
+class Prior(Protocol):
+    """A distribution, as a map of random words."""
+
+    def from_words(self, words: Tensor) -> Tensor:
+        """int64 (N, 4 m) random 32-bit words to values (N, 4 m)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """N(0, 1) in every dimension, by Box and Muller's method on pairs of words."""
+
+    def from_words(self, words: Tensor) -> Tensor:
+        # In float64, so that a rank's slice rounds to the same float32 as the whole batch does.
+        first, second = uniforms(words).unflatten(1, (-1, 2)).unbind(-1)
+        radius, angle = torch.sqrt(-2.0 * torch.log(first)), 2.0 * math.pi * second
+        both = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
+        return both.flatten(1).to(torch.get_default_dtype())
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Uniform on (low, high) in every dimension."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def from_words(self, words: Tensor) -> Tensor:
+        values = self.low + (self.high - self.low) * uniforms(words)
+        return values.to(torch.get_default_dtype())
+
+
+@dataclasses.dataclass(frozen=True)
+class Integers:
+    """Whole numbers 0 .. count - 1, equally likely, as int64."""
+
+    count: int
+
+    def from_words(self, words: Tensor) -> Tensor:
+        return (words * self.count) >> 32
+
+
+PRIORS = ("gaussian", "uniform")
+
+
+def create_prior(name: str, low: float = -1.0, high: float = 1.0) -> Prior:
+    """The prior called ``name``; ``low`` and ``high`` are the bounds of the uniform one."""
+    return {"gaussian": Gaussian(), "uniform": Uniform(low, high)}[name]
+
+
+def draw(prior: Prior, key: int, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Values (N, *shape) for the samples ``index`` (int64, (N,)) of the stream ``key``."""
+    count = math.prod(shape)
+    values = prior.from_words(random_words(key, index, count))
+    return values[:, :count].reshape(len(index), *shape)

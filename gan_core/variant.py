@@ -1,0 +1,230 @@
+"""The contract: a GAN is a game of players with networks, objectives and optimisers of their own.
+
+A variant states its networks, its stages and its losses in single-device code. The engine
+(:mod:`gan_core.engine`) plays the game: data, noise, freezing, gradients across workers,
+averages of weights, checkpoints. Nothing here knows how many workers there are.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.data.views import View
+from gan_core.errors import UserError
+from gan_core.options import option, parse
+from gan_core.priors import Prior
+from gan_core.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseSpec:
+    """A random tensor that the variant finds in its batch under ``name``: (batch, *shape).
+
+    ``players`` names those that read it; empty means every player and sampling too.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    prior: Prior
+    players: tuple[str, ...] = ()
+
+    def read_by(self, player: str) -> bool:
+        """Whether ``player`` (or "sample") finds this noise in its batches."""
+        return not self.players or player in self.players
+
+
+@dataclasses.dataclass
+class Loss:
+    """What an objective returns; everything stays on the device.
+
+    ``total`` is the scalar to minimise; ``diagnostics`` are scalars to log, by name;
+    ``carry`` are tensors for the players that come after in an iteration of one batch.
+    """
+
+    total: Tensor
+    diagnostics: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    carry: Batch = dataclasses.field(default_factory=dict)
+
+
+def constant(_: int) -> float:
+    """The schedule that changes nothing."""
+    return 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSpec:
+    """A player's optimiser.
+
+    ``rate`` multiplies ``learning_rate`` as a function of the player's updates so far.
+    ``momentum`` is the momentum of ``sgd`` as such a function.
+    """
+
+    kind: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    rate: Callable[[int], float] = constant
+    momentum: Callable[[int], float] = lambda _: 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """One player: its networks (attribute names of the variant), objective and optimiser.
+
+    ``reads``: the names of the data tensors that the objective needs; empty draws no data.
+    ``turns``: how many updates in one iteration (the original algorithm's k).
+    ``batch_scale``: its batch as a multiple of the run's (SN-GAN's generator: 2).
+    ``accumulate``: into how many parts a batch is cut, their gradients averaged.
+    ``second_order``: the objective differentiates a gradient (penalties).
+    ``ema``: the networks of which a moving average of weights is kept, with ``ema_decay``.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    objective: Callable[[Batch], Loss]
+    optimizer: OptimizerSpec
+    reads: tuple[str, ...] = ()
+    turns: int = 1
+    batch_scale: int = 1
+    accumulate: int = 1
+    second_order: bool = False
+    ema: tuple[str, ...] = ()
+    ema_decay: float = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Players that play together for ``steps`` iterations, on data seen through ``view``.
+
+    ``after`` names the stages that must have ended. ``batch``: "turn" draws a batch for every
+    turn, "iteration" one that all players of an iteration share (Pix2Pix, CycleGAN, MidiNet).
+    """
+
+    name: str
+    players: tuple[Player, ...]
+    steps: int
+    after: tuple[str, ...] = ()
+    view: View = View()
+    batch: Literal["turn", "iteration"] = "turn"
+
+
+@dataclasses.dataclass(frozen=True)
+class GameOptions:
+    """Options that every variant has. A variant's subclass states its paper's values."""
+
+    steps: int = option(
+        20_000, "iterations to play (of each stage)", kind="schedule", minimum=1
+    )
+    batch_size: int = option(
+        64, "examples in a batch, over all workers together", kind="schedule", minimum=1
+    )
+
+
+class Variant(nn.Module, abc.ABC):
+    """A system of the article. Networks are attributes, made in :meth:`build`."""
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Names of the tensors that the source must have beside the target, such as "label"."""
+    targets: ClassVar[frozenset[str]] = frozenset({"image"})
+    """The kinds of target that the variant can learn."""
+    Options: ClassVar[type[GameOptions]] = GameOptions
+
+    def __init__(self, options: GameOptions) -> None:
+        super().__init__()
+        self.options: Any = options
+
+    def check(self, spec: DataSpec) -> None:
+        """Raises ``UserError`` if the variant cannot learn from data like ``spec``."""
+        if spec.target not in self.targets:
+            wanted = " or ".join(sorted(self.targets))
+            raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
+        for name in sorted(self.needs - set(spec.tensors)):
+            hint = " (class folders, or a labelled source such as digits)" * (name == "label")
+            raise UserError(f"{self.name} needs a source with {name}s{hint}, this one has none")
+
+    def view(self, spec: DataSpec) -> View:
+        """How the data of ``spec`` must look for the networks."""
+        return View()
+
+    @abc.abstractmethod
+    def build(self, data: DataSpec) -> None:
+        """Make the networks for data of that (viewed) specification."""
+
+    @abc.abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the game, usually one."""
+
+    @abc.abstractmethod
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        """The random tensors that the objectives and :meth:`sample` find in their batches."""
+
+    @abc.abstractmethod
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        """Generated tensors by the target's name, from conditions and noise in ``batch``."""
+
+    def initial_values(self, train: Batch) -> None:
+        """Set what a recipe initialises from the training data (``train``: stored tensors)."""
+        return
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits (N,) of the discriminator for "real" and "fake", for its accuracy."""
+        return {}
+
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the data tensors that :meth:`sample` needs (such as "label")."""
+        return ()
+
+    def sampling_networks(self, stage: str) -> tuple[str, ...]:
+        """The networks that :meth:`sample` uses."""
+        return ("generator",)
+
+    def on_turn_end(self, player: str) -> None:
+        """Called after a player's update: constraints on weights, pools."""
+        return
+
+
+VARIANTS: Registry[type[Variant]] = Registry("variant")
+
+
+def register(name: str) -> Callable[[type[Variant]], type[Variant]]:
+    """A decorator that enters a variant under ``name``."""
+
+    def enter(cls: type[Variant]) -> type[Variant]:
+        cls.name = name
+        return VARIANTS.register(name)(cls)
+
+    return enter
+
+
+def list_variants() -> list[str]:
+    """The names of all variants."""
+    return list(VARIANTS)
+
+
+def create(
+    name: str, data: DataSpec, options: Mapping[str, object] | GameOptions, seed: int = 0
+) -> Variant:
+    """The variant ``name`` with its networks built for ``data`` (as the source gives it).
+
+    Initial weights are a function of ``seed`` alone; the global random state is left as it was.
+    Raises ``UserError`` for an unknown name or option, or data that the variant cannot use.
+    """
+    cls = VARIANTS[name]
+    parsed = options if isinstance(options, GameOptions) else parse(cls.Options, options)
+    variant = cls(parsed)
+    variant.check(data)
+    from gan_core.data.views import spec_through
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        variant.build(spec_through(variant.view(data), data))
+    return variant
