@@ -1,0 +1,129 @@
+"""Pictures of what a generator makes: grids of images, and scatter plots of 2-D points."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import DataSpec, to_pixels
+from gan_core.errors import UserError
+
+_TILE = 64  # pixels a side that a tile should have to be readable
+_GAP = 2  # pixels between tiles
+_BACKGROUND = 255
+_SIDE = 512  # pixels a side of a scatter plot
+_REAL, _GENERATED, _OUTSIDE = (170, 170, 170), (31, 99, 180), (200, 30, 30)
+
+
+def enlargement(height: int, width: int) -> int:
+    """How many times (a whole number) pictures of that size are enlarged to be readable."""
+    return max(1, round(_TILE / max(height, width)))
+
+
+def image_grid(images: Tensor, columns: int | None = None, enlarge: int | None = None) -> Tensor:
+    """Images as one picture, row by row, with white separators.
+
+    ``images``: (N, C, H, W) with C 1 or 3, floats in [-1, 1] or uint8 pixels. ``columns``:
+    images in a row (default: as square as possible). ``enlarge``: the factor by which every
+    pixel is repeated (default: by :func:`enlargement`). Returns uint8 (C, rows, columns) on the
+    CPU; raises ``ValueError`` for anything that is no picture.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"a grid needs images (N, 1 or 3, H, W), not {tuple(images.shape)}")
+    pixels = (images if images.dtype == torch.uint8 else to_pixels(images)).cpu()
+    factor = enlarge or enlargement(pixels.shape[2], pixels.shape[3])
+    pixels = pixels.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    count, channels, height, width = pixels.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    size = (channels, rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
+    grid = torch.full(size, _BACKGROUND, dtype=torch.uint8)
+    for place in range(count):
+        top = _GAP + (place // columns) * (height + _GAP)
+        left = _GAP + (place % columns) * (width + _GAP)
+        grid[:, top : top + height, left : left + width] = pixels[place]
+    return grid
+
+
+def scatter(generated: Tensor, real: Tensor | None = None) -> Tensor:
+    """Generated points in blue over real ones in grey, as a square picture with equal axes.
+
+    ``generated`` and ``real``: (N, D) with D at least 2, of which the first two are drawn. The
+    frame is that of the real points with a margin (of the generated ones where there are none);
+    what lies outside, or is not finite, is drawn in red on the edge and counted. Returns uint8
+    (3, 512, 512).
+    """
+    from PIL import Image, ImageDraw
+
+    points = generated.detach().float().cpu()[:, :2]
+    behind = points[:0] if real is None else real.detach().float().cpu()[:, :2]
+    centre, half = _frame(behind if len(behind) else points)
+    picture = Image.new("RGB", (_SIDE, _SIDE), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=_REAL)
+    inside = ((points - centre).abs() <= half).all(dim=1)
+    _dots(pen, (behind - centre) / half, _REAL)
+    _dots(pen, (points[inside] - centre) / half, _GENERATED)
+    _dots(pen, ((points[~inside] - centre) / half).nan_to_num(nan=1.0), _OUTSIDE)
+    _legend(pen, len(behind), len(points), int((~inside).sum()))
+    data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return data.reshape(_SIDE, _SIDE, 3).permute(2, 0, 1).contiguous()
+
+
+def _frame(points: Tensor) -> tuple[Tensor, float]:
+    """The middle (2,) of the finite points and half the side of a square that holds them."""
+    finite = points[points.isfinite().all(dim=1)]
+    if len(finite) == 0:
+        return torch.zeros(2), 1.0
+    low, high = finite.amin(dim=0), finite.amax(dim=0)
+    return (low + high) / 2, max(float((high - low).max()) * 0.55, 1e-6)
+
+
+def _dots(pen: object, places: Tensor, colour: tuple[int, int, int]) -> None:
+    """A dot for each of ``places`` (N, 2), where -1 and 1 are the edges of the frame."""
+    last = _SIDE - 4
+    columns = ((places[:, 0].clamp(-1, 1) + 1) / 2 * last + 1).round().long().tolist()
+    rows = ((1 - places[:, 1].clamp(-1, 1)) / 2 * last + 1).round().long().tolist()
+    for left, top in zip(columns, rows, strict=True):
+        pen.rectangle((left, top, left + 1, top + 1), fill=colour)  # type: ignore[attr-defined]
+
+
+def _legend(pen: object, real: int, generated: int, outside: int) -> None:
+    lines = [(f"{real} real", _REAL)] * (real > 0) + [(f"{generated} generated", _GENERATED)]
+    lines += [(f"{outside} of them outside", _OUTSIDE)] * (outside > 0)
+    for row, (text, colour) in enumerate(lines):
+        pen.text((8, 6 + 14 * row), text, fill=colour)  # type: ignore[attr-defined]
+
+
+def sample_picture(
+    generated: Tensor, spec: DataSpec, real: Tensor | None = None, columns: int | None = None
+) -> Tensor:
+    """The picture for samples of ``spec``'s target: a grid of images, or a scatter of points.
+
+    ``generated`` and ``real`` are targets (N, ...); ``real`` and ``columns`` matter for points
+    and images respectively. Returns uint8 (C, H, W).
+    """
+    if len(spec.target_shape) == 1:
+        return scatter(generated, real)
+    return image_grid(generated, columns)
+
+
+def save_png(image: Tensor, path: Path) -> Path:
+    """Write ``image``, uint8 (1 or 3, H, W), as the PNG file ``path``; missing folders are made.
+
+    Raises ``UserError`` where ``path`` cannot be written.
+    """
+    from PIL import Image
+
+    rows = image.permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(rows[:, :, 0] if rows.shape[2] == 1 else rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, format="PNG")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {path} ({reason}): choose another place") from None
+    return path
