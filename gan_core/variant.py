@@ -188,7 +188,15 @@ class Variant(nn.Module, abc.ABC):
         return ("generator",)
 
     def on_turn_end(self, player: str) -> None:
-        """Called after a player's update: constraints on weights, pools."""
+        """Called after a player's update, for constraints on weights."""
+        return
+
+    def rank_state(self) -> dict[str, Any]:
+        """State outside the networks that a rank saves for itself (pools of old images)."""
+        return {}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`rank_state`."""
         return
 
 

@@ -1,0 +1,135 @@
+"""Batches as a function of (seed, global sample number): data and noise, drawn on the device.
+
+The whole split lives on the device in its stored form (uint8 pictures); a batch is a gather and
+a conversion there. Orders and noise are made for many turns at once, so that small games are
+not bound by the cost of drawing, and nothing but a position has to be saved for an exact resume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import Batch
+from gan_core.data.views import View
+from gan_core.engine.world import World
+from gan_core.priors import draw
+from gan_core.randomness import stream_key
+from gan_core.variant import NoiseSpec
+
+_TURNS_AHEAD = 64
+_VALUES_AHEAD = 1 << 20
+
+
+class ShuffledOrder:
+    """Endless shuffled passes over ``count`` examples: position -> example.
+
+    Every pass is a permutation of its own, made from ``(seed, names, pass)``.
+    """
+
+    def __init__(self, count: int, seed: int, *names: str) -> None:
+        self.count = count
+        self._seed, self._names = seed, names
+        self._passes: dict[int, Tensor] = {}
+
+    def _pass(self, number: int) -> Tensor:
+        if number not in self._passes:
+            key = stream_key(self._seed, *self._names, "order", str(number))
+            generator = torch.Generator().manual_seed(key & (2**63 - 1))
+            self._passes = {n: p for n, p in self._passes.items() if abs(n - number) <= 1}
+            self._passes[number] = torch.randperm(self.count, generator=generator)
+        return self._passes[number]
+
+    def examples(self, positions: Tensor) -> Tensor:
+        """The examples (int64) at increasing global ``positions`` (int64, on the CPU)."""
+        passes = positions // self.count
+        chosen = torch.empty_like(positions)
+        for number in passes.unique().tolist():
+            here = passes == number
+            chosen[here] = self._pass(number)[positions[here] - number * self.count]
+        return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ahead:
+    """What is drawn already: this rank's examples and noise for the turns from ``start`` on."""
+
+    start: int
+    turns: int
+    examples: Tensor | None
+    noise: Batch
+
+
+class BatchStream:
+    """The batches of one player (or of a whole iteration, where the stage shares one).
+
+    ``batch_size`` is global; ``next`` gives this rank's slice. ``position`` counts the samples
+    that all ranks have drawn together; setting it moves the stream anywhere.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, Tensor],
+        view: View,
+        reads: Sequence[str],
+        noise: Sequence[NoiseSpec],
+        *,
+        batch_size: int,
+        seed: int,
+        names: tuple[str, ...],
+        world: World,
+    ) -> None:
+        self._stored = {name: stored[name] for name in reads}
+        self._view, self._noise = view, tuple(noise)
+        self._keys = {spec.name: stream_key(seed, *names, spec.name) for spec in noise}
+        self._world = world
+        self.batch_size = batch_size
+        self.position = 0
+        count = len(next(iter(stored.values())))
+        self._order = ShuffledOrder(count, seed, *names)
+        values = sum(math.prod(spec.shape) for spec in noise) + 1
+        share = max(1, batch_size // world.size)
+        self._turns = max(1, min(_TURNS_AHEAD, _VALUES_AHEAD // (share * values)))
+        self._ahead: _Ahead | None = None
+
+    def _draw_ahead(self) -> _Ahead:
+        mine = self._world.slice_of(self.batch_size)
+        turns = torch.arange(self._turns)[:, None] * self.batch_size
+        index = (self.position + turns + torch.arange(mine.start, mine.stop)).flatten()
+        device = self._world.device
+        examples = None
+        if self._stored:
+            examples = _to_device(self._order.examples(index), device)
+        index = _to_device(index, device)
+        noise = {
+            spec.name: draw(spec.prior, self._keys[spec.name], index, spec.shape)
+            for spec in self._noise
+        }
+        return _Ahead(self.position, self._turns, examples, noise)
+
+    def next(self) -> Batch:
+        """This rank's share of the next global batch: presented data and noise, by name."""
+        ahead = self._ahead
+        turn, rest = divmod(self.position - (ahead.start if ahead else 0), self.batch_size)
+        if ahead is None or rest or not 0 <= turn < ahead.turns:
+            ahead, turn = self._draw_ahead(), 0
+            self._ahead = ahead
+        share = self._world.slice_of(self.batch_size)
+        rows = slice(turn * (share.stop - share.start), (turn + 1) * (share.stop - share.start))
+        batch = {name: values[rows] for name, values in ahead.noise.items()}
+        if ahead.examples is not None:
+            chosen = ahead.examples[rows]
+            batch |= self._view.present({n: t[chosen] for n, t in self._stored.items()})
+        self.position += self.batch_size
+        return batch
+
+
+def _to_device(index: Tensor, device: torch.device) -> Tensor:
+    """``index`` on ``device``; from pinned memory, so that the host does not wait for the copy."""
+    if device.type != "cuda":
+        return index
+    return index.pin_memory().to(device, non_blocking=True)

@@ -1,0 +1,125 @@
+"""Checkpoints: a folder with what all ranks share, what each rank keeps, and their checksums.
+
+``state.pt`` (rank 0), ``rank_R.pt`` (each rank), ``manifest.json`` (rank 0). Each ``.pt`` has a
+``.sha256`` beside it, so a truncated file is known before it is used. Only tensors and plain
+values are stored; files are read with ``weights_only=True``, so none can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_core.errors import UserError
+
+FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+class BrokenCheckpoint(UserError):
+    """A checkpoint that is truncated, incomplete or foreign."""
+
+
+def _write(path: Path, value: Any) -> None:
+    """``value`` and its checksum; the name appears only when the file is whole."""
+    partial = path.with_suffix(".partial")
+    torch.save(value, partial)
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    path.with_suffix(".sha256").write_text(digest)
+    partial.replace(path)
+
+
+def _verify(path: Path) -> None:
+    try:
+        wanted = path.with_suffix(".sha256").read_text().strip()
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BrokenCheckpoint(f"checkpoint {path.parent} is incomplete: {error}") from None
+    if wanted != found:
+        raise BrokenCheckpoint(f"checkpoint {path.parent} is damaged: {path.name} is not whole")
+
+
+def write_rank(folder: Path, rank: int, state: dict[str, Any]) -> None:
+    """This rank's own state."""
+    _write(folder / f"rank_{rank}.pt", state)
+
+
+def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
+    """What all ranks share, and the manifest (``step``, ``world_size``, ``config``...)."""
+    _write(folder / "state.pt", state)
+    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest; :class:`BrokenCheckpoint` if the folder is no checkpoint of this project."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format"] == FORMAT and {"step", "world_size", "config"} <= set(manifest):
+            return dict(manifest)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise BrokenCheckpoint(
+        f"{folder} is no checkpoint of this program: it has no manifest.json of format {FORMAT}"
+    )
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint; raises :class:`BrokenCheckpoint` otherwise."""
+    manifest = read_manifest(folder)
+    _verify(folder / "state.pt")
+    for rank in range(manifest["world_size"]):
+        _verify(folder / f"rank_{rank}.pt")
+    return manifest
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:
+        raise BrokenCheckpoint(f"checkpoint {path} cannot be read: {error}") from None
+
+
+def read_shared(folder: Path, device: torch.device) -> dict[str, Any]:
+    """What all ranks share."""
+    _verify(folder / "state.pt")
+    return _load(folder / "state.pt", device)
+
+
+def read_rank(folder: Path, rank: int, device: torch.device) -> dict[str, Any]:
+    """The state of ``rank``."""
+    _verify(folder / f"rank_{rank}.pt")
+    return _load(folder / f"rank_{rank}.pt", device)
+
+
+def all_checkpoints(run_folder: Path) -> list[Path]:
+    """Every checkpoint folder of a run, the newest step first, whole or not."""
+    found = []
+    for folder in [*run_folder.glob("checkpoints/step_*"), *run_folder.glob("ray/*/checkpoint_*")]:
+        if not re.search(r"\.(partial|tmp)$", folder.name):
+            try:
+                step = int(read_manifest(folder)["step"])
+            except BrokenCheckpoint:
+                step = -1
+            found.append((step, folder.stat().st_mtime, folder))
+    return [folder for _, _, folder in sorted(found, reverse=True)]
+
+
+def find_checkpoint(run_folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
+    for folder in all_checkpoints(run_folder):
+        try:
+            verify(folder)
+        except BrokenCheckpoint as error:
+            _log.warning("%s; the one before it is used", error)
+        else:
+            return folder
+    return None

@@ -1,0 +1,420 @@
+"""The game: players take turns. One loop for every variant, on one device or many."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gan_core.data.examples import Batch, Examples
+from gan_core.data.views import View
+from gan_core.engine.averaging import (
+    MovingAverage,
+    has_batch_statistics,
+    measure_batch_statistics,
+)
+from gan_core.engine.batches import BatchStream
+from gan_core.engine.optimizers import apply_schedule, create_optimizer
+from gan_core.engine.sampling import Sampler, copy_networks, undisturbed
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.randomness import stream_key
+from gan_core.variant import Loss, Player, Stage, Variant
+
+_STATISTICS_BATCHES, _STATISTICS_BATCH_SIZE = 16, 128
+
+
+class Objective(nn.Module):
+    """A player's loss as a module that owns the player's networks and nothing else.
+
+    This is what DistributedDataParallel wraps: one forward and one backward a turn, gradients
+    averaged over workers for just the networks that the turn updates.
+    """
+
+    def __init__(self, variant: Variant, player: Player) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList([getattr(variant, name) for name in player.networks])
+        self._loss = player.objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Batch]:
+        """The scalar to minimise, diagnostics and carried tensors."""
+        loss: Loss = self._loss(batch)
+        return loss.total, loss.diagnostics, loss.carry
+
+
+def _data_parallel(objective: Objective, world: World) -> nn.Module:
+    """``objective`` with its gradients averaged over the workers of ``world``."""
+    if world.size == 1:
+        return objective
+    # Buffers stay a worker's own: synchronising them in the forward breaks networks with batch
+    # normalisation that are called twice before one backward. The option's name changed in 2.14.
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    keep = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    return DistributedDataParallel(objective, gradient_as_bucket_view=True, **{keep: False})
+
+
+class Seat:
+    """A player at the table: objective, optimiser, batches, counts, sums of diagnostics."""
+
+    def __init__(self, variant: Variant, player: Player, world: World, stream: BatchStream) -> None:
+        self.player, self.stream = player, stream
+        self.turns = player.turns
+        self.updates = 0
+        objective = Objective(variant, player)
+        self.parameters = list(objective.parameters())
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self.objective = _data_parallel(objective, world)
+        self.optimizer = create_optimizer(player.optimizer, self.parameters)
+        self.averages = {
+            name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
+        }
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether gradients stop at this player's networks."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(not frozen)
+
+    def update(self, batch: Batch) -> Batch:
+        """One update on ``batch``; returns what the objective carries to the next players."""
+        self.optimizer.zero_grad(set_to_none=True)
+        carried: list[Batch] = []
+        parts = _parts(batch, self.player.accumulate)
+        for number, part in enumerate(parts):
+            with _gradients_stay_here(self.objective, number < len(parts) - 1):
+                total, diagnostics, carry = self.objective(part)
+                (total / len(parts)).backward()
+            self._note(diagnostics)
+            carried.append(carry)
+        apply_schedule(self.optimizer, self.player.optimizer, self.updates)
+        self.optimizer.step()
+        self.updates += 1
+        return {name: torch.cat([c[name] for c in carried]) for name in carried[0]}
+
+    def _note(self, diagnostics: dict[str, Tensor]) -> None:
+        if not diagnostics:
+            return
+        values = torch.stack([value.detach().float() for value in diagnostics.values()])
+        self._names = list(diagnostics)
+        self._sums = values if self._sums is None else self._sums + values
+        self._count += 1
+
+    def take_diagnostics(self) -> tuple[list[str], Tensor | None]:
+        """Names and means (still on the device) since the last call."""
+        names, sums, count = self._names, self._sums, self._count
+        self._sums, self._count = None, 0
+        return names, None if sums is None else sums / count
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks share."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "averages": {name: a.state_dict() for name, a in self.averages.items()},
+            "updates": self.updates,
+            "position": self.stream.position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; rates stay those of the present schedule."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, average in self.averages.items():
+            if name in state["averages"]:
+                average.load_state_dict(state["averages"][name])
+        self.updates = state["updates"]
+        self.stream.position = state["position"]
+
+    def window(self) -> dict[str, Any]:
+        """The running sums of diagnostics, which are a rank's own."""
+        sums = None if self._sums is None else self._sums.clone()
+        return {"names": list(self._names), "sums": sums, "count": self._count}
+
+    def load_window(self, window: dict[str, Any], device: torch.device) -> None:
+        """The inverse of :meth:`window`."""
+        sums = window["sums"]
+        self._names, self._count = list(window["names"]), window["count"]
+        self._sums = None if sums is None else sums.to(device)
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    if count == 1:
+        return [batch]
+    chunks = {name: values.chunk(count) for name, values in batch.items()}
+    return [{name: chunks[name][i] for name in chunks} for i in range(count)]
+
+
+def _gradients_stay_here(objective: nn.Module, here: bool) -> Any:
+    """A context without averaging over workers, for all but the last part of a batch."""
+    if here and isinstance(objective, DistributedDataParallel):
+        return objective.no_sync()
+    return torch.enable_grad()
+
+
+class Game:
+    """A variant being trained: stages in their order, and in each the players in theirs.
+
+    ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
+    a multiple of the number of workers. Everything random follows from ``seed``.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        train: Examples,
+        held_out: Examples,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World.current()
+        if batch_size % self.world.size:
+            raise UserError(
+                f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
+                "give a multiple of --workers"
+            )
+        self.variant = variant.to(self.world.device)
+        self.train, self.held_out = train, held_out
+        self.batch_size, self.seed = batch_size, seed
+        self.stages = variant.stages()
+        self.variant.train()
+        self.step = 0
+        self._enter(0)
+
+    # -- stages ------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is being played."""
+        return self.stages[self.stage_index]
+
+    @property
+    def steps(self) -> int:
+        """The iterations of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all iterations have been played."""
+        return self.step >= self.steps
+
+    @property
+    def _stage_start(self) -> int:
+        return sum(stage.steps for stage in self.stages[: self.stage_index])
+
+    def _enter(self, index: int) -> None:
+        """Seat the players of stage ``index``; averages live on where networks go on."""
+        self.stage_index = index
+        stage = self.stage
+        if index == 0 or stage.view != self.stages[index - 1].view:
+            self._stored = self._on_device(stage.view, self.train)
+            self._stored_held_out = self._on_device(stage.view, self.held_out)
+        self.variant.requires_grad_(False)
+        self.seats = [
+            Seat(self.variant, player, self.world, self._stream(player, stage))
+            for player in stage.players
+        ]
+        for seat in self.seats:
+            seat.freeze(True)
+        self._playing: Seat | None = None
+        self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
+
+    def _on_device(self, view: View, examples: Examples) -> Batch:
+        stored = view.prepare(examples).tensors
+        return {name: values.to(self.world.device) for name, values in stored.items()}
+
+    def _stream(self, player: Player | None, stage: Stage) -> BatchStream:
+        """The batches of ``player``, or (``None``) the ones that all players share."""
+        noise = self.variant.noise(stage.name)
+        if player is None:
+            reads = {name for p in stage.players for name in p.reads}
+            names, scale = (stage.name,), 1
+        else:
+            reads = set(player.reads)
+            noise = tuple(spec for spec in noise if spec.read_by(player.name))
+            names, scale = (stage.name, player.name), player.batch_scale
+        return BatchStream(
+            self._stored,
+            stage.view,
+            sorted(reads),
+            noise,
+            batch_size=self.batch_size * scale,
+            seed=self.seed,
+            names=names,
+            world=self.world,
+        )
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def iterate(self) -> None:
+        """One iteration: every player's turns, then the averages of weights."""
+        if self.step - self._stage_start >= self.stage.steps:
+            self._enter(self.stage_index + 1)
+        shared = self._shared_stream.next() if self._shared_stream else None
+        for seat in self.seats:
+            self._give_turn_to(seat)
+            for _ in range(seat.turns):
+                carry = seat.update(seat.stream.next() if shared is None else shared)
+                if shared is not None:
+                    shared = shared | carry
+                self.variant.on_turn_end(seat.player.name)
+        for seat in self.seats:
+            for average in seat.averages.values():
+                average.update()
+        self.step += 1
+
+    def _give_turn_to(self, seat: Seat) -> None:
+        if self._playing is not seat:
+            if self._playing is not None:
+                self._playing.freeze(True)
+            seat.freeze(False)
+            self._playing = seat
+
+    def play(self, steps: int) -> None:
+        """``steps`` iterations, or as many as are left."""
+        for _ in range(min(steps, self.steps - self.step)):
+            self.iterate()
+
+    def set_turns(self, player: str, turns: int) -> None:
+        """Change how many turns ``player`` takes in an iteration (k), from the next one on."""
+        for seat in self.seats:
+            if seat.player.name == player:
+                seat.turns = turns
+
+    # -- looking on --------------------------------------------------------------------------
+
+    def networks_of(self, stage: Stage) -> list[str]:
+        """The names of all networks of the players of ``stage``."""
+        return [name for player in stage.players for name in player.networks]
+
+    def sampler(self, *, averaged: bool = True, seed: int | None = None) -> Sampler:
+        """A sampler on copies of the networks as they are now.
+
+        With ``averaged``, a network that has a moving average is replaced by it, with batch
+        statistics measured for those weights. All ranks get rank 0's batch statistics, so their
+        samples agree.
+        """
+        with undisturbed():
+            names = self.variant.sampling_networks(self.stage.name)
+            copies = copy_networks(self.variant, names)
+            sampler = self._sampler_on(copies, self.seed if seed is None else seed)
+            for name in names:
+                for buffer in getattr(copies, name).buffers():
+                    self.world.broadcast(buffer)
+            if averaged:
+                self._use_averages(copies, names)
+        return sampler
+
+    def _sampler_on(self, variant: Variant, seed: int) -> Sampler:
+        return Sampler(
+            variant, self.stage.name, seed, self.world.device, self._sampling_conditions()
+        )
+
+    def _use_averages(self, copies: Variant, names: tuple[str, ...]) -> None:
+        averages = {n: a for seat in self.seats for n, a in seat.averages.items()}
+        used = [name for name in names if name in averages]
+        for name in used:
+            averages[name].copy_to(getattr(copies, name))
+        if not any(has_batch_statistics(getattr(copies, name)) for name in used):
+            return
+        statistics = self._sampler_on(copies, stream_key(self.seed, "batch statistics") >> 1)
+
+        def generate(number: int) -> object:
+            start = number * _STATISTICS_BATCH_SIZE
+            return statistics(torch.arange(start, start + _STATISTICS_BATCH_SIZE))
+
+        for name in used:
+            measure_batch_statistics(getattr(copies, name), generate, _STATISTICS_BATCHES)
+
+    def _sampling_conditions(self) -> Batch:
+        """Conditions of real examples in a fixed shuffled order, so in the real proportions."""
+        names = self.variant.conditions()
+        if not names:
+            return {}
+        key = stream_key(self.seed, "conditions") & (2**63 - 1)
+        count = len(next(iter(self._stored.values())))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
+        order = order.to(self.world.device)
+        view = self.stage.view
+        return view.present({name: self._stored[name][order] for name in names})
+
+    def examples_for_judgement(self, count: int, held_out: bool) -> Batch:
+        """``count`` real examples, the same at every call, as the networks see them."""
+        stored = self._stored_held_out if held_out else self._stored
+        total = len(next(iter(stored.values())))
+        key = stream_key(self.seed, "judgement", str(held_out)) & (2**63 - 1)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(key))[:count]
+        order = order.to(self.world.device)
+        return self.stage.view.present({name: values[order] for name, values in stored.items()})
+
+    def take_diagnostics(self) -> dict[str, float]:
+        """Means of the objectives' diagnostics since the last call, over all workers."""
+        names: list[str] = []
+        means: list[Tensor] = []
+        for seat in self.seats:
+            seat_names, seat_means = seat.take_diagnostics()
+            if seat_means is not None:
+                names += seat_names
+                means.append(seat_means)
+        if not means:
+            return {}
+        return dict(zip(names, self.world.mean(torch.cat(means)).tolist(), strict=True))
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks share: networks, optimisers, averages, counts, positions."""
+        return {
+            "stage": self.stage.name,
+            "step": self.step,
+            "networks": self.variant.state_dict(),
+            "players": {seat.player.name: seat.state_dict() for seat in self.seats},
+            "shared_position": self._shared_stream.position if self._shared_stream else 0,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        names = [stage.name for stage in self.stages]
+        if names.index(state["stage"]) != self.stage_index:
+            self._enter(names.index(state["stage"]))
+        self.step = state["step"]
+        self.variant.load_state_dict(state["networks"])
+        for seat in self.seats:
+            seat.load_state_dict(state["players"][seat.player.name])
+        if self._shared_stream:
+            self._shared_stream.position = state["shared_position"]
+
+    def rank_state(self) -> dict[str, Any]:
+        """What is this rank's own: buffers, random states, running sums of diagnostics."""
+        cuda = self.world.device.type == "cuda"
+        return {
+            "buffers": dict(self.variant.named_buffers()),
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.world.device) if cuda else None,
+            "windows": {seat.player.name: seat.window() for seat in self.seats},
+            "variant": self.variant.rank_state(),
+        }
+
+    @torch.no_grad()
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`rank_state`."""
+        buffers = dict(self.variant.named_buffers())
+        for name, saved in state["buffers"].items():
+            buffers[name].copy_(saved)
+        torch.set_rng_state(state["random"].cpu())
+        if state["cuda_random"] is not None and self.world.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.world.device)
+        for seat in self.seats:
+            seat.load_window(state["windows"][seat.player.name], self.world.device)
+        self.variant.load_rank_state(state["variant"])
+
+
+def seed_rank(seed: int, world: World) -> None:
+    """Seed this rank's global random state (dropout draws from it)."""
+    torch.manual_seed(stream_key(seed, "rank", str(world.rank)) >> 1)
+

@@ -1,0 +1,80 @@
+"""Sampling that disturbs nothing: frozen copies of networks, noise of their own, no global state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch
+from gan_core.priors import draw
+from gan_core.randomness import stream_key
+from gan_core.variant import Variant
+
+
+def copy_networks(variant: Variant, networks: Sequence[str]) -> Variant:
+    """``variant`` with frozen copies, in evaluation mode, of the networks named.
+
+    Whatever is done to the copies, the originals keep their weights, buffers and modes.
+    """
+    clone = copy.copy(variant)
+    clone._modules = dict(variant._modules)
+    for name in networks:
+        network = copy.deepcopy(getattr(variant, name)).eval().requires_grad_(False)
+        clone._modules[name] = network
+    return clone
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the global random states of the CPU and of the current CUDA device as they were."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+class Sampler:
+    """Makes samples by number: the same number is the same sample, in any batch, on any worker.
+
+    ``variant`` holds the networks to use (copies, see :func:`copy_networks`). ``labels`` are the
+    classes for conditional variants, (N,) int64: sample i asks for ``labels[i % N]``.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        stage: str,
+        seed: int,
+        device: torch.device,
+        conditions: Batch | None = None,
+    ) -> None:
+        self.variant, self.stage, self.device = variant, stage, device
+        self._conditions = conditions or {}
+        self._noise = [s for s in variant.noise(stage) if s.read_by("sample")]
+        self._keys = {s.name: stream_key(seed, "sampling", s.name) for s in self._noise}
+
+    def noise(self, index: Tensor) -> Batch:
+        """The noise of the samples ``index`` (int64, (N,)), by name."""
+        index = index.to(self.device)
+        return {s.name: draw(s.prior, self._keys[s.name], index, s.shape) for s in self._noise}
+
+    def conditions(self, index: Tensor) -> Batch:
+        """The conditions of the samples ``index``, by name."""
+        index = index.to(self.device)
+        return {name: values[index % len(values)] for name, values in self._conditions.items()}
+
+    @torch.no_grad()
+    def __call__(
+        self, index: Tensor, noise: Batch | None = None, conditions: Batch | None = None
+    ) -> Batch:
+        """Generated tensors for the samples ``index``, by name."""
+        batch = self.noise(index) | (noise or {})
+        batch |= self.conditions(index) if conditions is None else conditions
+        return self.variant.sample(self.stage, batch)
+
+    def network(self, name: str) -> nn.Module:
+        """One of the networks in use."""
+        return getattr(self.variant, name)  # type: ignore[no-any-return]
