@@ -1,0 +1,164 @@
+"""Adversarial losses as pairs of functions of logits, and penalties on gradients.
+
+``a`` is the discriminator's raw output ("logit"), sigmoid(a) its probability of "real". Logits
+may be (N,), (N, 1) or maps (N, 1, H, W): every loss is the mean over all of their entries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.registry import Registry
+
+
+class GeneratorLoss(Protocol):
+    """The generator's side of a game; ``real_logits`` are for losses that compare with them."""
+
+    def __call__(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """The scalar that the generator minimises."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialLoss:
+    """Both sides of a game.
+
+    ``boundary`` is the output at which real and fake are equally likely, 0 for true logits.
+    """
+
+    summary: str
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: GeneratorLoss
+    boundary: float = 0.0
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: sums of logarithms do not fit the half precisions."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def cross_entropy_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E log D(x) - E log(1 - D(G(z))): 2 log 2 at D = 1/2.
+
+    Goodfellow et al. 2014 (arXiv:1406.2661), equation 1. As softplus, because log(sigmoid(a)) is
+    -infinity in float32 from a = -104 on, and its gradient not a number.
+    """
+    real, fake = _precise(real_logits), _precise(fake_logits)
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def minimax_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """E log(1 - D(G(z))): -log 2 at D = 1/2, gradient -sigmoid(a) in each logit.
+
+    Goodfellow et al. 2014, equation 1; the gradient vanishes where D is sure (section 3).
+    """
+    return -F.softplus(_precise(fake_logits)).mean()
+
+
+def non_saturating_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E log D(G(z)): log 2 at D = 1/2, gradient -(1 - sigmoid(a)) in each logit.
+
+    Goodfellow et al. 2014, section 3: the same fixed point, a strong gradient early on.
+    """
+    return F.softplus(-_precise(fake_logits)).mean()
+
+
+def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2, D without a sigmoid.
+
+    Mao et al. 2017 (arXiv:1611.04076), equation 9 (a = 0, b = c = 1).
+    """
+    real, fake = _precise(real_logits), _precise(fake_logits)
+    return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def least_squares_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """1/2 E (D(G(z)) - 1)^2. Mao et al. 2017, equation 9."""
+    return 0.5 * (_precise(fake_logits) - 1).square().mean()
+
+
+def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))): 2 for logits of zero.
+
+    Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), equation 16.
+    """
+    real, fake = _precise(real_logits), _precise(fake_logits)
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def linear_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E D(G(z)). Miyato et al. 2018, equation 17; Arjovsky et al. 2017, algorithm 1."""
+    return -_precise(fake_logits).mean()
+
+
+def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """E D(G(z)) - E D(x), of a critic that some constraint keeps 1-Lipschitz.
+
+    Arjovsky et al. 2017 (arXiv:1701.07875), equation 2 and algorithm 1.
+    """
+    return _precise(fake_logits).mean() - _precise(real_logits).mean()
+
+
+LOSSES: Registry[AdversarialLoss] = Registry("loss")
+for _name, _loss in {
+    "minimax": AdversarialLoss(
+        "the original game; the generator's gradient vanishes where D is sure",
+        cross_entropy_discriminator,
+        minimax_generator,
+    ),
+    "non-saturating": AdversarialLoss(
+        "the original game, the generator maximising log D(G(z))",
+        cross_entropy_discriminator,
+        non_saturating_generator,
+    ),
+    "least-squares": AdversarialLoss(
+        "outputs 1 for real and 0 for fake by least squares (LSGAN)",
+        least_squares_discriminator,
+        least_squares_generator,
+        boundary=0.5,
+    ),
+    "hinge": AdversarialLoss(
+        "margins of 1 either side (SN-GAN, SAGAN, BigGAN)", hinge_discriminator, linear_generator
+    ),
+    "wasserstein": AdversarialLoss(
+        "the difference of a Lipschitz critic's means (WGAN); wants a gradient penalty",
+        wasserstein_discriminator,
+        linear_generator,
+    ),
+}.items():
+    LOSSES.register(_name)(_loss)
+
+
+def gradient_penalty(
+    discriminate: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor
+) -> Tensor:
+    """E (||grad_x D(x)|| - 1)^2 at x = mix * real + (1 - mix) * fake; its weight is lambda.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), equation 3 and algorithm 1. ``real`` and ``fake``
+    (N, ...), ``mix`` (N,) uniform in (0, 1). ``discriminate`` must treat each example by itself:
+    no batch normalisation (section 4 of the paper).
+    """
+    share = mix.reshape(-1, *[1] * (real.dim() - 1)).to(real.dtype)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
+    logits = _precise(discriminate(between))
+    (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+    norms = torch.linalg.vector_norm(_precise(gradient).flatten(1), dim=1)
+    return (norms - 1).square().mean() + 0 * logits.sum()
+
+
+def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
+    """1/2 E ||grad_x D(x)||^2 at real x; its weight is gamma.
+
+    Mescheder et al. 2018 (arXiv:1801.04406), equation 9. ``real`` (N, ...) must require a
+    gradient and ``real_logits`` come from it.
+    """
+    logits = _precise(real_logits)
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    # The last bias has no part in the gradient: without the zero, its own gradient would be
+    # missing, which data-parallel training takes for an error.
+    return 0.5 * _precise(gradient).flatten(1).square().sum(1).mean() + 0 * logits.sum()

@@ -1,0 +1,224 @@
+"""What every system of one generator and one discriminator shares (Goodfellow et al. 2014).
+
+A variant built on this states its two networks and its paper's values; see ``gan.py``.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
+from gan_core.options import option
+from gan_core.priors import PRIORS, Uniform, create_prior
+from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+
+WGAN_GP_WEIGHT = 10.0
+"""lambda of Gulrajani et al. 2017, algorithm 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialOptions(GameOptions):
+    """Options of every variant of one generator and one discriminator."""
+
+    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=tuple(LOSSES))
+    k: int = option(
+        1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
+    )
+    lr_d: float = option(2e-4, "learning rate of the discriminator", kind="schedule", above=0)
+    lr_g: float = option(2e-4, "learning rate of the generator", kind="schedule", above=0)
+    beta1: float = option(
+        0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
+    )
+    beta2: float = option(
+        0.999, "Adam's decay of the mean squared gradient", kind="schedule", minimum=0, below=1
+    )
+    prior: str = option(
+        "gaussian", "distribution of the generator's noise", kind="schedule", choices=PRIORS
+    )
+    latent: int = option(100, "dimensions of the generator's noise", minimum=1)
+    r1: float = option(
+        0.0, "weight gamma of the R1 penalty, 0 for none", kind="schedule", minimum=0
+    )
+    gradient_penalty: float | None = option(
+        None,
+        "weight lambda of WGAN-GP's penalty, 0 for none; not given: 10 with the wasserstein "
+        "loss, else none",
+        kind="schedule",
+        minimum=0,
+    )
+    ema: float = option(
+        0.0,
+        "decay of the moving average of the generator's weights, 0 for none",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+
+
+def default(name: str, value: object, options: type[GameOptions] = AdversarialOptions) -> Any:
+    """The option ``name`` of ``options`` with another default: a paper's own value."""
+    return dataclasses.field(default=value, metadata=options.__dataclass_fields__[name].metadata)
+
+
+class AdversarialVariant(Variant):
+    """One generator against one discriminator.
+
+    A subclass gives ``make_generator`` and ``make_discriminator``. Networks are called as
+    ``generator(latent)`` and ``discriminator(target)``, with ``label`` (int64, (N,)) as a second
+    argument where ``conditional`` is true. The discriminator gives logits (N,) or (N, 1).
+    """
+
+    Options = AdversarialOptions
+    conditional: ClassVar[bool] = False
+    uniform_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    """The uniform prior's bounds in the paper."""
+    one_pass: ClassVar[bool] = True
+    """Whether D may see real and fake in one batch: faster, wrong with batch statistics."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    data: DataSpec
+    target: str
+    recipe: Any
+    """The options, with those that were left to the data or to other options filled in."""
+
+    @abc.abstractmethod
+    def make_generator(self, data: DataSpec) -> nn.Module:
+        """The generator of targets like those of ``data``."""
+
+    @abc.abstractmethod
+    def make_discriminator(self, data: DataSpec) -> nn.Module:
+        """The discriminator of targets like those of ``data``."""
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        """Values for the options that are ``None``, by name."""
+        return {"gradient_penalty": WGAN_GP_WEIGHT if self.options.loss == "wasserstein" else 0.0}
+
+    def build(self, data: DataSpec) -> None:
+        left_open = {
+            n: v for n, v in self.resolve(data).items() if getattr(self.options, n) is None
+        }
+        self.recipe = dataclasses.replace(self.options, **left_open)
+        self.data, self.target = data, data.target
+        self.generator = self.make_generator(data)
+        self.discriminator = self.make_discriminator(data)
+
+    @property
+    def loss(self) -> AdversarialLoss:
+        """The chosen adversarial loss."""
+        return LOSSES[self.recipe.loss]
+
+    def optimizer(self, learning_rate: float) -> OptimizerSpec:
+        """A player's optimiser."""
+        return OptimizerSpec("adam", learning_rate, (self.recipe.beta1, self.recipe.beta2))
+
+    def stages(self) -> tuple[Stage, ...]:
+        recipe, labels = self.recipe, self.conditions()
+        discriminator = Player(
+            "discriminator",
+            ("discriminator",),
+            self.discriminator_loss,
+            self.optimizer(recipe.lr_d),
+            reads=(self.target, *labels),
+            turns=recipe.k,
+            second_order=recipe.r1 > 0 or recipe.gradient_penalty > 0,
+        )
+        generator = Player(
+            "generator",
+            ("generator",),
+            self.generator_loss,
+            self.optimizer(recipe.lr_g),
+            reads=labels,
+            ema=("generator",) if recipe.ema > 0 else (),
+            ema_decay=recipe.ema,
+        )
+        return (
+            Stage("train", (discriminator, generator), recipe.steps, view=self.view(self.data)),
+        )
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        prior = create_prior(self.recipe.prior, *self.uniform_bounds)
+        latent = NoiseSpec("latent", (self.recipe.latent,), prior)
+        mix = NoiseSpec("mix", (), Uniform(0.0, 1.0), players=("discriminator",))
+        return (latent, mix) if self.recipe.gradient_penalty > 0 else (latent,)
+
+    def conditions(self) -> tuple[str, ...]:
+        return ("label",) if self.conditional else ()
+
+    def generate(self, batch: Batch) -> Tensor:
+        """Targets (N, ...) from the batch's noise and labels."""
+        return self.generator(batch["latent"], *self._labels(batch))
+
+    def discriminate(self, targets: Tensor, batch: Batch) -> Tensor:
+        """Logits (N,) of targets that go with the batch's labels."""
+        return self.discriminator(targets, *self._labels(batch)).flatten()
+
+    def _labels(self, batch: Batch) -> tuple[Tensor, ...]:
+        return tuple(batch[name] for name in self.conditions())
+
+    def _both_logits(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        if not self.one_pass:
+            return self.discriminate(real, batch), self.discriminate(fake, batch)
+        twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
+        real_logits, fake_logits = self.discriminate(torch.cat((real, fake)), twice).chunk(2)
+        return real_logits, fake_logits
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        """The discriminator's objective: its loss and the penalties that were chosen."""
+        real = batch[self.target]
+        if self.recipe.r1 > 0:
+            real = real.detach().requires_grad_()
+        with torch.no_grad():
+            fake = self.generate(batch)
+        real_logits, fake_logits = self._both_logits(real, fake, batch)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        diagnostics = {"loss/discriminator": loss.detach()}
+        diagnostics.update(self._decisions(real_logits.detach(), fake_logits.detach()))
+        for name, penalty, weight in self._penalties(real, fake, real_logits, batch):
+            loss = loss + weight * penalty
+            diagnostics[f"penalty/{name}"] = penalty.detach()
+        return Loss(loss, diagnostics)
+
+    def _decisions(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+        real, fake = real_logits - self.loss.boundary, fake_logits - self.loss.boundary
+        right = (real > 0).float().mean() + (fake < 0).float().mean()
+        return {
+            "prob/real": torch.sigmoid(real).mean(),
+            "prob/fake": torch.sigmoid(fake).mean(),
+            "accuracy/train": right / 2,
+        }
+
+    def _penalties(
+        self, real: Tensor, fake: Tensor, real_logits: Tensor, batch: Batch
+    ) -> list[tuple[str, Tensor, float]]:
+        penalties = []
+        if self.recipe.r1 > 0:
+            penalties.append(("r1", r1_penalty(real_logits, real), self.recipe.r1))
+        if self.recipe.gradient_penalty > 0:
+            penalty = gradient_penalty(
+                lambda between: self.discriminate(between, batch), real, fake, batch["mix"]
+            )
+            penalties.append(("gradient", penalty, self.recipe.gradient_penalty))
+        return penalties
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """The generator's objective."""
+        loss = self.loss.generator(self.discriminate(self.generate(batch), batch))
+        return Loss(loss, {"loss/generator": loss.detach()})
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits (N,) for the batch's real targets and for as many generated ones."""
+        boundary = self.loss.boundary
+        return {
+            "real": self.discriminate(batch[self.target], batch) - boundary,
+            "fake": self.discriminate(self.generate(batch), batch) - boundary,
+        }
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        return {self.target: self.generate(batch)}

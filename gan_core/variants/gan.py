@@ -1,0 +1,136 @@
+"""GAN: generative adversarial nets (Goodfellow et al. 2014, arXiv:1406.2661).
+
+The MNIST experiment of section 5 as the authors' code (github.com/goodfeli/adversarial,
+``mnist.yaml``) plays it: a generator of two rectifier layers of 1200 and a sigmoid output from
+100 uniform numbers, against a discriminator of two maxout layers of 240 units and 5 pieces with
+dropout; batches of 100; k = 1; the generator maximises log D(G(z)).
+
+For points in the plane (ring, grid) the paper has no recipe. There the output is linear, the
+networks are small, there is no dropout, and Adam is the default optimiser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from gan_core.data.examples import DataSpec
+from gan_core.layers.init import uniform_weights
+from gan_core.layers.maxout import Maxout
+from gan_core.layers.pixels import PixelOutput, to_flat_pixels
+from gan_core.options import option
+from gan_core.variant import register
+from gan_core.variants.perceptron import PerceptronOptions, PerceptronVariant
+
+PICTURES = {"hidden": 1200, "maxout_units": 240, "dropout_input": 0.2, "dropout": 0.5}
+POINTS = {
+    "hidden": 128,
+    "maxout_units": 64,
+    "dropout_input": 0.0,
+    "dropout": 0.0,
+    "optimizer": "adam",
+    "lr_d": 2e-4,
+    "lr_g": 2e-4,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GANOptions(PerceptronOptions):
+    """The options of ``gan``."""
+
+    hidden: int | None = option(
+        None,
+        "units of each of the generator's two hidden layers; not given: the paper's 1200 "
+        "(128 for points)",
+        minimum=1,
+    )
+    maxout_units: int | None = option(
+        None,
+        "maxout units of each of the discriminator's two hidden layers; not given: the paper's "
+        "240 (64 for points)",
+        minimum=1,
+    )
+    maxout_pieces: int = option(5, "linear pieces of a maxout unit", minimum=1)
+    dropout_input: float | None = option(
+        None,
+        "share of the discriminator's inputs that are dropped; not given: the paper's 0.2 "
+        "(0 for points)",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+    dropout: float | None = option(
+        None,
+        "share of the discriminator's hidden units that are dropped; not given: the paper's 0.5 "
+        "(0 for points)",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+
+
+class Generator(nn.Module):
+    """Latent (N, latent) through two rectifier layers to a picture, or a point (N, D)."""
+
+    def __init__(self, latent: int, hidden: int, data: DataSpec) -> None:
+        super().__init__()
+        shape = data.target_shape
+        self.body = nn.Sequential(
+            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.output: nn.Module = PixelOutput(hidden, shape)
+        if data.target == "point":
+            self.output = nn.Linear(hidden, math.prod(shape))
+        uniform_weights(self, 0.05)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.output(self.body(latent))
+
+
+class Discriminator(nn.Module):
+    """Two maxout layers, dropout before each layer, to a logit (N, 1)."""
+
+    def __init__(
+        self, units: int, pieces: int, dropouts: tuple[float, float], data: DataSpec
+    ) -> None:
+        super().__init__()
+        self.of_pixels = data.target == "image"
+        dropped_inputs, dropped = dropouts
+        self.layers = nn.Sequential(
+            nn.Dropout(dropped_inputs),
+            Maxout(math.prod(data.target_shape), units, pieces),
+            nn.Dropout(dropped),
+            Maxout(units, units, pieces),
+            nn.Dropout(dropped),
+            nn.Linear(units, 1),
+        )
+        uniform_weights(self, 0.005)
+
+    def forward(self, target: Tensor) -> Tensor:
+        return self.layers(to_flat_pixels(target) if self.of_pixels else target)
+
+
+@register("gan")
+class GAN(PerceptronVariant):
+    """The original GAN."""
+
+    summary = "the original: fully connected, rectifiers against maxout units"
+    paper = "Goodfellow et al. 2014, arXiv:1406.2661"
+    targets = frozenset({"image", "point"})
+    Options = GANOptions
+    uniform_bounds = (-math.sqrt(3), math.sqrt(3))
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        recipe = {**super().resolve(data), **PICTURES}
+        return recipe if data.target == "image" else {**recipe, **POINTS}
+
+    def make_generator(self, data: DataSpec) -> nn.Module:
+        return Generator(self.recipe.latent, self.recipe.hidden, data)
+
+    def make_discriminator(self, data: DataSpec) -> nn.Module:
+        recipe = self.recipe
+        dropouts = (recipe.dropout_input, recipe.dropout)
+        return Discriminator(recipe.maxout_units, recipe.maxout_pieces, dropouts, data)

@@ -1,0 +1,28 @@
+"""Learning rates and momenta as functions of a player's updates so far."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ExponentialDecay:
+    """``divisor ** -updates``, never below ``floor``; both as shares of the initial rate."""
+
+    divisor: float
+    floor: float = 0.0
+
+    def __call__(self, updates: int) -> float:
+        return max(self.divisor**-updates, min(self.floor, 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearRamp:
+    """From ``start`` to ``end`` over the first ``length`` updates, then ``end``."""
+
+    start: float
+    end: float
+    length: int
+
+    def __call__(self, updates: int) -> float:
+        return self.start + (self.end - self.start) * min(1.0, updates / self.length)
