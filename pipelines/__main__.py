@@ -1,0 +1,93 @@
+"""The command line: ``python -m pipelines VERB ...``, also installed as ``gan``.
+
+Wrong input is answered by one line on stderr and exit code 2. This module imports nothing heavy,
+so that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from gan_core.errors import UserError, unknown_word
+
+VERBS = {
+    "list": (
+        "pipelines.listing:list_command",
+        "what there is: variants, data sources, feature extractors",
+    ),
+    "train": (
+        "pipelines.launch:train_command",
+        "train a GAN, alone or on a Ray cluster, tracked in MLflow",
+    ),
+    "evaluate": (
+        "pipelines.evaluate:evaluate_command",
+        "score the generator of a run on held-out data",
+    ),
+    "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
+    "sync": (
+        "pipelines.launch:sync_command",
+        "send to MLflow what could not be sent while it was away",
+    ),
+}
+
+_HELP = """\
+Train, score and compare generative adversarial nets.
+
+  python -m pipelines VERB ...       (installed as: gan VERB ...)
+
+{verbs}
+
+A first run, and what it made:
+
+  python -m pipelines train dcgan --data digits --workers 0 --name first
+  python -m pipelines sample first --out grid.png
+
+`VERB --help` says more, `train VARIANT --help` lists a variant's own options.
+"""
+
+
+def overview() -> str:
+    """The help without a verb."""
+    lines = [f"  {verb:<10}{summary}" for verb, (_, summary) in VERBS.items()]
+    return _HELP.format(verbs="\n".join(lines))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the verb that ``arguments`` begin with; returns the exit code, raises ``UserError``."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview(), end="")
+        return 0
+    verb = arguments[0]
+    if verb not in VERBS:
+        kind = "option" if verb.startswith("-") else "verb"
+        raise unknown_word(kind, verb, VERBS)
+    module, _, function = VERBS[verb][0].partition(":")
+    command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+    return command(list(arguments[1:]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; ``arguments`` default to the process's own. Returns the exit code."""
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
+        # The console script must find a plugin in the current folder as `python -m` does.
+        sys.path.insert(0, "")
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) went away; keep the interpreter from complaining as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())
