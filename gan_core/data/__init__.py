@@ -1,0 +1,34 @@
+"""What a GAN learns from: sources by name, and examples as named tensors.
+
+Importing this package registers the built-in sources.
+"""
+
+from gan_core.data import digits, folder, idx, mixtures, torchvision_sets
+from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec
+from gan_core.data.loading import check_examples, create_source, load_examples, source_options
+from gan_core.data.mixtures import MIXTURES, Mixture, grid_modes, ring_modes
+from gan_core.data.sources import SOURCES, Source, register
+
+__all__ = [
+    "MIXTURES",
+    "SOURCES",
+    "Batch",
+    "DataSpec",
+    "Examples",
+    "Mixture",
+    "Source",
+    "Split",
+    "TensorSpec",
+    "check_examples",
+    "create_source",
+    "digits",
+    "folder",
+    "grid_modes",
+    "idx",
+    "load_examples",
+    "mixtures",
+    "register",
+    "ring_modes",
+    "source_options",
+    "torchvision_sets",
+]

@@ -1,39 +1,58 @@
 """The registry of data sources: what a GAN can learn from.
 
 A source is a class with a one-line ``summary``; it finds its files below ``root`` and hands out
-:class:`~gan_core.data.examples.Examples` for each split. ``register`` enters one's own.
+:class:`~gan_core.data.examples.Examples` for each split. ``register`` enters one's own; its
+options are the keyword-only arguments of its constructor, annotated and with defaults.
 """
 
 from __future__ import annotations
 
 import abc
+import typing
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from gan_core.data.examples import Examples, Split
+from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.errors import unknown_word
 from gan_core.registry import Registry
+
+OnBadFile = Literal["error", "skip"]
 
 
 class Source(abc.ABC):
     """Something to learn from.
 
     ``root`` is the folder that holds the files (``None``: the source needs none, or its default).
-    Every source defines train, validation and test; the same call gives the same examples
-    anywhere, at any time. ``load`` raises :class:`gan_core.UserError`, naming the file and what
-    to do, for anything wrong with the data.
+    ``on_bad_file`` says what a picture that cannot be read gets: an error, or a counted and
+    logged skip. Every source defines train, validation and test; the same call gives the same
+    examples anywhere, at any time. ``load`` raises :class:`gan_core.UserError`, naming the file
+    and what to do, for anything wrong with the data.
     """
 
     summary: ClassVar[str] = ""
     needs_root: ClassVar[bool] = True
 
-    def __init__(self, root: Path | None = None, *, on_bad_file: str = "error") -> None:
+    def __init__(self, root: Path | None = None, *, on_bad_file: OnBadFile = "error") -> None:
+        if on_bad_file not in typing.get_args(OnBadFile):
+            raise unknown_word("--on-bad-file", on_bad_file, typing.get_args(OnBadFile))
         self.root = root
         self.on_bad_file = on_bad_file
 
     @abc.abstractmethod
     def load(self, split: Split) -> Examples:
-        """The examples of one split."""
+        """The examples of "train", "validation" or "test".
+
+        Their concatenation "train+validation" is made by :func:`gan_core.data.load_examples`.
+        """
 
 
 SOURCES: Registry[type[Source]] = Registry("data source")
 register = SOURCES.register
+
+
+def picture_spec(shape: tuple[int, int, int], class_names: tuple[str, ...] = ()) -> DataSpec:
+    """Pictures of ``shape`` (channels, rows, columns), with labels if there are class names."""
+    tensors = {"image": TensorSpec(shape, -1.0, 1.0)}
+    if class_names:
+        tensors["label"] = TensorSpec((), classes=len(class_names))
+    return DataSpec(tensors, "image", class_names)

@@ -1,0 +1,80 @@
+"""One's own pictures: a folder of them, in class folders or not."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from gan_core.data.examples import Examples, Split
+from gan_core.data.listing import Listing, list_pictures
+from gan_core.data.pictures import PictureFormat, common_format, read_pictures
+from gan_core.data.sources import OnBadFile, Source, picture_spec, register
+from gan_core.errors import UserError
+
+
+@register("folder")
+class Folder(Source):
+    """Pictures (png, jpg, jpeg, bmp, webp, gif) in a folder.
+
+    Layouts: ``root/*.png``; ``root/<class>/*``; ``root/train/...`` with ``root/test/...`` and
+    ``root/validation/...`` (or ``val``), each with the same class folders or none. Class names,
+    sorted, are the labels. Where there is no test or validation folder, a hash of the relative
+    file name puts about 10 % of each class's training pictures there, and at least one: the same
+    ones on every machine, whatever else is added.
+
+    ``image_size``: pixels a side; the central square, resized with antialiasing (without it all
+    pictures must have one size). ``allow_upscale``: enlarge pictures smaller than that, instead
+    of refusing them. ``channels``: 1 gray, 3 colour; by default colour if any picture is.
+    Transparency is laid over white, the camera's orientation (EXIF) is honoured.
+    """
+
+    summary: ClassVar[str] = "your own pictures in a folder, in class folders or not"
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        on_bad_file: OnBadFile = "error",
+        image_size: int | None = None,
+        channels: int | None = None,
+        allow_upscale: bool = False,
+    ) -> None:
+        super().__init__(root, on_bad_file=on_bad_file)
+        if image_size is not None and image_size < 1:
+            raise UserError(f"--image-size must be at least 1, not {image_size}")
+        if channels not in (None, 1, 3):
+            raise UserError(f"--channels must be 1 (gray) or 3 (colour), not {channels}")
+        self.image_size = image_size
+        self.channels = channels
+        self.allow_upscale = allow_upscale
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        if self.root is None:
+            raise UserError("--data folder needs --data-root: the folder of pictures")
+        return list_pictures(self.root)
+
+    @functools.cached_property
+    def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
+        """Of all splits together, so that they agree."""
+        return common_format(
+            self._listing.paths,
+            channels=self.channels,
+            image_size=self.image_size,
+            allow_upscale=self.allow_upscale,
+            skip_bad=self.on_bad_file == "skip",
+        )
+
+    def load(self, split: Split) -> Examples:
+        pictures = self._listing.splits[split]
+        form, shape = self._format
+        paths = [picture.path for picture in pictures]
+        images, kept = read_pictures(paths, form, shape, self.on_bad_file == "skip")
+        tensors = {"image": images}
+        names = self._listing.class_names
+        if names:
+            tensors["label"] = torch.tensor([pictures[i].label for i in kept], dtype=torch.int64)
+        return Examples(tensors, picture_spec(shape, names), "folder", split)

@@ -1,0 +1,192 @@
+"""Which pictures a folder holds, in which class and in which split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gan_core.data.pictures import EXTENSIONS
+from gan_core.errors import UserError
+
+_SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+_KINDS = ", ".join(extension[1:] for extension in EXTENSIONS)
+_SHARE = 0.1  # of a split that has no folder of its own
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One file: ``name`` is its path relative to the root, with slashes; ``label`` its class."""
+
+    path: str
+    name: str
+    label: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """All pictures of a folder, sorted by name in each split; labels count ``class_names``."""
+
+    splits: Mapping[str, Sequence[Picture]]
+    class_names: tuple[str, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """All paths, of train first."""
+        order = ("train", "validation", "test")
+        return [picture.path for split in order for picture in self.splits[split]]
+
+
+def list_pictures(root: Path) -> Listing:
+    """What is in ``root``: ``*.png``, ``<class>/*`` or ``train/...`` with ``test/...`` beside it.
+
+    A split without a folder of its own is drawn from the training pictures by
+    :func:`draw_splits`. Classes are numbered in the order of their names. Raises ``UserError``
+    for a missing or empty folder, an empty class and an ambiguous layout.
+    """
+    folders = _split_folders(root)
+    found = {split: _by_class(folder) for split, folder in folders.items()}
+    class_names = tuple(name for name in found["train"] if name)
+    for split, classes in found.items():
+        _check_classes(folders[split], classes, folders["train"], found["train"])
+    splits: dict[str, list[Picture]] = {"train": [], "validation": [], "test": []}
+    missing = [split for split in splits if split not in found]
+    for split, classes in found.items():
+        for name, paths in classes.items():
+            label = class_names.index(name) if name else None
+            pictures = [Picture(path, _name(path, root), label) for path in paths]
+            drawn = draw_splits([p.name for p in pictures], missing if split == "train" else [])
+            for picture in pictures:
+                splits[drawn[picture.name] if split == "train" else split].append(picture)
+    for split, pictures in splits.items():
+        pictures.sort(key=lambda picture: picture.name)
+        if not pictures:
+            raise UserError(
+                f"{root} holds too few pictures for a {split} split: add some, "
+                f"or a folder {root / split}"
+            )
+    return Listing(splits, class_names)
+
+
+def draw_splits(names: Iterable[str], missing: Sequence[str]) -> dict[str, str]:
+    """The split of each of ``names``, the pictures of one class: a function of the name alone.
+
+    A hash of the name gives each split in ``missing`` (of "validation", "test") 10 %, so that a
+    picture stays where it is when others are added. Only where a split would have none of three
+    or more pictures (of the class) does the one with the lowest hash move there.
+    """
+    places = {name: _place(name) for name in names}
+    shares = {split: (i * _SHARE, (i + 1) * _SHARE) for i, split in enumerate(missing)}
+    drawn = {
+        name: next((s for s, (low, high) in shares.items() if low <= place < high), "train")
+        for name, place in places.items()
+    }
+    for split in ("train", *missing):
+        members = list(drawn.values())
+        largest = max(set(members), key=lambda s: (members.count(s), s), default=split)
+        if split not in members and members.count(largest) > 1:
+            donors = [name for name, where in drawn.items() if where == largest]
+            drawn[min(donors, key=lambda name: places[name])] = split
+    return drawn
+
+
+def _place(name: str) -> float:
+    """A number in [0, 1) that depends on the name only, on every machine."""
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="replace"))
+    return int.from_bytes(digest.digest()[:6], "big") / 2**48
+
+
+def _name(path: str, root: Path) -> str:
+    return unicodedata.normalize("NFC", Path(path).relative_to(root).as_posix())
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[str]]:
+    """The folders and the pictures in ``folder``, sorted; other files are counted and logged."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if _visible(path.name))
+    except FileNotFoundError:
+        raise UserError(f"no folder {folder}: give an existing one with --data-root") from None
+    except NotADirectoryError:
+        raise UserError(f"{folder} is a file: --data-root must be a folder of pictures") from None
+    except OSError as problem:
+        raise UserError(f"cannot list {folder}: {problem.strerror}") from None
+    folders = [path for path in entries if path.is_dir()]
+    files = [path for path in entries if not path.is_dir()]
+    pictures = [str(path) for path in files if path.suffix.lower() in EXTENSIONS]
+    others = [path for path in files if path.suffix.lower() not in EXTENSIONS]
+    if others:
+        logger.warning(
+            "ignored %d files in %s, not named as pictures (%s), such as %s",
+            len(others),
+            folder,
+            _KINDS,
+            others[0].name,
+        )
+    return folders, pictures
+
+
+def _all_below(folder: Path, above: frozenset[str] = frozenset()) -> list[str]:
+    """The pictures in ``folder`` and its folders; a link that leads back up is not followed."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return []
+    folders, pictures = _entries(folder)
+    return pictures + [path for f in folders for path in _all_below(f, above | {real})]
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split that has one; of "train" alone where ``root`` is not divided."""
+    folders, _ = _entries(root)
+    divided = {path.name: path for path in folders if path.name in _SPLIT_FOLDERS}
+    others = [path.name for path in folders if path.name not in _SPLIT_FOLDERS]
+    if not divided or (others and len(divided) == 1):
+        return {"train": root}  # a single class may well be called "train"
+    if others:
+        raise UserError(
+            f"{root} holds {', '.join(sorted(divided))} and also '{others[0]}': "
+            "move it away, or give the folder of classes itself"
+        )
+    if "train" not in divided:
+        raise UserError(f"{root} holds {', '.join(sorted(divided))} but no folder 'train': add it")
+    if {"validation", "val"} <= set(divided):
+        raise UserError(f"{root} holds both 'validation' and 'val': remove one of them")
+    return {_SPLIT_FOLDERS[name]: path for name, path in divided.items()}
+
+
+def _by_class(folder: Path) -> dict[str, list[str]]:
+    """The pictures of each class, or of the class "" where there are no class folders."""
+    folders, pictures = _entries(folder)
+    if not folders:
+        if not pictures:
+            raise UserError(f"no pictures ({_KINDS}) in {folder}: check --data-root")
+        return {"": pictures}
+    if pictures:
+        raise UserError(
+            f"{folder} holds both pictures ({Path(pictures[0]).name}, ...) and folders "
+            f"({folders[0].name}, ...): put every picture into the folder of its class"
+        )
+    return {path.name: _all_below(path) for path in folders}
+
+
+def _check_classes(
+    folder: Path, classes: Mapping[str, object], train: Path, known: Mapping[str, object]
+) -> None:
+    for name, paths in classes.items():
+        if name not in known:
+            what = f"class folder '{name}'" if name else "pictures without class folders"
+            raise UserError(f"{folder} holds {what} and {train} does not: name them alike")
+        if not paths:
+            raise UserError(
+                f"class folder {folder / name} holds no pictures ({_KINDS}): "
+                "add some, or remove the folder"
+            )
