@@ -184,6 +184,9 @@ class Game:
         self.stages = variant.stages()
         self.variant.train()
         self.step = 0
+        self._seen_before = 0
+        self._look_through(self.stages[0].view)
+        variant.initial_values(self._stored)
         self._enter(0)
 
     # -- stages ------------------------------------------------------------------------------
@@ -211,9 +214,8 @@ class Game:
         """Seat the players of stage ``index``; averages live on where networks go on."""
         self.stage_index = index
         stage = self.stage
-        if index == 0 or stage.view != self.stages[index - 1].view:
-            self._stored = self._on_device(stage.view, self.train)
-            self._stored_held_out = self._on_device(stage.view, self.held_out)
+        if stage.view != self._view:
+            self._look_through(stage.view)
         self.variant.requires_grad_(False)
         self.seats = [
             Seat(self.variant, player, self.world, self._stream(player, stage))
@@ -223,6 +225,12 @@ class Game:
             seat.freeze(True)
         self._playing: Seat | None = None
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
+
+    def _look_through(self, view: View) -> None:
+        """Hold both splits on the device as ``view`` wants to see them."""
+        self._view = view
+        self._stored = self._on_device(view, self.train)
+        self._stored_held_out = self._on_device(view, self.held_out)
 
     def _on_device(self, view: View, examples: Examples) -> Batch:
         stored = view.prepare(examples).tensors
@@ -254,6 +262,7 @@ class Game:
     def iterate(self) -> None:
         """One iteration: every player's turns, then the averages of weights."""
         if self.step - self._stage_start >= self.stage.steps:
+            self._seen_before = self.examples_seen
             self._enter(self.stage_index + 1)
         shared = self._shared_stream.next() if self._shared_stream else None
         for seat in self.seats:
@@ -274,6 +283,15 @@ class Game:
                 self._playing.freeze(True)
             seat.freeze(False)
             self._playing = seat
+
+    @property
+    def examples_seen(self) -> int:
+        """Real targets that players have drawn, over all workers and all stages so far."""
+        target = self.train.spec.target
+        streams = [s.stream for s in self.seats if target in s.player.reads]
+        if self._shared_stream:
+            streams = [self._shared_stream]
+        return self._seen_before + sum(stream.position for stream in streams)
 
     def play(self, steps: int) -> None:
         """``steps`` iterations, or as many as are left."""
@@ -372,6 +390,7 @@ class Game:
         return {
             "stage": self.stage.name,
             "step": self.step,
+            "seen_before": self._seen_before,
             "networks": self.variant.state_dict(),
             "players": {seat.player.name: seat.state_dict() for seat in self.seats},
             "shared_position": self._shared_stream.position if self._shared_stream else 0,
@@ -383,6 +402,7 @@ class Game:
         if names.index(state["stage"]) != self.stage_index:
             self._enter(names.index(state["stage"]))
         self.step = state["step"]
+        self._seen_before = state["seen_before"]
         self.variant.load_state_dict(state["networks"])
         for seat in self.seats:
             seat.load_state_dict(state["players"][seat.player.name])

@@ -1,0 +1,152 @@
+"""Released generators: weights as safetensors and, beside them, all that it takes to use them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gan_core.config import import_plugins
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.sampling import Sampler, copy_networks
+from gan_core.errors import UserError
+from gan_core.randomness import stream_key
+from gan_core.variant import Variant, create
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
+
+
+def save_generator(
+    folder: Path,
+    sampler: Sampler,
+    *,
+    config: Mapping[str, Any],
+    spec: DataSpec,
+    step: int,
+    figures: Mapping[str, float] | None = None,
+    protocol: Mapping[str, str] | None = None,
+) -> None:
+    """Write the networks of ``sampler`` and their description into ``folder``.
+
+    ``spec`` is the source's own (native) specification, ``config`` the run's configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name in sampler.variant.sampling_networks(sampler.stage)
+        for key, value in sampler.network(name).state_dict().items()
+    }
+    labels = sampler.conditions(torch.arange(1)).keys()
+    description = {
+        "format": FORMAT,
+        "config": dict(config),
+        "spec": spec.to_dict(),
+        "stage": sampler.stage,
+        "step": step,
+        "conditions": sorted(labels),
+        "figures": dict(figures or {}),
+        "protocol": dict(protocol or {}),
+    }
+    partial = folder / (WEIGHTS + ".partial")
+    save_file(weights, partial)
+    partial.replace(folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleasedGenerator:
+    """A trained generator, ready to sample. ``spec`` is the source's; ``info`` the description."""
+
+    variant: Variant
+    spec: DataSpec
+    info: dict[str, Any]
+    device: torch.device
+
+    def _sampler(self, seed: int) -> Sampler:
+        return Sampler(self.variant, self.info["stage"], seed, self.device)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether samples are asked for by class."""
+        return "label" in self.info["conditions"]
+
+    def noise(self, index: Tensor, seed: int | None = None) -> Batch:
+        """The noise, by name, of the samples ``index`` (int64, (N,)); ``seed``: the run's."""
+        return self._sampler(self.info["config"]["seed"] if seed is None else seed).noise(index)
+
+    def generate(
+        self,
+        index: Tensor,
+        labels: Tensor | None = None,
+        noise: Batch | None = None,
+        native: bool = False,
+        seed: int | None = None,
+    ) -> Tensor:
+        """Samples (N, ...) of the target, pictures in [-1, 1], for the numbers ``index``.
+
+        ``labels`` (int64, (N,)) are the classes of a conditional variant; without them, classes
+        are drawn evenly as a function of ``index``. ``noise`` replaces what ``index`` would give.
+        ``native`` resizes to the source's own size. Raises ``UserError`` for a label out of range.
+        """
+        conditions: Batch = {}
+        if self.conditional:
+            classes = self.spec.classes
+            wanted = stream_key(0, "labels") % classes + index if labels is None else labels
+            if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
+                raise UserError(f"classes go from 0 to {classes - 1}")
+            conditions["label"] = (wanted % classes).to(self.device)
+        sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
+        target = sampler(index, noise, conditions)[self.spec.target]
+        if not native:
+            return target
+        return self.variant.view(self.spec).restore(target, self.spec.target_shape)
+
+
+def _generator_folder(path: Path) -> Path:
+    """The folder with the weights that ``path`` (run, generator or checkpoint) stands for."""
+    for folder in (path, path / "generator" / "best", path / "generator" / "last"):
+        if (folder / WEIGHTS).exists() and (folder / DESCRIPTION).exists():
+            return folder
+    checkpoint = find_checkpoint(path) if path.is_dir() else None
+    if checkpoint is not None and (checkpoint / WEIGHTS).exists():
+        return checkpoint
+    raise UserError(
+        f"no generator at {path}: give the folder of a run, of a checkpoint, "
+        "or of a released generator"
+    )
+
+
+def load_generator(path: Path | str, device: str | torch.device = "cpu") -> ReleasedGenerator:
+    """The generator of a run (the best, else the last), of a checkpoint, or a released one.
+
+    Raises ``UserError`` where there is none, or where a file is damaged.
+    """
+    folder = _generator_folder(Path(path).expanduser())
+    try:
+        info = json.loads((folder / DESCRIPTION).read_text())
+        weights = load_file(folder / WEIGHTS, device=str(device))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"the generator in {folder} is damaged: {error}") from None
+    if info.get("format") != FORMAT:
+        raise UserError(f"{folder / DESCRIPTION} is not of this program's format {FORMAT}")
+    config = info["config"]
+    import_plugins(config.get("plugins") or ())
+    import gan_core.variants  # noqa: F401
+
+    spec = DataSpec.from_dict(info["spec"])
+    variant = create(config["variant"], spec, config["options"], config["seed"])
+    names = variant.sampling_networks(info["stage"])
+    for name in names:
+        own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(name + ".")}
+        getattr(variant, name).load_state_dict(own)
+    variant = copy_networks(variant.to(device), names)
+    return ReleasedGenerator(variant, spec, info, torch.device(device))

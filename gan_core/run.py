@@ -1,0 +1,526 @@
+"""A run: play a game to its end, looking at it, judging it and saving it on the way."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.config import RunConfig, import_plugins
+from gan_core.data.examples import Examples, Split
+from gan_core.diagnostics import signals
+from gan_core.engine import checkpoint as checkpoints
+from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.game import Game, seed_rank
+from gan_core.engine.sampling import Sampler, undisturbed
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.journal import Journal
+from gan_core.release import save_generator
+from gan_core.variant import Variant, create
+
+__all__ = ["FolderObserver", "Observer", "Run", "check_data", "find_checkpoint", "play"]
+
+_log = logging.getLogger(__name__)
+_KEPT_CHECKPOINTS = 2
+_GRID = 64
+LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
+"""The figures that decide which generator is the best, the first that there is."""
+
+
+class Observer:
+    """Whoever is told what happens in a run. All methods do nothing; override what you need."""
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        """The run starts or goes on at ``step``."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name, at logging points and evaluations."""
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        """A picture, uint8 (C, H, W)."""
+
+    def message(self, step: int, text: str, level: str = "info") -> None:
+        """A line for the user; ``level`` is "info" or "warning"."""
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        """A fact about the whole run."""
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
+
+    def should_stop(self) -> bool:
+        """Asked on rank 0 at logging points; the other ranks are told."""
+        return False
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        """The run ended: ``status`` is "finished" or "stopped"."""
+
+
+class FolderObserver(Observer):
+    """Keeps a run in a folder: journal, sample grids, checkpoints. Rank 0 alone writes the first two.
+
+    A file called STOP in the folder asks the run to stop at the next logging point.
+    """
+
+    def __init__(self, folder: Path, world: World) -> None:
+        self.folder, self.world = folder, world
+        self.journal = Journal(folder) if world.leads else None
+
+    def _write(self, kind: str, step: int, **content: Any) -> None:
+        if self.journal:
+            self.journal.write(kind, step, **content)
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        self._write("start", step, **info)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._write("metrics", step, values=values)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        from gan_core.pictures import save_png
+
+        if self.journal:
+            path = self.folder / "samples" / f"{name}_{step:08d}.png"
+            save_png(image, path)
+            self._write("picture", step, name=name, path=str(path.relative_to(self.folder)))
+
+    def message(self, step: int, text: str, level: str = "info") -> None:
+        self._write("message", step, text=text, level=level)
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        self._write("tag", step, name=name, value=value)
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        final = self.folder / "checkpoints" / f"step_{step:08d}"
+        partial = final.with_suffix(".partial")
+        if self.world.leads:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.world.barrier()
+        write(partial)
+        self.world.barrier()
+        if self.world.leads:
+            shutil.rmtree(final, ignore_errors=True)
+            partial.replace(final)
+            self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
+            for old in sorted(final.parent.glob("step_????????"))[:-_KEPT_CHECKPOINTS]:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def should_stop(self) -> bool:
+        return (self.folder / "STOP").exists()
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        self._write("end", step, status=status, summary=summary)
+
+
+def load_split(config: RunConfig, split: Split) -> Examples:
+    """A split of the run's source."""
+    from gan_core.data.loading import load_examples
+
+    return load_examples(config.data, config.data_root, split, **config.data_options)
+
+
+def load_training_data(config: RunConfig) -> tuple[Examples, Examples]:
+    """The checked training split of the run and the validation split."""
+    from gan_core.data.loading import check_examples
+
+    train = load_split(config, config.train_split)  # type: ignore[arg-type]
+    held_out = load_split(config, "validation")
+    check_examples(train, batch_size=config.game.batch_size)
+    check_examples(held_out, batch_size=1)
+    return train, held_out
+
+
+def check_data(config: RunConfig) -> dict[str, Any]:
+    """Loads and checks the data and the variant's wishes, on the CPU; raises ``UserError``.
+
+    Returns what is known then: fingerprint, numbers of examples and classes, the target's shape.
+    """
+    import_plugins(config.plugins)
+    from gan_core.variant import VARIANTS
+
+    train, held_out = load_training_data(config)
+    VARIANTS[config.variant](config.game).check(train.spec)
+    return {
+        "fingerprint": train.fingerprint,
+        "examples": len(train),
+        "held_out": len(held_out),
+        "classes": train.spec.classes,
+        "shape": list(train.spec.target_shape),
+        "target": train.spec.target,
+    }
+
+
+def build_variant(config: RunConfig, train: Examples) -> Variant:
+    """The run's variant with fresh networks for the data of ``train``."""
+    return create(config.variant, train.spec, config.game, config.seed)
+
+
+class Run:
+    """A game with everything around it: what to log, when to judge, what to keep."""
+
+    def __init__(self, config: RunConfig, world: World, observer: Observer) -> None:
+        import_plugins(config.plugins)
+        import gan_core.data
+        import gan_core.variants  # noqa: F401
+
+        self.config, self.world, self.observer = config, world, observer
+        self.train, held_out = load_training_data(config)
+        seed_rank(config.seed, world)
+        self.game = Game(
+            build_variant(config, self.train),
+            self.train,
+            held_out,
+            batch_size=config.game.batch_size,
+            seed=config.seed,
+            world=world,
+        )
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None
+        self.figures: dict[str, float] = {}
+        self.protocol: dict[str, str] = {}
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+        self._evaluator: Any = None
+        self._saved_at = -1
+        self._last_seen, self._last_seconds = 0, 0.0
+        self._grid: str | None = None
+
+    # -- the whole -----------------------------------------------------------------------------
+
+    def play(self, checkpoint: Path | None = None) -> dict[str, Any]:
+        """Play to the end or to a stop; returns the summary."""
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.observer.start(self.game.step, self._start_info(checkpoint))
+        self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
+        status = "finished"
+        self._since = time.perf_counter()
+        while not self.game.finished:
+            self.game.iterate()
+            if not self._due(self.config.log_every):
+                continue
+            if self._look_on():
+                status = "stopped"
+                break
+        if self._saved_at != self.game.step:
+            self._pause(self._checkpoint)
+        summary = self._summary(status)
+        self.observer.end(self.game.step, status, summary)
+        return summary
+
+    def _look_on(self) -> bool:
+        """Everything but playing, off the clock; whether to stop."""
+        return bool(self._pause(self._look))
+
+    def _look(self) -> bool:
+        self._log_metrics()
+        if self._due(self.config.evaluate_every):
+            self._evaluate()
+        stop = bool(self.world.broadcast_object(self.observer.should_stop()))
+        if stop or self._due(self.config.checkpoint_every):
+            self._checkpoint()
+        return stop
+
+    def _due(self, every: int) -> bool:
+        """At multiples of ``every`` and at the end."""
+        return self.game.finished or (every > 0 and self.game.step % every == 0)
+
+    def _pause(self, work: Callable[[], Any]) -> Any:
+        """``work()`` with the training clock stopped."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize(self.world.device)
+        self.seconds += time.perf_counter() - self._since
+        try:
+            return work()
+        finally:
+            self._since = time.perf_counter()
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _log_metrics(self) -> None:
+        values = signals.measure(self.game)
+        self._remember(values)
+        seen, seconds = self.game.examples_seen, self.seconds
+        elapsed = max(seconds - self._last_seconds, 1e-9)
+        timing = {
+            "images_per_second": (seen - self._last_seen) / elapsed,
+            "images_seen": float(seen),
+            "seconds": seconds,
+        }
+        self._last_seen, self._last_seconds = seen, seconds
+        self.observer.metrics(self.game.step, values | timing)
+
+    def _remember(self, values: dict[str, float]) -> None:
+        self.history.append({"step": float(self.game.step), **values})
+
+    def _evaluate(self) -> None:
+        with undisturbed():
+            sampler = self.game.sampler()
+            self._show(sampler)
+            evaluator = self._make_evaluator()
+            if evaluator is None:
+                return
+            labels = sampler.conditions(torch.arange(self.config.samples)).get("label")
+            evaluation = evaluator(lambda index: self._native(sampler, index), labels)
+        self.figures, self.protocol = evaluation.figures, evaluation.protocol
+        self._remember(self.figures)
+        self.observer.metrics(self.game.step, self.figures)
+        for family, text in self.protocol.items():
+            self.observer.tag(self.game.step, f"protocol.{family}", text)
+        self._keep_if_best(sampler)
+
+    def _native(self, sampler: Sampler, index: Tensor) -> Tensor:
+        """Samples at the source's own size, so that figures of all variants compare."""
+        spec = self.train.spec
+        return self.game.stage.view.restore(sampler(index)[spec.target], spec.target_shape)
+
+    def _show(self, sampler: Sampler) -> None:
+        from gan_core.pictures import sample_picture
+
+        if not self.world.leads:
+            return
+        spec = self.train.spec
+        if "label" in self.game.variant.conditions():
+            labels = torch.arange(min(spec.classes, 10)).repeat_interleave(10)
+            index, columns = torch.arange(len(labels)), 10
+            conditions = {"label": labels.to(self.world.device)}
+            samples = sampler(index, conditions=conditions)[spec.target]
+            real = None
+        else:
+            points = len(spec.target_shape) == 1
+            index, columns = torch.arange(2500 if points else _GRID), 8
+            samples = sampler(index)[spec.target]
+            real = self.train.tensors[spec.target][:2500] if points else None
+        image = sample_picture(samples.cpu(), spec, real, columns)
+        self.observer.picture(self.game.step, "samples", image)
+        self._grid = f"samples/samples_{self.game.step:08d}.png"
+
+    def _make_evaluator(self) -> Any:
+        """The evaluator, made at the first evaluation (its statistics are cached)."""
+        if self._evaluator is None:
+            self._evaluator = make_evaluator(
+                self.config,
+                self.train,
+                self.world,
+                conditional="label" in self.game.variant.conditions(),
+                say=lambda text: self.observer.message(self.game.step, text, "warning"),
+            )
+        return self._evaluator or None
+
+    def _keep_if_best(self, sampler: Sampler) -> None:
+        found = tracked_figure(self.figures)
+        if found is None:
+            return
+        metric, score = found
+        if self.best is not None and not score < self.best["score"]:
+            return
+        value = self.figures[metric]
+        self.best = {"metric": metric, "value": value, "step": self.game.step, "score": score}
+        self._release(sampler, "best")
+
+    def _release(self, sampler: Sampler, name: str) -> None:
+        if self.world.leads and self.config.name:
+            self._save_generator(self.config.folder / "generator" / name, sampler)
+
+    def _save_generator(self, folder: Path, sampler: Sampler) -> None:
+        save_generator(
+            folder,
+            sampler,
+            config=self.config.to_dict(),
+            spec=self.train.spec,
+            step=self.game.step,
+            figures=self.figures,
+            protocol=self.protocol,
+        )
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        with undisturbed():
+            sampler = self.game.sampler()
+        if self.game.finished:
+            self._release(sampler, "last")
+
+        def write(folder: Path) -> None:
+            checkpoints.write_rank(folder, self.world.rank, self.game.rank_state())
+            if self.world.leads:
+                self._save_generator(folder, sampler)
+                checkpoints.write_shared(folder, self._state(), self._manifest())
+
+        self.observer.checkpoint(self.game.step, write, dict(self.figures))
+        self._saved_at = self.game.step
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "game": self.game.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "figures": self.figures,
+            "protocol": self.protocol,
+            "clock": {"seconds": self.seconds},
+        }
+
+    def _manifest(self) -> dict[str, Any]:
+        return {
+            "step": self.game.step,
+            "world_size": self.world.size,
+            "config": self.config.to_dict(),
+            "data": self.train.fingerprint,
+        }
+
+    def _restore(self, folder: Path) -> None:
+        manifest = checkpoints.verify(folder)
+        if manifest["data"] != self.train.fingerprint:
+            raise UserError(
+                f"cannot resume from {folder}: the training data have changed since "
+                f"(fingerprint {manifest['data']}, now {self.train.fingerprint})"
+            )
+        shared = checkpoints.read_shared(folder, self.world.device)
+        self.game.load_state_dict(shared["game"])
+        if manifest["world_size"] == self.world.size:
+            own = checkpoints.read_rank(folder, self.world.rank, self.world.device)
+            self.game.load_rank_state(own)
+        else:
+            self.observer.message(
+                self.game.step,
+                f"resumed with {self.world.size} workers from a checkpoint of "
+                f"{manifest['world_size']}: batch statistics and dropout go on from rank 0's, "
+                "so the run is not exactly the one that was interrupted",
+                "warning",
+            )
+        self.history, self.best = shared["history"], shared["best"]
+        self.figures, self.protocol = shared["figures"], shared["protocol"]
+        self.seconds = shared["clock"]["seconds"]
+        self._saved_at = self.game.step
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def _parameters(self) -> dict[str, int]:
+        names = self.game.networks_of(self.game.stage)
+        return {n: sum(p.numel() for p in getattr(self.game.variant, n).parameters()) for n in names}
+
+    def _start_info(self, checkpoint: Path | None) -> dict[str, Any]:
+        return {
+            "steps": self.game.steps,
+            "workers": self.world.size,
+            "device": str(self.world.device),
+            "parameters": self._parameters(),
+            "examples": len(self.train),
+            "data": self.train.fingerprint,
+            "resumed_from": None if checkpoint is None else str(checkpoint),
+            "variant": self.config.variant,
+            "source": self.config.data,
+        }
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        best = self.best and {k: self.best[k] for k in ("metric", "value", "step")}
+        return {
+            "status": status,
+            "step": self.game.step,
+            "seconds": self.seconds,
+            "images_per_second": self.game.examples_seen / max(self.seconds, 1e-9),
+            "figures": self.figures,
+            "protocol": self.protocol,
+            "best": best,
+            "grid": self._grid,
+            "parameters": self._parameters(),
+        }
+
+
+def tracked_figure(figures: dict[str, float]) -> tuple[str, float] | None:
+    """The figure that decides which generator is best, and a score: the lower, the better."""
+    for name in LOWER_IS_BETTER:
+        if name in figures:
+            return name, figures[name] if math.isfinite(figures[name]) else math.inf
+    if "high_quality_share" in figures:
+        share = figures["high_quality_share"]
+        return "high_quality_share", -(figures["modes_covered"] + share)
+    return None
+
+
+def make_evaluator(
+    config: RunConfig,
+    train: Examples,
+    world: World,
+    *,
+    conditional: bool,
+    say: Callable[[str], None],
+) -> Any:
+    """The evaluator of ``config`` on the training split, or False where there is none.
+
+    What cannot be had under ``--extractor auto`` is told through ``say``; asked for by name it
+    is a ``UserError``.
+    """
+    from gan_core.data.mixtures import MIXTURES
+    from gan_core.metrics.evaluation import Evaluator
+
+    extractors = make_extractors(config, train, world, say)
+    mixture = MIXTURES.get(config.data)
+    if not extractors and mixture is None:
+        return False
+    return Evaluator(
+        reference=train,
+        extractors=extractors,
+        samples=config.samples,
+        world=world,
+        cache=config.cache_folder,
+        classifier=next((e for e in extractors if e.name == "classifier"), None),
+        mixture=mixture,
+        conditional=conditional,
+    )
+
+
+def make_extractors(
+    config: RunConfig, train: Examples, world: World, say: Callable[[str], None]
+) -> list[Any]:
+    """The feature extractors that ``config`` asks for; see :func:`make_evaluator`."""
+    from gan_core.metrics.extractors import create_extractor
+
+    if config.extractor == "none" or len(train.spec.target_shape) != 3:
+        return []
+    names = [config.extractor]
+    if config.extractor == "auto":
+        names = ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]
+    weights = None if config.extractor_weights is None else Path(config.extractor_weights)
+    for name in names:
+        test = load_split(config, "test") if name == "classifier" else None
+        try:
+            extractor = create_extractor(
+                name,
+                world=world,
+                train=train,
+                test=test,
+                weights=weights,
+                cache=config.cache_folder,
+            )
+        except UserError as error:
+            if config.extractor != "auto":
+                raise
+            say(f"no figures by {name}: {error}")
+        else:
+            return [extractor]
+    return []
+
+
+def play(
+    config: RunConfig, world: World, observer: Observer, checkpoint: Path | None = None
+) -> dict[str, Any]:
+    """Train by ``config`` to the end (or to a stop), from ``checkpoint`` if given.
+
+    Every rank calls this. Returns the summary: status, step, seconds, images_per_second,
+    figures with their protocol, the best evaluation, the last sample grid.
+    """
+    return Run(config, world, observer).play(checkpoint)
