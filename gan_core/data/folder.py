@@ -73,6 +73,8 @@ class Folder(Source):
         form, shape = self._format
         paths = [picture.path for picture in pictures]
         images, kept = read_pictures(paths, form, shape, self.on_bad_file == "skip")
+        if not kept:
+            raise UserError(f"none of the {len(paths)} {split} files in {self.root} can be used")
         tensors = {"image": images}
         names = self._listing.class_names
         if names:

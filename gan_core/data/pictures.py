@@ -70,11 +70,9 @@ class PictureFormat:
         width, height = image.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return image.resize(
-            (self.image_size, self.image_size),
-            Image.Resampling.BICUBIC,
-            box=(left, top, left + side, top + side),
-        )
+        # Not resize's own ``box``: the filter would look beyond its edges.
+        square = image.crop((left, top, left + side, top + side))
+        return square.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
 
 
 @contextmanager

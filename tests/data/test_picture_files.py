@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_core.data.pictures import BadPicture, PictureFormat, is_colour, read_pictures
+
+
+def read(path, **options) -> np.ndarray:
+    return PictureFormat(**{"channels": 3, **options}).read(str(path))
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "webp", "gif"])
+def test_pixels_come_out_as_they_were_saved_with_channels_first(tmp_path, kind):
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0, 5] = (255, 0, 0)
+    pixels[3, 0] = (0, 0, 255)
+    path = tmp_path / f"picture.{kind}"
+    Image.fromarray(pixels).save(path, **({"lossless": True} if kind == "webp" else {}))
+    assert np.array_equal(read(path), pixels.transpose(2, 0, 1))
+
+
+def test_a_jpeg_is_read_up_to_its_loss(tmp_path):
+    ramp = np.linspace(0, 255, 32).astype(np.uint8)[None].repeat(32, 0)
+    Image.fromarray(ramp).save(tmp_path / "ramp.jpg", quality=95)
+    found = read(tmp_path / "ramp.jpg", channels=1)
+    assert found.shape == (1, 32, 32)
+    assert np.abs(found[0].astype(int) - ramp).max() < 8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_becomes_white_and_half_of_it_half_white(tmp_path, channels):
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[0, :, 3] = (0, 255, 51)  # black: hidden, opaque, a fifth
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    found = read(tmp_path / "clear.png", channels=channels)
+    assert found[0, 0].tolist() == [255, 0, 204]
+
+
+def test_a_transparent_palette_entry_and_a_transparent_gray_become_white(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert read(tmp_path / "palette.png")[:, 0].T.tolist() == [[255] * 3, [200, 100, 50]]
+    gray = Image.fromarray(np.array([[7, 9]], np.uint8))
+    gray.save(tmp_path / "gray.png", transparency=7)
+    assert read(tmp_path / "gray.png", channels=1).tolist() == [[[255, 9]]]
+
+
+def test_the_cameras_orientation_is_honoured(tmp_path):
+    pixels = np.zeros((2, 3), np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    found = read(tmp_path / "turned.png", channels=1)[0]
+    assert np.array_equal(found, np.rot90(pixels, -1))
+
+
+def test_16_bit_pictures_are_scaled_not_clipped(tmp_path):
+    values = np.array([[0, 257, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert read(tmp_path / "deep.png", channels=1).tolist() == [[[0, 1, 128, 255]]]
+    assert not is_colour(str(tmp_path / "deep.png"))
+
+
+def test_the_central_square_is_kept(tmp_path):
+    pixels = np.zeros((8, 20), np.uint8)
+    pixels[:, 6:14] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    assert (read(tmp_path / "wide.png", channels=1, image_size=8) == 255).all()
+    Image.fromarray(pixels.T).save(tmp_path / "high.png")
+    assert (read(tmp_path / "high.png", channels=1, image_size=4) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_shrinking_is_antialiased(tmp_path, kind):
+    stripes = np.tile(np.array([[0, 255]], np.uint8), (256, 128))
+    Image.fromarray(stripes).save(tmp_path / f"stripes.{kind}", quality=95)
+    found = read(tmp_path / f"stripes.{kind}", channels=1, image_size=16).astype(float)
+    assert np.abs(found[..., 1:-1] - 127.5).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour"), [("1", False), ("L", False), ("LA", False), ("RGB", True), ("P", True)]
+)
+def test_the_file_says_whether_it_holds_colours(tmp_path, mode, colour):
+    Image.new(mode, (2, 2)).save(tmp_path / "picture.png")
+    assert is_colour(str(tmp_path / "picture.png")) is colour
+
+
+def test_a_missing_file_is_bad(tmp_path):
+    with pytest.raises(BadPicture, match=r"gone\.png is no readable picture"):
+        read(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("side", [4, 96])
+def test_many_pictures_keep_their_order_and_the_first_bad_one_is_told(tmp_path, side):
+    noise = np.random.RandomState(1).randint(0, 256, (150, side, side, 3)).astype(np.uint8)
+    paths = [str(tmp_path / f"{i}.bmp") for i in range(len(noise))]
+    for path, pixels in zip(paths, noise, strict=True):
+        Image.fromarray(pixels).save(path)
+    images, kept = read_pictures(paths, PictureFormat(3), (3, side, side), skip_bad=False)
+    assert np.array_equal(images.numpy(), noise.transpose(0, 3, 1, 2))
+    assert kept == list(range(150))
+    for bad in (140, 70):
+        (tmp_path / f"{bad}.bmp").write_text("no")
+    with pytest.raises(BadPicture, match=r"70\.bmp"):
+        read_pictures(paths, PictureFormat(3), (3, side, side), skip_bad=False)
+    images, kept = read_pictures(paths, PictureFormat(3), (3, side, side), skip_bad=True)
+    assert kept == [i for i in range(150) if i not in (70, 140)]
+    assert np.array_equal(images.numpy(), noise[kept].transpose(0, 3, 1, 2))
