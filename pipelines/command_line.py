@@ -8,12 +8,13 @@ import difflib
 import re
 import shutil
 import typing
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from gan_core.errors import UserError
-from gan_core.options import check, flag, value_type
+from gan_core.options import check, flag, parse, value_type
 
+T = TypeVar("T")
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
 
@@ -140,6 +141,12 @@ def plain_value(cls: type, name: str, value: Any) -> Any:
     if kind in (tuple, list) and isinstance(value, str):
         return tuple(_element(cls, name, part) for part in value.split(",") if part)
     return check(cls, field, value)
+
+
+def checked_options(cls: type[T], given: Mapping[str, Any]) -> T:
+    """The options ``cls`` from what the user gave; other keys of ``given`` are passed over."""
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return parse(cls, {n: plain_value(cls, n, v) for n, v in given.items() if n in names})
 
 
 def _element(cls: type, name: str, text: str) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
 from gan_core.options import flag
+from pipelines.cluster import base_folder, in_job
 from pipelines.command_line import (
     Parser,
     add_fields,
@@ -81,7 +82,7 @@ class _Draft:
         )
         self.old = _run_values(self.resumed)
         self.plugins = plugins or tuple((self.file or self.old).get("plugins") or ())
-        _register_everything(self.plugins)
+        register_everything(self.plugins)
         self.variant = self._variant()
         self.source = self._source()
 
@@ -294,7 +295,7 @@ def _valueless_flags() -> set[str]:
     return plain | {f"--no-{text[2:]}" for text in plain} | {"-h", "--help"}
 
 
-def _register_everything(plugins: tuple[str, ...]) -> None:
+def register_everything(plugins: tuple[str, ...]) -> None:
     """Import what registers variants and sources."""
     import gan_core.data
     import gan_core.variants  # noqa: F401
@@ -315,12 +316,11 @@ def _file_values(paths: Sequence[str]) -> dict[str, Any]:
 def _find_run(names: Sequence[str], storages: Sequence[str], file: dict[str, Any]) -> Path | None:
     if not names:
         return None
-    return find_run(names[-1], Path(str((storages or [file.get("storage") or "runs"])[-1])))
+    return find_run(names[-1], runs_folder(str((storages or [file.get("storage") or "runs"])[-1])))
 
 
 def find_run(name: str, storage: Path) -> Path:
     """The folder of the run ``name``, in ``storage`` or itself a path; ``UserError`` if none."""
-    storage = storage.expanduser()
     for folder in (storage / name, Path(name).expanduser()):
         if (folder / "config.yaml").is_file():
             return folder.resolve()
@@ -328,6 +328,39 @@ def find_run(name: str, storage: Path) -> Path:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else "give a run's name, or its folder"
     raise UserError(f"no run '{name}' in {storage}: {hint}")
+
+
+def resolve(name: str, storage: str) -> Path:
+    """The folder that the user means by a run's name or a path; ``UserError`` if none."""
+    place = Path(name).expanduser()
+    if not (runs_folder(storage) / name / "config.yaml").is_file() and place.is_dir():
+        return place.resolve()
+    return find_run(name, runs_folder(storage))
+
+
+def runs_folder(storage: str) -> Path:
+    """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
+    return base_folder() / Path(storage).expanduser()
+
+
+def pick_device(name: str) -> str:
+    """``auto``, ``cpu`` or ``cuda`` as a device of this machine; ``UserError`` if it has none."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device, use auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """That files can be written into ``folder`` (made if missing), by doing so."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to {what} ({reason}): choose another folder") from None
 
 
 def _run_values(folder: Path | None) -> dict[str, Any]:
@@ -373,7 +406,7 @@ def _source_value(name: str, kind: type, default: object, value: object) -> Any:
 
 def _named(config: RunConfig) -> RunConfig:
     """``config`` under the name given, or under one made of what it trains and the time."""
-    storage = Path(config.storage).expanduser()
+    storage = runs_folder(config.storage)
     if config.name is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         stem = f"{config.variant}-{config.data}-{now}"
@@ -403,8 +436,9 @@ def check_here(config: RunConfig, resume: bool) -> None:
             f"{config.workers}: every worker needs an example"
         )
     _check_source(config)
-    _check_device(config)
-    _check_storage(Path(config.storage).expanduser())
+    if _runs_here(config):
+        pick_device(config.device)
+    check_writable(runs_folder(config.storage), f"--storage {config.storage}")
     if resume:
         from gan_core.run import find_checkpoint
 
@@ -416,7 +450,7 @@ def check_here(config: RunConfig, resume: bool) -> None:
 
 def _runs_here(config: RunConfig) -> bool:
     """Whether the training processes see this machine's files and devices."""
-    return config.workers == 0 or "RAY_ADDRESS" not in os.environ
+    return config.workers == 0 or not (in_job() or os.environ.get("RAY_ADDRESS"))
 
 
 def _check_source(config: RunConfig) -> None:
@@ -432,28 +466,6 @@ def _check_source(config: RunConfig) -> None:
         raise UserError(f"--extractor-weights {weights} does not exist: give the weights' file")
 
 
-def _check_device(config: RunConfig) -> None:
-    if config.device != "cuda" or not _runs_here(config):
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device, use auto or cpu")
-
-
-def _check_storage(storage: Path) -> None:
-    """That runs can be written to ``storage``, by doing so."""
-    try:
-        storage.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=storage):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot write to --storage {storage} ({reason}): choose another folder"
-        ) from None
-
-
 def sync_command(arguments: list[str]) -> int:
     """``sync``: send to MLflow what runs have kept; returns the exit code."""
     parser = Parser(
@@ -464,7 +476,7 @@ def sync_command(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
     parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
     given = parser.read(arguments)
-    storage = Path(given.get("storage", "runs")).expanduser()
+    storage = runs_folder(given.get("storage", "runs"))
     if not storage.is_dir():
         raise UserError(f"no folder {storage}: give the runs' with --storage")
     runs = [find_run(name, storage) for name in given.get("runs", [])]

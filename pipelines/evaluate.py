@@ -1,0 +1,304 @@
+"""The verb ``evaluate``: figures of a trained generator, each with its protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_core.errors import UserError
+from gan_core.journal import Journal, finite
+from gan_core.options import option
+from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.launch import check_writable, pick_device, resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_core.config import RunConfig
+    from gan_core.data.examples import Examples
+    from gan_core.engine.world import World
+    from gan_core.release import ReleasedGenerator
+
+FILE = "evaluation.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of ``evaluate``."""
+
+    extractor: str | None = option(
+        None, "features for fid, kid, precision... (default: the run's)",
+        choices=("auto", "classifier", "mobilenet_v2", "inception", "none"),
+    )  # fmt: skip
+    extractor_weights: str | None = option(None, "file with the extractor's weights")
+    samples: int = option(10_000, "generated examples to look at", minimum=2)
+    split: str = option(
+        "train", "the real examples to compare with: train as during training, or test",
+        choices=("train", "test"),
+    )  # fmt: skip
+    parzen: bool = option(
+        False, "add the Parzen log-likelihood of the test images by the first GAN's protocol, and "
+        "beside it that of 10,000 training images",
+    )  # fmt: skip
+    data_root: str | None = option(None, "the folder of the source's files (default: the run's)")
+    storage: str = option("runs", "where the runs are")
+    device: str = option("auto", "auto takes CUDA where there is one",
+                         choices=("auto", "cpu", "cuda"))  # fmt: skip
+
+
+@dataclasses.dataclass
+class Scores:
+    """Figures by name, their protocols by family, and figures of each class."""
+
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+    protocol: dict[str, str] = dataclasses.field(default_factory=dict)
+    per_class: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+def evaluate_command(arguments: list[str]) -> int:
+    """``evaluate``: returns the exit code."""
+    parser = Parser(
+        "evaluate",
+        description="Score the generator of a run (its best, else its last), of a checkpoint, or "
+        f"a released one. The figures are printed and kept in {FILE} in the run's folder.",
+        epilog="example:\n  python -m pipelines evaluate first --samples 10000 --split test",
+    )
+    parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's name, or a folder")
+    names = [field.name for field in dataclasses.fields(EvaluateOptions)]
+    add_fields(parser.add_argument_group("options of evaluate"), EvaluateOptions, names)
+    given = parser.read(arguments)
+    options = checked_options(EvaluateOptions, given)
+    path = resolve(given["run"], options.storage)
+    folder = run_folder(path) or path
+    check_writable(folder, str(folder))
+    from gan_core.release import load_generator
+
+    generator = load_generator(path, device=pick_device(options.device))
+    scores = evaluate(generator, options, cache=folder.parent / "cache")
+    step = int(generator.info["step"])
+    write_scores(folder / FILE, scores, generator, options)
+    print(f"{generator.info['config']['variant']} at step {step}: {path}\n\n{as_table(scores)}")
+    track(folder, scores.figures, step)
+    return 0
+
+
+def run_folder(path: Path) -> Path | None:
+    """The folder of the run that ``path`` (itself, a checkpoint, a generator) lies in."""
+    places = [path, *list(path.parents)[:3]]
+    return next((place for place in places if (place / "config.yaml").is_file()), None)
+
+
+def evaluate(generator: ReleasedGenerator, options: EvaluateOptions, cache: Path) -> Scores:
+    """All figures that ``options`` ask for; ``cache`` keeps classifiers and statistics."""
+    from gan_core.engine.world import World
+
+    config = evaluation_config(generator, options, cache)
+    world = World(device=generator.device)
+    scores = Scores()
+    if options.parzen:
+        check_parzen(generator)
+    compare(generator, config, options, world, scores)
+    if options.parzen:
+        add_parzen(generator, config, world, scores)
+    if not scores.figures:
+        raise UserError("nothing to measure with --extractor none: name one, or add --parzen")
+    return scores
+
+
+def evaluation_config(
+    generator: ReleasedGenerator, options: EvaluateOptions, cache: Path
+) -> RunConfig:
+    """The run's configuration, with what the user wants otherwise now."""
+    from gan_core.config import make_config
+
+    values = {**generator.info["config"], "samples": options.samples}
+    values["cache"] = values.get("cache") or str(cache)
+    for name in ("extractor", "extractor_weights", "data_root"):
+        chosen = getattr(options, name)
+        if chosen is not None:
+            values[name] = chosen
+    return make_config(values)
+
+
+def load(generator: ReleasedGenerator, config: RunConfig, split: str) -> Examples:
+    """A split of the run's source; ``UserError`` if it is not what the generator learned."""
+    from gan_core.run import load_split
+
+    examples = load_split(config, split)  # type: ignore[arg-type]
+    if examples.spec.to_dict() != generator.spec.to_dict():
+        raise UserError(
+            f"the data at {config.data_root} are not like those that the generator learned "
+            f"({examples.spec.target_shape} and {examples.spec.classes} classes, not "
+            f"{generator.spec.target_shape} and {generator.spec.classes}): check --data-root"
+        )
+    return examples
+
+
+def compare(
+    generator: ReleasedGenerator,
+    config: RunConfig,
+    options: EvaluateOptions,
+    world: World,
+    scores: Scores,
+) -> None:
+    """Add the evaluator's figures; those on the test split have ``test/`` before their names."""
+    from gan_core.data.mixtures import MIXTURES
+    from gan_core.metrics.evaluation import Evaluator
+    from gan_core.run import make_extractors
+
+    train = load(generator, config, config.train_split)
+    extractors = make_extractors(config, train, world, _warn)
+    mixture = MIXTURES.get(config.data)
+    if not extractors and mixture is None:
+        return
+    evaluator = Evaluator(
+        reference=train if options.split == "train" else load(generator, config, "test"),
+        extractors=extractors,
+        samples=config.samples,
+        world=world,
+        cache=config.cache_folder,
+        mixture=mixture,
+        conditional=generator.conditional,
+        resizer=generator.variant.view(generator.spec).describe(generator.spec.target_shape),
+    )
+    labels = asked_labels(train, config) if generator.conditional else None
+    found = evaluator(maker(generator, labels), labels)
+    prefix = "test/" if options.split == "test" else ""
+    scores.figures |= {prefix + name: value for name, value in found.figures.items()}
+    scores.protocol |= found.protocol
+    scores.per_class |= {prefix + name: row for name, row in found.per_class.items()}
+
+
+def asked_labels(train: Examples, config: RunConfig, count: int | None = None) -> Tensor:
+    """The labels (samples,) that are asked for, as in training: in the real proportions."""
+    import torch
+
+    from gan_core.randomness import stream_key
+
+    key = stream_key(config.seed, "conditions") & (2**63 - 1)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(key))
+    return train.tensors["label"][order[torch.arange(count or config.samples) % len(order)]]
+
+
+def maker(generator: ReleasedGenerator, labels: Tensor | None) -> Any:
+    """From sample numbers to targets at native size."""
+
+    def generate(index: Tensor) -> Tensor:
+        own = None if labels is None else labels.to(index.device)[index]
+        return generator.generate(index, own, native=True)
+
+    return generate
+
+
+def check_parzen(generator: ReleasedGenerator) -> None:
+    """Raises ``UserError`` where the protocol means nothing."""
+    if len(generator.spec.target_shape) != 3:
+        raise UserError("--parzen is for pictures; points are judged by their modes: leave it out")
+
+
+def add_parzen(
+    generator: ReleasedGenerator, config: RunConfig, world: World, scores: Scores
+) -> None:
+    """Add the Parzen figures of the generator and of as many training images."""
+    import torch
+
+    from gan_core.data.examples import to_unit_range
+    from gan_core.metrics.parzen import SAMPLES, parzen_figures, parzen_protocol
+
+    train = load(generator, config, config.train_split)
+    validation, test = (load(generator, config, split) for split in ("validation", "test"))
+    labels = asked_labels(train, config, SAMPLES) if generator.conditional else None
+    scores.figures |= parzen_figures(
+        maker(generator, labels), validation=validation, test=test, world=world
+    )
+    count = min(SAMPLES, len(train))
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:count]
+    stored = train.tensors[train.spec.target][chosen]
+
+    def copies(index: Tensor) -> Tensor:
+        images = stored[index.cpu()].to(index.device)
+        return to_unit_range(images) if images.dtype == torch.uint8 else images
+
+    beside = parzen_figures(copies, validation=validation, test=test, world=world, samples=count)
+    scores.figures |= {name.replace("parzen_", "parzen_training_"): v for name, v in beside.items()}
+    scores.protocol["parzen"] = parzen_protocol(validation, test)
+    scores.protocol["parzen_training"] = (
+        f"{count} training images in the place of the generated ones: what memory would score"
+    )
+
+
+def family(figure: str, protocol: dict[str, str]) -> str | None:
+    """Which of the ``protocol`` lines is about ``figure``."""
+    name = figure.removeprefix("test/")
+    for key in ("parzen_training", "parzen"):
+        if name.startswith(key):
+            return key
+    suffixed = [key for key in protocol if name.endswith(f"_{key}")]
+    if suffixed:
+        return suffixed[0]
+    modes = ("mode", "class_accuracy", "high_quality", "classes")
+    if name.startswith(modes):
+        return "modes" if "modes" in protocol else None
+    return next((key for key in ("inception", "modes") if key in protocol), None)
+
+
+def as_table(scores: Scores) -> str:
+    """Figure, value and the number of the protocol, which stands in full below."""
+    numbers = {name: place for place, name in enumerate(scores.protocol, start=1)}
+    width = max(len(name) for name in scores.figures)
+    lines = [f"{'figure':<{width}}  {'value':>10}  protocol"]
+    for name, value in scores.figures.items():
+        about = family(name, scores.protocol)
+        mark = "" if about is None else f"[{numbers[about]}]"
+        lines.append(f"{name:<{width}}  {value:>10.4g}  {mark}".rstrip())
+    notes = [f"[{numbers[name]}] {text}" for name, text in scores.protocol.items()]
+    return "\n".join([*lines, "", *notes])
+
+
+def write_scores(
+    path: Path, scores: Scores, generator: ReleasedGenerator, options: EvaluateOptions
+) -> None:
+    """Keep the figures as JSON; what is not finite becomes null."""
+    content = {
+        "step": int(generator.info["step"]),
+        "time": time.time(),
+        "options": dataclasses.asdict(options),
+        "figures": {name: finite(value) for name, value in scores.figures.items()},
+        "protocol": scores.protocol,
+        "per_class": {n: [finite(v) for v in row] for n, row in scores.per_class.items()},
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def track(folder: Path, figures: dict[str, float], step: int) -> None:
+    """Log the figures in the MLflow run of ``folder``, if it has one; a failure is only told.
+
+    They go through the run's journal, so what cannot be sent now is sent by ``sync``. A figure
+    that the run has at this step already is not logged again.
+    """
+    from pipelines import tracking
+
+    if tracking.State.load(folder) is None:
+        return
+    try:
+        tracker = tracking.Tracker(folder)
+    except tracking.Busy:
+        _warn(f"the run is being trained or sent: its figures are in {FILE}, not in MLflow")
+        return
+    try:
+        journal = Journal(folder)
+        journal.write("metrics", step, values=figures)
+        journal.close()
+        tracker.send()
+    except Exception as error:
+        _warn(f"MLflow does not take the figures ({tracking.reason(error)}): run `sync` later")
+    finally:
+        tracker.close()
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
