@@ -1,0 +1,230 @@
+"""What the engine relies on, for every variant: a new variant is one row of the table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.data.views import spec_through
+from gan_core.errors import UserError
+from gan_core.losses import LOSSES
+from gan_core.priors import draw
+from gan_core.randomness import stream_key
+from gan_core.variant import VARIANTS, Player, Stage, Variant, create, list_variants
+
+N = 6
+
+
+def pictures(channels: int, size: int, classes: int = 0) -> DataSpec:
+    tensors = {"image": TensorSpec((channels, size, size), -1.0, 1.0)}
+    if classes:
+        tensors["label"] = TensorSpec((), classes=classes)
+    return DataSpec(tensors)
+
+
+POINTS = DataSpec({"point": TensorSpec((2,))}, "point")
+TINY_GAN = {"latent": 3, "hidden": 32, "maxout_units": 4, "maxout_pieces": 2}
+TINY_CGAN = {
+    "latent": 3,
+    "hidden_latent": 5,
+    "hidden_label": 16,
+    "hidden": 32,
+    "maxout_units": 4,
+    "maxout_label": 3,
+}
+TINY_DCGAN = {"latent": 3, "width": 4, "image_size": 16}
+PENALISED = {"loss": "wasserstein", "r1": 1.0}
+
+ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
+    ("gan", TINY_GAN, pictures(1, 8)),
+    ("gan", TINY_GAN, pictures(3, 6, classes=4)),
+    ("gan", TINY_GAN, POINTS),
+    ("gan", TINY_GAN | PENALISED, pictures(1, 8)),
+    ("cgan", TINY_CGAN, pictures(1, 8, classes=10)),
+    ("cgan", TINY_CGAN, pictures(3, 6, classes=2)),
+    ("cgan", TINY_CGAN | PENALISED, pictures(1, 8, classes=10)),
+    ("dcgan", TINY_DCGAN, pictures(1, 8)),
+    ("dcgan", TINY_DCGAN | {"image_size": 32, "kernel": 4}, pictures(3, 32, classes=3)),
+    ("dcgan", TINY_DCGAN | PENALISED, pictures(1, 16)),
+    *[("gan", TINY_GAN | {"loss": name}, POINTS) for name in LOSSES],
+]
+
+every_row = pytest.mark.parametrize(
+    ("name", "options", "data"), ROWS, ids=[f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
+)
+
+
+def random_tensor(name: str, spec: TensorSpec) -> Tensor:
+    generator = torch.Generator().manual_seed(stream_key(0, name) % 2**31)
+    if spec.classes:
+        return torch.randint(spec.classes, (N, *spec.shape), generator=generator)
+    return torch.rand((N, *spec.shape), generator=generator) * 2 - 1
+
+
+def batch_for(variant: Variant, stage: Stage, reader: str, reads: tuple[str, ...]) -> Batch:
+    """A random batch with what ``reader`` says that it reads, and nothing else."""
+    seen = spec_through(stage.view, variant.given)  # type: ignore[arg-type]
+    batch = {name: random_tensor(name, seen.tensors[name]) for name in reads}
+    for spec in variant.noise(stage.name):
+        if spec.read_by(reader):
+            key = stream_key(0, reader, spec.name)
+            batch[spec.name] = draw(spec.prior, key, torch.arange(N), spec.shape)
+    return batch
+
+
+def built(name: str, options: dict[str, object], data: DataSpec, seed: int = 0) -> Variant:
+    variant = create(name, data, options, seed)
+    variant.given = data  # type: ignore[assignment]
+    return variant
+
+
+def parameters_of(variant: Variant, player: Player) -> dict[str, Tensor]:
+    return {
+        f"{network}.{name}": parameter
+        for network in player.networks
+        for name, parameter in getattr(variant, network).named_parameters()
+    }
+
+
+def play(variant: Variant, stage: Stage, player: Player) -> dict[str, Tensor]:
+    """The player's turn as the engine plays it: only its own networks can learn."""
+    variant.zero_grad()
+    variant.requires_grad_(False)
+    for parameter in parameters_of(variant, player).values():
+        parameter.requires_grad_(True)
+    loss = player.objective(batch_for(variant, stage, player.name, player.reads))
+    assert loss.total.shape == ()
+    loss.total.backward()
+    assert not any(value.requires_grad for value in loss.diagnostics.values())
+    return loss.diagnostics
+
+
+def test_every_variant_has_a_row() -> None:
+    assert {row[0] for row in ROWS} == set(list_variants())
+
+
+@every_row
+def test_every_parameter_of_a_player_gets_a_gradient_and_no_other_does(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    for stage in variant.stages():
+        for player in stage.players:
+            play(variant, stage, player)
+            own = parameters_of(variant, player)
+            assert [n for n, p in own.items() if p.grad is None] == []
+            assert all(torch.isfinite(p.grad).all() for p in own.values() if p.grad is not None)
+            assert any(p.grad.abs().sum() > 0 for p in own.values() if p.grad is not None)
+            strangers = {n: p for n, p in variant.named_parameters() if n not in own}
+            assert [n for n, p in strangers.items() if p.grad is not None] == []
+
+
+@every_row
+def test_players_own_all_networks_once(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    for stage in variant.stages():
+        owned = [n for player in stage.players for n in parameters_of(variant, player)]
+        assert len(owned) == len(set(owned))
+        assert set(owned) <= {n for n, _ in variant.named_parameters()}
+
+
+@every_row
+def test_diagnostics_are_scalars_whose_names_do_not_collide(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    for stage in variant.stages():
+        names: list[str] = []
+        for player in stage.players:
+            diagnostics = play(variant, stage, player)
+            assert all(value.shape == () for value in diagnostics.values())
+            names += diagnostics
+        assert len(names) == len(set(names))
+        assert {"loss/discriminator", "loss/generator"} <= set(names)
+
+
+@every_row
+def test_samples_are_like_the_data(name: str, options: dict[str, object], data: DataSpec) -> None:
+    variant = built(name, options, data).eval()
+    for stage in variant.stages():
+        batch = batch_for(variant, stage, "sample", variant.conditions())
+        spec = spec_through(stage.view, data).tensors[data.target]
+        with torch.no_grad():
+            sample = variant.sample(stage.name, batch)[data.target]
+            again = variant.sample(stage.name, batch)[data.target]
+        assert sample.shape == (N, *spec.shape)
+        assert torch.equal(sample, again)
+        assert len(sample.flatten(1).unique(dim=0)) == N
+        if spec.low is not None and spec.high is not None:
+            assert spec.low <= sample.min()
+            assert sample.max() <= spec.high
+        for network in variant.sampling_networks(stage.name):
+            assert isinstance(getattr(variant, network), torch.nn.Module)
+
+
+@every_row
+def test_the_judge_gives_a_logit_for_each_example(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data).eval()
+    stage = variant.stages()[-1]
+    batch = batch_for(variant, stage, "sample", (data.target, *variant.conditions()))
+    for logits in variant.judge(batch).values():
+        assert logits.shape == (N,)
+        assert torch.isfinite(logits).all()
+
+
+@every_row
+def test_equal_seeds_make_equal_weights_and_leave_the_random_state(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    torch.manual_seed(77)
+    before = torch.random.get_rng_state()
+    first = built(name, options, data, seed=3).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(78)
+    second, other = built(name, options, data, 3).state_dict(), built(name, options, data, 4)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    changed = [k for k, v in other.state_dict().items() if not torch.equal(first[k], v)]
+    assert changed
+
+
+@every_row
+def test_nothing_written_by_training_is_lost_in_the_state(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    stage = variant.stages()[0]
+    for player in stage.players:
+        play(variant, stage, player)
+    copy = built(name, options, data, seed=9)
+    copy.load_state_dict(variant.state_dict())
+    batch = batch_for(variant, stage, "sample", variant.conditions())
+    with torch.no_grad():
+        expected = variant.eval().sample(stage.name, batch)[data.target]
+        assert torch.equal(copy.eval().sample(stage.name, batch)[data.target], expected)
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in ROWS}))
+def test_a_variant_refuses_data_it_cannot_learn(name: str) -> None:
+    wrong = DataSpec({"bar": TensorSpec((16, 128), 0.0, 1.0)}, "bar")
+    with pytest.raises(UserError, match=f"^{name} learns from .* data, this source has bar$"):
+        create(name, wrong, {})
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in ROWS}))
+def test_a_variant_says_what_it_is_and_explains_its_options(name: str) -> None:
+    variant = VARIANTS[name]
+    assert variant.name == name
+    assert variant.summary
+    assert "arXiv" in variant.paper
+    for field in dataclasses.fields(variant.Options):
+        assert field.metadata["help"]
+        assert field.metadata["kind"] in ("identity", "schedule", "runtime")
