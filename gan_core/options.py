@@ -65,7 +65,7 @@ def _number(text: object, kind: type, name: str) -> Any:
     try:
         if isinstance(text, bool):
             raise ValueError
-        value = kind(text)  # type: ignore[call-arg]
+        value = kind(text)
         if isinstance(text, float) and kind is int and text != value:
             raise ValueError
     except (TypeError, ValueError, OverflowError):

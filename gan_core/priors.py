@@ -58,7 +58,8 @@ PRIORS = ("gaussian", "uniform")
 
 def create_prior(name: str, low: float = -1.0, high: float = 1.0) -> Prior:
     """The prior called ``name``; ``low`` and ``high`` are the bounds of the uniform one."""
-    return {"gaussian": Gaussian(), "uniform": Uniform(low, high)}[name]
+    priors: dict[str, Prior] = {"gaussian": Gaussian(), "uniform": Uniform(low, high)}
+    return priors[name]
 
 
 def draw(prior: Prior, key: int, index: Tensor, shape: tuple[int, ...]) -> Tensor:

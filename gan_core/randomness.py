@@ -53,7 +53,7 @@ def random_words(key: int, index: Tensor, count: int) -> Tensor:
     sample, block = index[:, None], blocks[None, :]
     zero = torch.zeros((), dtype=torch.int64, device=index.device)
     counter = (block + zero * sample, zero + zero * (block + sample), sample & _MASK, sample >> 32)
-    words = philox(tuple(torch.broadcast_tensors(*counter)), key)  # type: ignore[arg-type]
+    words = philox(tuple(torch.broadcast_tensors(*counter)), key)
     return torch.stack(words, dim=-1).flatten(1)
 
 

@@ -33,7 +33,6 @@ class PerceptronOptions(AdversarialOptions):
     optimizer: str | None = option(
         None,
         "optimiser of both players; not given: the paper's sgd (adam for points)",
-        kind="schedule",
         choices=("sgd", "adam"),
     )
     lr_d: float | None = option(  # type: ignore[assignment]
