@@ -1,0 +1,271 @@
+"""The evaluator: what a generator has learned, in figures that say how they were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import Examples, to_unit_range
+from gan_core.data.mixtures import Mixture
+from gan_core.engine.world import World
+from gan_core.metrics import coverage, distances, manifold
+from gan_core.metrics.cache import load_tensors, save_tensors
+from gan_core.metrics.features import Extractor
+from gan_core.metrics.ranks import on_leader
+from gan_core.metrics.sampling import Generate, generated, quantised, windows
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Figures by name, what each family of them means, and figures of each class.
+
+    ``protocol`` has a line for each extractor's name, and for ``modes``. ``per_class`` has lists
+    over the classes: ``class_share_real`` and ``class_share_generated`` by the classifier, and
+    ``class_recall`` with the extractor's suffix (NaN: no real example of the class).
+    """
+
+    figures: dict[str, float]
+    protocol: dict[str, str]
+    per_class: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+
+
+class Evaluator:
+    """Measures generators against ``reference``, as often as wanted.
+
+    Parameters
+    ----------
+    reference: what real data look like, at native size; usually the train split.
+    extractors: whose features are compared (:func:`gan_core.metrics.extractors.create_extractor`).
+    samples: how many are generated for an evaluation.
+    world: all its ranks make the evaluator and call it; each makes its share of the samples, and
+        all get the same figures, whatever their number.
+    batch_size: samples at once on each rank; every call of ``generate`` has this many indices
+        (or ``samples``, if that is less).
+    cache: a folder that keeps the real features, by content; ``None`` keeps nothing.
+    classifier: whose logits say the class of a sample; by default the extractor ``classifier``.
+    mixture: the modes, for sources of points.
+    conditional: the generator takes a class; recall of a class is then by the fakes of that class.
+    resizer: how ``generate`` brings its targets to native size, for the protocol.
+
+    Bare figure names (``fid``) are of the extractor ``inception``; others have their extractor's
+    suffix (``fid_classifier``). Pictures of an 8-bit source are rounded to 8 bits first.
+    """
+
+    def __init__(
+        self,
+        *,
+        reference: Examples,
+        extractors: Sequence[Extractor],
+        samples: int,
+        world: World,
+        batch_size: int = 500,
+        cache: Path | None = None,
+        classifier: Extractor | None = None,
+        mixture: Mixture | None = None,
+        conditional: bool = False,
+        resizer: str = "none",
+    ) -> None:
+        self.reference = reference
+        self.extractors = {extractor.name: extractor for extractor in extractors}
+        self.samples = samples
+        self.world = world
+        self.batch_size = batch_size
+        self.classifier = classifier or self.extractors.get("classifier")
+        self.mixture = mixture
+        self.conditional = conditional
+        self.resizer = resizer
+        self._shape = reference.spec.target_shape
+        self._stored = reference.tensors[reference.spec.target]
+        self._labels = reference.tensors["label"] if reference.spec.classes else None
+        self._real = {n: self._real_features(e, cache) for n, e in self.extractors.items()}
+        self._manifolds = {
+            name: manifold.RealManifold(features[self._compared(len(features))])
+            for name, features in self._real.items()
+            if world.leads
+        }
+
+    def __call__(self, generate: Generate, labels: Tensor | None = None) -> Evaluation:
+        """Figures of ``samples`` targets made by ``generate``; every rank calls it.
+
+        ``generate`` gets int64 indices (any stretch of 0..samples, on ``world.device``) and
+        returns the targets of these samples (n, ...) at native size in the source's range
+        (pictures: -1 to 1). A sample must depend on its index alone. ``labels`` (samples,) are
+        the classes that were asked for, where ``generate`` takes classes.
+
+        Random number generators, gradients and precision settings are as before afterwards. If a
+        sample is not finite all figures are NaN, and a warning says so.
+        """
+        if self.conditional and (labels is None or len(labels) != self.samples):
+            raise ValueError(f"a conditional evaluation needs {self.samples} labels")
+        made = self._sample(generate)
+        figures, per_class = on_leader(self.world, lambda: self._measure(made, labels))
+        bad = int((made["finite"] == 0).sum())
+        if bad:
+            if self.world.leads:
+                log.warning(
+                    "%d of %d generated samples are not finite: all figures of this evaluation "
+                    "are NaN",
+                    bad,
+                    self.samples,
+                )
+            figures = dict.fromkeys(figures, math.nan)
+            per_class = {name: [math.nan] * len(row) for name, row in per_class.items()}
+        return Evaluation(figures, self._protocol(), per_class)
+
+    @torch.no_grad()
+    def _sample(self, generate: Generate) -> dict[str, Tensor]:
+        """What the figures need of all ranks' samples: (samples, ...) by name, on every rank."""
+        parts: dict[str, list[Tensor]] = {}
+        for targets, finite in generated(
+            generate, self.world, self.samples, self.batch_size, self._shape
+        ):
+            seen = {"finite": finite.to(torch.uint8), **self._see(targets)}
+            for name, tensor in seen.items():
+                parts.setdefault(name, []).append(tensor)
+        return {n: self.world.gather(torch.cat(p), self.samples) for n, p in parts.items()}
+
+    def _see(self, targets: Tensor) -> dict[str, Tensor]:
+        if self.mixture is not None:
+            return {"points": targets}
+        images = quantised(targets) if self._stored.dtype == torch.uint8 else targets
+        seen = {}
+        for name, extractor in self.extractors.items():
+            features, logits = extractor.features(images)
+            seen[f"features {name}"] = features
+            if logits is not None:
+                seen[f"logits {name}"] = logits
+        if self.classifier is not None:
+            logits = seen.get(f"logits {self.classifier.name}")
+            if logits is None:
+                _, logits = self.classifier.features(images)
+            assert logits is not None, "a classifier has logits"
+            seen["predicted"] = logits.argmax(1)
+        return seen
+
+    def _measure(
+        self, made: dict[str, Tensor], labels: Tensor | None
+    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """All figures, from the samples of all ranks."""
+        figures: dict[str, float] = {}
+        per_class: dict[str, list[float]] = {}
+        for name in self.extractors:
+            suffix = _suffix(name)
+            features = made[f"features {name}"]
+            figures |= self._distance_figures(name, features, made.get(f"logits {name}"))
+            own, recall = self._manifold_figures(name, features, labels)
+            figures |= own
+            if recall is not None:
+                present = recall[~recall.isnan()]
+                figures[f"min_class_recall{suffix}"] = present.min().item()
+                per_class[f"class_recall{suffix}"] = recall.tolist()
+        if "predicted" in made and self._labels is not None:
+            balance = coverage.class_shares(self._labels, self.reference.spec.classes)
+            shares = coverage.class_shares(made["predicted"], len(balance))
+            figures |= coverage.mode_figures(made["predicted"], balance)
+            per_class["class_share_real"] = balance.tolist()
+            per_class["class_share_generated"] = shares.tolist()
+            if labels is not None:
+                figures["class_accuracy"] = coverage.class_accuracy(made["predicted"], labels)
+        if self.mixture is not None:
+            modes, sigma = self.mixture.modes, self.mixture.sigma
+            figures |= coverage.mixture_figures(made["points"], modes, sigma)
+        return figures, per_class
+
+    def _distance_figures(self, name: str, fake: Tensor, logits: Tensor | None) -> dict[str, float]:
+        real, suffix = self._real[name], _suffix(name)
+        figures = {
+            f"fid{suffix}": distances.frechet_distance(real, fake),
+            f"kid{suffix}": distances.kernel_distance(real, fake),
+        }
+        if logits is not None:
+            figures[f"inception_score{suffix}"] = distances.inception_score(logits)
+        return figures
+
+    def _manifold_figures(
+        self, name: str, fake: Tensor, labels: Tensor | None
+    ) -> tuple[dict[str, float], Tensor | None]:
+        """Precision, recall, density, coverage; and recall (K,) of each class, if there are any."""
+        suffix, manifolds = _suffix(name), self._manifolds[name]
+        chosen = self._compared(len(fake))
+        result = manifolds.compare(fake[chosen])
+        figures = {
+            f"precision{suffix}": result.precision,
+            f"recall{suffix}": result.recall,
+            f"density{suffix}": result.density,
+            f"coverage{suffix}": result.coverage,
+        }
+        if self._labels is None:
+            return figures, None
+        classes = self.reference.spec.classes
+        positions = self._compared(len(self.reference))
+        real_labels = self._labels.to(positions.device)[positions]
+        if self.conditional and labels is not None:
+            asked = labels.to(chosen.device)[chosen]
+            recall = manifold.class_recall(
+                manifolds.features, real_labels, fake[chosen] - manifolds.centre, asked, classes
+            )
+        else:
+            recall = manifold.mean_by_class(result.recalled, real_labels, classes)
+        return figures, recall
+
+    def _compared(self, count: int) -> Tensor:
+        return manifold.spread(count).to(self.world.device)
+
+    def _real_features(self, extractor: Extractor, cache: Path | None) -> Tensor:
+        """Features (N, d) of the reference on rank 0; of no use on the others."""
+        path = None
+        if cache is not None:
+            key = on_leader(self.world, lambda: self.reference.fingerprint)
+            path = cache / f"features-{key}-{extractor.fingerprint}.safetensors"
+        found = load_tensors(path) if path is not None and self.world.leads else None
+        whole = found is not None and len(found[0].get("features", ())) == len(self.reference)
+        if self.world.broadcast_object(whole):
+            return found[0]["features"].to(self.world.device) if found else torch.empty(0)
+        parts = [extractor.features(images)[0] for images in self._real_batches()]
+        features = self.world.gather(torch.cat(parts), len(self.reference))
+        if path is not None and self.world.leads:
+            save_tensors(path, {"features": features}, {"extractor": str(extractor)})
+        return features
+
+    def _real_batches(self) -> Iterator[Tensor]:
+        """My share of the reference, in windows of one size, as floats on the device."""
+        for window, new in windows(self.world, len(self.reference), self.batch_size):
+            stored = self._stored[window][new].to(self.world.device)
+            yield to_unit_range(stored) if stored.dtype == torch.uint8 else stored
+
+    def _protocol(self) -> dict[str, str]:
+        real = len(self.reference)
+        against = (
+            f"{real} {self.reference.split} of {self.reference.source} against {self.samples} "
+            f"generated, resized to native: {self.resizer}"
+        )
+        size = distances.kernel_subset_size(real, self.samples)
+        settings = (
+            f"kid {distances.SUBSETS} subsets of {size}, "
+            f"inception score {distances.SPLITS} splits, "
+            f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
+            f"k={manifold.DENSITY_NEIGHBOURS} on {min(real, manifold.LIMIT)} against "
+            f"{min(self.samples, manifold.LIMIT)}, class recall by "
+            f"{'the fakes of the class' if self.conditional else 'all fakes'}"
+        )
+        lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
+        if self.classifier is not None and self._labels is not None:
+            lines["modes"] = f"classes by {self.classifier}: {against}"
+        if self.mixture is not None:
+            lines["modes"] = (
+                f"PacGAN: {self.samples} generated points, high quality within "
+                f"{coverage.HIGH_QUALITY:g} sigma of a mode, found with one such point"
+            )
+        return lines
+
+
+def _suffix(extractor: str) -> str:
+    return "" if extractor == "inception" else f"_{extractor}"

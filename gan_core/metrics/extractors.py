@@ -1,0 +1,40 @@
+"""The feature extractors that users choose by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gan_core.data.examples import Examples
+from gan_core.engine.world import World
+from gan_core.metrics.classifier import ClassifierExtractor
+from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
+from gan_core.metrics.pretrained import InceptionExtractor, MobileNetExtractor
+
+__all__ = [
+    "EXTRACTORS",
+    "ClassifierExtractor",
+    "Extractor",
+    "ExtractorSetup",
+    "InceptionExtractor",
+    "MobileNetExtractor",
+    "create_extractor",
+]
+
+
+def create_extractor(
+    name: str,
+    *,
+    world: World,
+    train: Examples | None = None,
+    test: Examples | None = None,
+    weights: Path | None = None,
+    cache: Path | None = None,
+) -> Extractor:
+    """The extractor called ``name`` on ``world.device``; every rank calls this.
+
+    ``train`` and ``test`` (native size, labelled) are what ``classifier`` learns from and is
+    judged by, ``cache`` the folder where it is kept; ``weights`` is the file that ``inception``
+    or ``mobilenet_v2`` loads instead of looking for its own. Raises ``UserError`` for an unknown
+    name, or if the extractor cannot be had.
+    """
+    return EXTRACTORS[name].create(ExtractorSetup(world, train, test, weights, cache))

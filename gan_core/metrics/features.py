@@ -1,0 +1,83 @@
+"""The contract of feature extractors, and their registry."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.data.examples import Examples
+from gan_core.engine.world import World
+from gan_core.metrics.numerics import exact_float32
+from gan_core.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractorSetup:
+    """What an extractor may be made from.
+
+    ``train`` and ``test`` are labelled splits at native size, for those that learn from the
+    source; ``weights`` is a file, for those that come trained; ``cache`` is a folder.
+    """
+
+    world: World
+    train: Examples | None = None
+    test: Examples | None = None
+    weights: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+
+
+class Extractor(abc.ABC):
+    """A frozen network that sees what two pictures have in common.
+
+    ``protocol`` says everything that its figures depend on: weights' hash, resizer, precision,
+    layer. It is not an ``nn.Module``, so that nobody trains or saves it along with a model.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    chunk: ClassVar[int] = 500  # images at once, bounds the memory of the activations
+
+    def __init__(self, network: nn.Module, protocol: dict[str, str], device: torch.device) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.protocol = protocol
+        self.device = device
+
+    @classmethod
+    @abc.abstractmethod
+    def create(cls, setup: ExtractorSetup) -> Extractor:
+        """Load or train it; every rank calls this. Raises ``UserError`` if it cannot be had."""
+
+    @abc.abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and logits of one chunk of images on the right device."""
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features (N, d) and logits (N, K) or ``None``, float32, of images (N, C, H, W).
+
+        The images' values are in [-1, 1]. Exact float32 whatever the caller's settings.
+        """
+        with exact_float32():
+            parts = [self.forward(c) for c in images.to(self.device).float().split(self.chunk)]
+        logits = [part for _, part in parts if part is not None]
+        return torch.cat([part for part, _ in parts]), torch.cat(logits) if logits else None
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the name and the whole protocol."""
+        text = json.dumps([self.name, self.protocol], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(f'{k} {v}' for k, v in self.protocol.items())})"
+
+
+EXTRACTORS: Registry[type[Extractor]] = Registry("extractor")

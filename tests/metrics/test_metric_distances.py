@@ -1,0 +1,127 @@
+"""FID, KID and Inception Score against closed forms, scipy and brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from gan_core.metrics import distances
+
+
+def whitened(count: int, dimension: int, seed: int) -> torch.Tensor:
+    """Points (count, dimension), float64, whose sample mean is 0 and sample covariance is I."""
+    points = torch.randn(
+        count, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    points -= points.mean(0)
+    cholesky = torch.linalg.cholesky(points.T @ points / (count - 1))
+    return torch.linalg.solve_triangular(cholesky, points.T, upper=False).T
+
+
+def test_fid_of_equal_covariances_is_the_squared_distance_of_the_means():
+    shift = torch.tensor([3.0, -1.0, 0.5, 0.0, 2.0], dtype=torch.float64)
+    real, fake = whitened(300, 5, 0), whitened(200, 5, 1) + shift
+    assert distances.frechet_distance(real, fake) == pytest.approx(
+        shift.square().sum().item(), abs=1e-9
+    )
+
+
+def test_fid_of_diagonal_covariances_is_the_squared_distance_of_the_deviations():
+    scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    real, fake = whitened(300, 3, 0), whitened(300, 3, 1) * scales
+    assert distances.frechet_distance(real, fake) == pytest.approx(
+        (scales - 1).square().sum().item(), abs=1e-9
+    )
+
+
+def test_fid_agrees_with_the_matrix_square_root_of_scipy():
+    generator = torch.Generator().manual_seed(3)
+    mixing = torch.randn(8, 8, generator=generator)
+    real = torch.randn(500, 8, generator=generator) @ mixing + 5
+    fake = torch.randn(400, 8, generator=generator).abs()
+    first, second = real.double().numpy(), fake.double().numpy()
+    c1, c2 = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(
+        c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real
+    )
+    assert distances.frechet_distance(real, fake) == pytest.approx(expected, rel=1e-8)
+
+
+def brute_force_kid(real: np.ndarray, fake: np.ndarray) -> float:
+    """The unbiased MMD^2 of equal numbers, pair by pair."""
+    count, dimension = real.shape
+
+    def mean(left: np.ndarray, right: np.ndarray, all_pairs: bool) -> float:
+        values = [
+            (math.fsum(a * b) / dimension + 1) ** 3
+            for i, a in enumerate(left)
+            for j, b in enumerate(right)
+            if all_pairs or i != j
+        ]
+        return math.fsum(values) / len(values)
+
+    assert len(fake) == count
+    return mean(real, real, False) + mean(fake, fake, False) - 2 * mean(real, fake, True)
+
+
+def test_kid_of_one_subset_is_the_unbiased_mmd():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(30, 6, generator=generator)
+    fake = torch.randn(30, 6, generator=generator) + 0.5
+    expected = brute_force_kid(real.double().numpy(), fake.double().numpy())
+    assert distances.kernel_distance(real, fake) == pytest.approx(expected, rel=1e-10)
+
+
+def test_kid_of_random_subsets_tends_to_the_mmd_of_all():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(40, 6, generator=generator)
+    fake = torch.randn(60, 6, generator=generator) + 1
+    values = [distances.kernel_distance(real, fake, seed=s) for s in range(4)]
+    halves = [
+        brute_force_kid(real.double().numpy(), fake[s : s + 40].double().numpy()) for s in (0, 20)
+    ]
+    assert min(halves) * 0.8 < np.mean(values) < max(halves) * 1.2
+    assert distances.kernel_distance(real, fake, seed=1) == values[1]
+    assert len(set(values)) == 4
+
+
+def test_kid_subsets_hold_a_thousand_or_all_there_are():
+    assert distances.kernel_subset_size(5_000, 2_000) == 1_000
+    assert distances.kernel_subset_size(5_000, 300) == 300
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_inception_score_of_certain_and_balanced_predictions_is_the_number_of_classes(classes):
+    logits = 300 * torch.eye(classes).repeat(5, 1)
+    assert distances.inception_score(logits, splits=1) == pytest.approx(classes, rel=1e-12)
+
+
+def test_inception_score_of_one_prediction_for_all_is_one():
+    logits = torch.tensor([2.0, -1.0, 0.3]).repeat(40, 1)
+    assert distances.inception_score(logits) == pytest.approx(1, abs=1e-12)
+
+
+def test_inception_score_of_certain_predictions_of_one_class_is_a_number():
+    logits = torch.tensor([300.0, 0.0, -300.0]).repeat(40, 1)
+    assert distances.inception_score(logits) == pytest.approx(1, abs=1e-12)
+
+
+def test_inception_score_agrees_with_its_definition():
+    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 3
+    p = torch.softmax(logits.double(), 1).numpy()
+    expected = math.exp(np.mean((p * np.log(p / p.mean(0))).sum(1)))
+    assert distances.inception_score(logits, splits=1) == pytest.approx(expected, rel=1e-10)
+
+
+def test_distances_leave_the_global_generator_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    distances.frechet_distance(features, features + 1)
+    distances.kernel_distance(features, features[:15])
+    distances.inception_score(features)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,300 @@
+"""The evaluator as a whole: its figures, its calm, and any number of ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from gan_core.data.examples import DataSpec, Examples, TensorSpec, to_pixels, to_unit_range
+from gan_core.data.mixtures import MIXTURES
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.metrics import distances, manifold
+from gan_core.metrics.evaluation import Evaluation, Evaluator
+from gan_core.metrics.extractors import Extractor, create_extractor
+from gan_core.metrics.parzen import parzen_figures
+from gan_core.metrics.ranks import on_leader
+from gan_core.metrics.sampling import windows
+
+FAMILY = ("fid", "kid", "precision", "recall", "density", "coverage")
+SHAPE = (1, 8, 8)
+
+
+class Projection(Extractor):
+    """A random projection; its logits read the class off the brightness of three columns."""
+
+    name = "classifier"
+    chunk = 7
+    calls = 0
+
+    def __init__(self, name: str = "classifier") -> None:
+        network = nn.Linear(64, 6)
+        generator = torch.Generator().manual_seed(0)
+        network.weight.data = torch.randn(6, 64, generator=generator)
+        network.bias.data.zero_()
+        self.name = name  # type: ignore[misc]
+        super().__init__(network, {"weights": "fixed"}, torch.device("cpu"))
+
+    @classmethod
+    def create(cls, setup) -> Projection:
+        return cls()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        type(self).calls += 1
+        logits = images[:, 0, :, :3].mean(1) * 5
+        return self.network(images.flatten(1)), None if self.name == "mobilenet_v2" else logits
+
+
+def pictures(count: int, seed: int = 0, split: str = "train") -> Examples:
+    """Noise with one bright column of three, which is the class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    pixels = torch.randint(0, 150, (count, *SHAPE), generator=generator, dtype=torch.uint8)
+    for label in range(3):
+        pixels[labels == label, :, :, label] += 100
+    specs = {"image": TensorSpec(SHAPE, -1, 1), "label": TensorSpec((), classes=3)}
+    return Examples({"image": pixels, "label": labels}, DataSpec(specs), "columns", split)  # type: ignore[arg-type]
+
+
+def generator_of(count: int, seed: int = 1):
+    """Samples that depend on their index alone: other pictures, somewhat dimmed."""
+    images = to_unit_range(pictures(count, seed).tensors["image"]) * 0.9 + 0.001
+
+    def generate(index: Tensor) -> Tensor:
+        assert index.dtype == torch.int64
+        assert (index.diff() == 1).all()
+        return images[index]
+
+    return generate
+
+
+def evaluate(world: World | None = None, samples: int = 60, **options) -> Evaluation:
+    evaluator = Evaluator(
+        reference=pictures(90),
+        extractors=options.pop("extractors", [Projection()]),
+        samples=samples,
+        world=world or World(),
+        batch_size=options.pop("batch_size", 16),
+        **options,
+    )
+    return evaluator(generator_of(samples), torch.arange(samples) % 3)
+
+
+def test_figures_are_those_of_the_features_of_all_samples():
+    figures = evaluate().figures
+    real = Projection().features(to_unit_range(pictures(90).tensors["image"]))[0]
+    made = to_unit_range(to_pixels(generator_of(60)(torch.arange(60))))
+    fake, logits = Projection().features(made)
+    assert figures["fid_classifier"] == pytest.approx(distances.frechet_distance(real, fake))
+    assert figures["kid_classifier"] == pytest.approx(distances.kernel_distance(real, fake))
+    assert figures["inception_score_classifier"] == pytest.approx(distances.inception_score(logits))
+    balls = manifold.RealManifold(real).compare(fake)
+    for name in ("precision", "recall", "density", "coverage"):
+        assert figures[f"{name}_classifier"] == pytest.approx(getattr(balls, name))
+    assert figures["modes_covered"] == 3
+    assert figures["mode_kl"] == pytest.approx(0, abs=1e-12)
+    assert figures["class_accuracy"] == 1
+    by_class = [balls.recalled[torch.arange(90) % 3 == c].double().mean().item() for c in range(3)]
+    assert figures["min_class_recall_classifier"] == pytest.approx(min(by_class))
+
+
+def test_the_real_data_themselves_score_perfectly():
+    reference = pictures(90)
+    evaluator = Evaluator(reference=reference, extractors=[Projection()], samples=90, world=World())
+    images = to_unit_range(reference.tensors["image"])
+    figures = evaluator(lambda index: images[index]).figures
+    assert figures["fid_classifier"] == pytest.approx(0, abs=1e-6)
+    assert figures["precision_classifier"] == figures["recall_classifier"] == 1
+    assert figures["coverage_classifier"] == 1
+    assert "class_accuracy" not in figures
+
+
+def test_names_carry_the_extractor_and_inception_has_none():
+    extractors = [Projection(name) for name in ("classifier", "inception", "mobilenet_v2")]
+    result = evaluate(extractors=extractors)
+    names = set(result.figures)
+    for suffix in ("", "_classifier", "_mobilenet_v2"):
+        assert {f"{figure}{suffix}" for figure in (*FAMILY, "min_class_recall")} <= names
+    assert {"inception_score", "inception_score_classifier"} <= names
+    assert "inception_score_mobilenet_v2" not in names
+    assert set(result.protocol) == {"classifier", "inception", "mobilenet_v2", "modes"}
+
+
+def test_the_protocol_says_what_was_compared_with_what():
+    line = evaluate(resizer="8 px to 8 x 8, none").protocol["classifier"]
+    assert line.startswith("classifier (weights fixed): 90 train of columns against 60 generated")
+    assert "resized to native: 8 px to 8 x 8, none" in line
+    assert "subsets of 60" in line
+    assert "k=3" in line
+    assert "k=5 on 90 against 60" in line
+
+
+def test_conditional_recall_of_a_class_is_by_the_fakes_of_that_class():
+    result = evaluate(conditional=True)
+    real = Projection().features(to_unit_range(pictures(90).tensors["image"]))[0]
+    fake = Projection().features(to_unit_range(to_pixels(generator_of(60)(torch.arange(60)))))[0]
+    expected = manifold.class_recall(real, torch.arange(90) % 3, fake, torch.arange(60) % 3, 3)
+    assert result.per_class["class_recall_classifier"] == pytest.approx(expected.tolist())
+    assert "class recall by the fakes of the class" in result.protocol["classifier"]
+    unconditional = evaluate().per_class["class_recall_classifier"]
+    assert unconditional != result.per_class["class_recall_classifier"]
+
+
+def test_a_conditional_evaluation_insists_on_labels():
+    evaluator = Evaluator(
+        reference=pictures(30),
+        extractors=[Projection()],
+        samples=30,
+        world=World(),
+        conditional=True,
+    )
+    with pytest.raises(ValueError, match="needs 30 labels"):
+        evaluator(generator_of(30))
+
+
+def test_mixtures_are_judged_by_their_modes():
+    mixture = MIXTURES["ring"]
+    spec = DataSpec({"point": TensorSpec((2,))}, target="point")
+    reference = Examples({"point": mixture.modes}, spec, "ring")
+    evaluator = Evaluator(
+        reference=reference, extractors=(), samples=100, world=World(), mixture=mixture
+    )
+    result = evaluator(lambda index: mixture.modes[index % 4])
+    assert result.figures == {
+        "modes_covered": 4,
+        "high_quality_share": 1,
+        "smallest_mode_share": 0,
+    }
+    assert "PacGAN: 100 generated points" in result.protocol["modes"]
+
+
+def test_real_features_are_kept_by_content_and_made_again_when_damaged(tmp_path):
+    first = evaluate(cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    Projection.calls = 0
+    again = evaluate(cache=tmp_path)
+    from_cache = Projection.calls
+    path.write_bytes(path.read_bytes()[:200])
+    Projection.calls = 0
+    repaired = evaluate(cache=tmp_path)
+    assert first.figures == again.figures == repaired.figures
+    assert from_cache < Projection.calls
+
+
+def test_samples_that_are_not_finite_make_every_figure_nan(caplog):
+    evaluator = Evaluator(
+        reference=pictures(30), extractors=[Projection()], samples=20, world=World()
+    )
+
+    def broken(index: Tensor) -> Tensor:
+        images = generator_of(20)(index)
+        images[index == 5] = math.nan
+        images[index == 6, :, 3, 3] = math.inf
+        return images
+
+    usual, ruined = evaluator(generator_of(20)), evaluator(broken)
+    assert set(usual.figures) == set(ruined.figures)
+    assert not any(math.isnan(v) for v in usual.figures.values())
+    assert all(math.isnan(v) for v in ruined.figures.values())
+    assert "2 of 20 generated samples are not finite" in caplog.text
+
+
+def test_a_generator_of_the_wrong_shape_is_refused():
+    evaluator = Evaluator(
+        reference=pictures(30), extractors=[Projection()], samples=20, world=World()
+    )
+    with pytest.raises(ValueError, match=r"\(20, 1, 9, 9\), not \(20, 1, 8, 8\)"):
+        evaluator(lambda index: torch.zeros(len(index), 1, 9, 9))
+
+
+def test_evaluation_disturbs_nothing():
+    parameter = torch.ones(1, requires_grad=True)
+    evaluator = Evaluator(
+        reference=pictures(30), extractors=[Projection()], samples=20, world=World()
+    )
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    precision = torch.backends.cudnn.conv.fp32_precision
+    seen = []
+
+    def generate(index: Tensor) -> Tensor:
+        images = generator_of(20)(index) * parameter
+        seen.append(images.requires_grad)
+        return images
+
+    evaluator(generate)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert torch.is_grad_enabled()
+    assert seen == [False]
+    assert parameter.grad is None
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, 17, 50])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_windows_have_one_length_and_their_new_parts_tile_everything(count, size):
+    if count < size:
+        with pytest.raises(ValueError, match="cannot be shared"):
+            list(windows(World(0, size), count, 8))
+        return
+    covered = []
+    for rank in range(size):
+        for window, new in windows(World(rank, size), count, 8):
+            index = range(count)[window]
+            assert len(index) == min(8, count)
+            covered += index[new]
+    assert covered == list(range(count))
+
+
+def together(world: World, cache: Path | None = None) -> dict[str, float]:
+    """What every world must agree on: a trained classifier's figures, and Parzen's."""
+    train, test = pictures(90), pictures(31, 5, "test")
+    extractor = create_extractor("classifier", world=world, train=train, test=test, cache=cache)
+    result = evaluate(
+        world, samples=51, extractors=[extractor], cache=cache, conditional=True
+    ).figures
+    parzen = parzen_figures(
+        generator_of(51), validation=train, test=test, world=world, samples=51, batch_size=8
+    )
+    return {**result, **parzen, "test_accuracy": extractor.test_accuracy}
+
+
+def _fail() -> None:
+    raise UserError("the disk is on fire")
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    world = World(rank, 2)
+    # Only rank 0 has a cache: machines need not share a disk.
+    figures = together(world, Path(folder) / f"cache{rank}")
+    try:
+        on_leader(world, _fail)
+    except UserError as error:
+        figures["error"] = str(error)  # type: ignore[assignment]
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(figures))
+    dist.destroy_process_group()
+
+
+def test_two_ranks_get_the_figures_of_one_and_the_errors_of_the_first(tmp_path):
+    mp.spawn(_rank, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    assert first.pop("error") == "the disk is on fire"
+    assert (tmp_path / "cache0").exists()
+    assert not (tmp_path / "cache1").exists()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = together(World())
+    torch.set_num_threads(threads)
+    assert set(alone) == set(first)
+    for name, value in alone.items():
+        assert first[name] == pytest.approx(value, rel=1e-6, abs=1e-6), name
