@@ -7,6 +7,7 @@ so that help and mistakes are answered at once.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ VERBS = {
     ),
     "evaluate": (
         "pipelines.evaluate:evaluate_command",
-        "score the generator of a run on held-out data",
+        "score the generator of a run: FID, coverage, likelihood",
     ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
@@ -62,8 +63,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     verb = arguments[0]
     if verb not in VERBS:
-        kind = "option" if verb.startswith("-") else "verb"
-        raise unknown_word(kind, verb, VERBS)
+        if verb.startswith("-"):
+            raise UserError(f"{verb} before the verb: begin with one of {', '.join(VERBS)}")
+        raise unknown_word("verb", verb, VERBS)
     module, _, function = VERBS[verb][0].partition(":")
     command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     return command(list(arguments[1:]))
@@ -71,9 +73,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; ``arguments`` default to the process's own. Returns the exit code."""
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109
-        # The console script must find a plugin in the current folder as `python -m` does.
+    if "" not in sys.path:  # `gan` must find a plugin in the current folder as `python -m` does
         sys.path.insert(0, "")
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

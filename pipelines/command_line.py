@@ -36,6 +36,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **words,
         )
+        self.elsewhere: Mapping[str, str] = {}
+        """Options that exist, but not here: what has them, to be named in the error."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse has to say in this program's words."""
@@ -62,6 +64,8 @@ class Parser(argparse.ArgumentParser):
 
     def unknown_option(self, word: str) -> UserError:
         """The error for an option that does not exist, with the nearest that does."""
+        if word in self.elsewhere:
+            return UserError(f"{word} is an option of {self.elsewhere[word]}: leave it out")
         known = [text for action in self._actions for text in action.option_strings]
         nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"see `{self.prog} --help`"

@@ -13,7 +13,7 @@ from gan_core.errors import UserError
 from gan_core.journal import Journal, finite
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.launch import check_writable, pick_device, resolve
+from pipelines.runs import check_writable, open_generator, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,9 +75,7 @@ def evaluate_command(arguments: list[str]) -> int:
     path = resolve(given["run"], options.storage)
     folder = run_folder(path) or path
     check_writable(folder, str(folder))
-    from gan_core.release import load_generator
-
-    generator = load_generator(path, device=pick_device(options.device))
+    generator = open_generator(path, options.device)
     scores = evaluate(generator, options, cache=folder.parent / "cache")
     step = int(generator.info["step"])
     write_scores(folder / FILE, scores, generator, options)

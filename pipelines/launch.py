@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import difflib
+import inspect
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
 from gan_core.options import flag
-from pipelines.cluster import base_folder, in_job
+from pipelines.cluster import in_job
 from pipelines.command_line import (
     Parser,
     add_fields,
@@ -26,6 +25,7 @@ from pipelines.command_line import (
     join_negative_numbers,
     plain_value,
 )
+from pipelines.runs import check_checkpoints, check_writable, find_run, pick_device, runs_folder
 
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
@@ -48,10 +48,15 @@ def train_command(arguments: list[str]) -> int:
     config, resume = plan(arguments)
     if config is None:
         return 0
-    from pipelines.train import train
+    from pipelines.train import RunFailed, train
 
-    summary = train(config, resume=resume)
-    return 0 if summary.get("status", "finished") in ("finished", "stopped") else 1
+    try:
+        summary = train(config, resume=resume)
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    # Stopped by Ctrl-C: what a shell has chained behind must not go on as if all were done.
+    return 0 if summary["status"] == "finished" else 130
 
 
 def plan(arguments: list[str]) -> tuple[RunConfig | None, bool]:
@@ -135,8 +140,7 @@ class _Draft:
         config = make_config(values)
         if self.resumed is None:
             return _named(config)
-        for change in check_resumable(make_config(self.old), config):
-            print(f"resumed with another {change}", file=sys.stderr)
+        check_resumable(make_config(self.old), config)
         return config
 
     def _given(self) -> dict[str, Any]:
@@ -147,6 +151,10 @@ class _Draft:
 
         found = self.parser().read(self.words)
         values: dict[str, Any] = {"options": {}, "data_options": {}}
+        # What the variant and the source both have, one flag sets for both.
+        for name in source_options(self.source):
+            if _GAME + name in found:
+                found.setdefault(_SOURCE + name, found[_GAME + name])
         for key, value in found.items():
             if key.startswith(_GAME) and self.variant is not None:
                 name = key.removeprefix(_GAME)
@@ -206,7 +214,24 @@ def build_parser(variant: str | None, source: str) -> Parser:
     )  # fmt: skip
     place.add_argument("-h", "--help", action="help", help="show this and leave")
     _add_source_options(learnt, parser, source)
+    parser.elsewhere = _owners()
     return parser
+
+
+def _owners() -> dict[str, str]:
+    """Which sources and variants have an option, by flag."""
+    from gan_core.data.loading import source_options
+    from gan_core.data.sources import SOURCES
+    from gan_core.variant import VARIANTS
+
+    found: dict[str, list[str]] = {}
+    for variant in VARIANTS:
+        for field in dataclasses.fields(VARIANTS[variant].Options):
+            found.setdefault(flag(field.name), []).append(variant)
+    for source in SOURCES:
+        for name in source_options(source):
+            found.setdefault(flag(name), []).append(f"--data {source}")
+    return {word: " and ".join(owners) for word, owners in found.items()}
 
 
 def _add_source_options(group: Any, parser: Parser, source: str) -> None:
@@ -214,32 +239,35 @@ def _add_source_options(group: Any, parser: Parser, source: str) -> None:
 
     taken = {text for action in parser._actions for text in action.option_strings}
     for name, (kind, default) in source_options(source).items():
-        # An option that the variant has too keeps the plain flag for the variant.
-        word = name if flag(name) not in taken else f"data_{name}"
-        add_option(group, word, kind, default, help=f"of {source}", dest=_SOURCE + name)
+        if flag(name) not in taken:
+            add_option(group, name, kind, default, help=f"of {source}", dest=_SOURCE + name)
+        else:
+            # The variant has it too: the plain flag is for both, this one for the source alone.
+            told = f"of {source}; not given: as {flag(name)} if that is given"
+            add_option(group, f"data_{name}", kind, None, help=told, dest=_SOURCE + name)
 
 
 def _about_source(source: str) -> str:
     from gan_core.data.sources import SOURCES
 
-    return f"{source}: {SOURCES[source].summary}".replace("%", "%%")
+    told = (inspect.getdoc(SOURCES[source]) or "").replace("``", "")
+    return f"{source}: {SOURCES[source].summary}\n\n{told}".strip()
 
 
 def _about(cls: type[Variant]) -> str:
     lines = [f"{cls.name}: {cls.summary}", f"After {cls.paper}; the defaults are the paper's."]
-    return "\n".join(lines if cls.paper else lines[:1]).replace("%", "%%")
+    return "\n".join(lines if cls.paper else lines[:1])
 
 
 def _teaching() -> str:
     from gan_core.variant import VARIANTS
 
     rows = [f"  {name:<10}{VARIANTS[name].summary}" for name in VARIANTS]
-    text = (
+    return (
         "Train a GAN: name the variant, then what it learns from.\n\n"
         + "\n".join(rows)
         + "\n\n`train VARIANT --help` lists the variant's own options, with its paper's values."
     )
-    return text.replace("%", "%%")
 
 
 def _epilog(variant: str | None, source: str) -> str:
@@ -250,7 +278,7 @@ def _epilog(variant: str | None, source: str) -> str:
         "example:\n"
         f"  python -m pipelines train {variant or 'dcgan'} --data {source}{root} --workers 2\n"
         "  (--workers 0 plays in this process, without Ray and MLflow)"
-    ).replace("%", "%%")
+    )
 
 
 def find_values(words: Sequence[str], option: str) -> list[str]:
@@ -317,50 +345,6 @@ def _find_run(names: Sequence[str], storages: Sequence[str], file: dict[str, Any
     if not names:
         return None
     return find_run(names[-1], runs_folder(str((storages or [file.get("storage") or "runs"])[-1])))
-
-
-def find_run(name: str, storage: Path) -> Path:
-    """The folder of the run ``name``, in ``storage`` or itself a path; ``UserError`` if none."""
-    for folder in (storage / name, Path(name).expanduser()):
-        if (folder / "config.yaml").is_file():
-            return folder.resolve()
-    known = sorted(path.parent.name for path in storage.glob("*/config.yaml"))
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else "give a run's name, or its folder"
-    raise UserError(f"no run '{name}' in {storage}: {hint}")
-
-
-def resolve(name: str, storage: str) -> Path:
-    """The folder that the user means by a run's name or a path; ``UserError`` if none."""
-    place = Path(name).expanduser()
-    if not (runs_folder(storage) / name / "config.yaml").is_file() and place.is_dir():
-        return place.resolve()
-    return find_run(name, runs_folder(storage))
-
-
-def runs_folder(storage: str) -> Path:
-    """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
-    return base_folder() / Path(storage).expanduser()
-
-
-def pick_device(name: str) -> str:
-    """``auto``, ``cpu`` or ``cuda`` as a device of this machine; ``UserError`` if it has none."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device, use auto or cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def check_writable(folder: Path, what: str) -> None:
-    """That files can be written into ``folder`` (made if missing), by doing so."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write to {what} ({reason}): choose another folder") from None
 
 
 def _run_values(folder: Path | None) -> dict[str, Any]:
@@ -440,12 +424,7 @@ def check_here(config: RunConfig, resume: bool) -> None:
         pick_device(config.device)
     check_writable(runs_folder(config.storage), f"--storage {config.storage}")
     if resume:
-        from gan_core.run import find_checkpoint
-
-        if find_checkpoint(config.folder) is None:
-            raise UserError(
-                f"run '{config.name}' has no whole checkpoint to resume: start a new run"
-            )
+        check_checkpoints(config.folder)
 
 
 def _runs_here(config: RunConfig) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gan_core.errors import UserError, unknown_word
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.launch import pick_device, resolve
+from pipelines.runs import open_generator, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,11 +57,7 @@ def sample_command(arguments: list[str]) -> int:
     out = Path(options.out).expanduser()
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png")
-    from gan_core.release import load_generator
-
-    generator = load_generator(
-        resolve(given["run"], options.storage), device=pick_device(options.device)
-    )
+    generator = open_generator(resolve(given["run"], options.storage), options.device)
     print(draw_picture(generator, options, out))
     return 0
 
@@ -75,7 +71,19 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
     if options.interpolate:
         noise = interpolated(generator, index, columns, options.seed)
     targets = generate_all(generator, index, labels, noise, options.seed)
-    return save_png(sample_picture(targets.cpu(), generator.spec, columns=columns), out)
+    real = None if len(generator.spec.target_shape) > 1 else real_points(generator, len(index))
+    return save_png(sample_picture(targets.cpu(), generator.spec, real, columns), out)
+
+
+def real_points(generator: ReleasedGenerator, count: int) -> Tensor | None:
+    """As many real points (N, D) to draw behind the generated ones, where they need no files."""
+    import gan_core.data
+
+    config = generator.info["config"]
+    if config["data"] not in gan_core.data.MIXTURES:
+        return None
+    examples = gan_core.data.load_examples(config["data"], None, "test")
+    return examples.tensors[generator.spec.target][: max(count, 1000)]
 
 
 def generate_all(

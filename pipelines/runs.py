@@ -1,0 +1,87 @@
+"""Runs by their names, the generators they left, and what this machine can write and compute."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_core.errors import UserError
+from pipelines.cluster import base_folder
+
+if TYPE_CHECKING:
+    from gan_core.release import ReleasedGenerator
+
+
+def runs_folder(storage: str) -> Path:
+    """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
+    return base_folder() / Path(storage).expanduser()
+
+
+def find_run(name: str, storage: Path) -> Path:
+    """The folder of the run ``name``, in ``storage`` or itself a path; ``UserError`` if none."""
+    for folder in (storage / name, Path(name).expanduser()):
+        if (folder / "config.yaml").is_file():
+            return folder.resolve()
+    known = sorted(path.parent.name for path in storage.glob("*/config.yaml"))
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "give a run's name, or its folder"
+    raise UserError(f"no run '{name}' in {storage}: {hint}")
+
+
+def resolve(name: str, storage: str) -> Path:
+    """The folder that the user means by a run's name or a path; ``UserError`` if none."""
+    place = Path(name).expanduser()
+    if not (runs_folder(storage) / name / "config.yaml").is_file() and place.is_dir():
+        return place.resolve()
+    return find_run(name, runs_folder(storage))
+
+
+def check_checkpoints(folder: Path) -> None:
+    """Raises ``UserError`` if the run in ``folder`` has checkpoints and none of them is whole."""
+    from gan_core.engine.checkpoint import BrokenCheckpoint, all_checkpoints, verify
+
+    broken = None
+    for checkpoint in all_checkpoints(folder):
+        try:
+            verify(checkpoint)
+        except BrokenCheckpoint as error:
+            broken = broken or error
+        else:
+            return
+    if broken is not None:
+        raise UserError(f"cannot resume: {broken}, and no other is whole; start a new run")
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """That files can be written into ``folder`` (made if missing), by doing so."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write to {what} ({reason}): choose another folder") from None
+
+
+def pick_device(name: str) -> str:
+    """``auto``, ``cpu`` or ``cuda`` as a device of this machine; ``UserError`` if it has none."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no CUDA device, use auto or cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def open_generator(path: Path, device: str) -> ReleasedGenerator:
+    """The generator at ``path`` on ``device`` (``auto``, ``cpu``, ``cuda``), else ``UserError``."""
+    from gan_core.release import load_generator
+
+    try:
+        return load_generator(path, device=pick_device(device))
+    except (RuntimeError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"the weights of the generator at {path} do not fit its generator.json: one of the two "
+            "is damaged, or of another configuration"
+        ) from None
