@@ -1,0 +1,172 @@
+"""Ray: starting it here or joining a cluster, and what the cluster can give."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gan_core.config import RunConfig
+from gan_core.errors import UserError
+
+_OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+def in_job() -> bool:
+    """Whether this process was started by ``ray job submit``."""
+    return _JOB in os.environ
+
+
+def base_folder() -> Path:
+    """Where relative paths start: the current folder, in a Ray job the home folder.
+
+    The folder that a job is started in is a copy that Ray deletes with everything written there.
+    """
+    return Path.home() if in_job() else Path.cwd()
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """``config`` with absolute folders, which mean the same in every worker.
+
+    What is written goes below :func:`base_folder`; what is read is looked for in the current one.
+    """
+    base = base_folder()
+    read: dict[str, Any] = {
+        name: str(Path(value).expanduser().absolute())
+        for name in ("data_root", "extractor_weights")
+        if (value := getattr(config, name)) is not None
+    }
+    written: dict[str, Any] = {
+        name: str((base / Path(value).expanduser()).resolve())
+        for name in ("storage", "cache")
+        if (value := getattr(config, name)) is not None
+    }
+    return dataclasses.replace(config, **read, **written)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The Ray that training runs on; ``own``: it was started here, on this machine alone."""
+
+    own: bool
+    resources: dict[str, float]
+    """The most of each resource that there is, or that autoscaling could add."""
+    autoscaling: bool
+
+
+def set_environment(own: bool) -> None:
+    """Environment variables that Ray reads as it is imported and started."""
+    # report() waits for the controller's next look at the workers, every 2 s by default.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not own or "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        # A token of this process alone: Ray would otherwise leave one in the home folder, which
+        # from then on changes what `ray start` and `ray job submit` of this user demand.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def connected() -> Iterator[Cluster]:
+    """Ray for the length of the block: the one that is there, else one on this machine.
+
+    There: Ray initialised in this process, ``RAY_ADDRESS``, or the cluster of the job that this
+    process is. A Ray started here is quiet, without dashboard, and ends with the block.
+    """
+    own = not (in_job() or os.environ.get("RAY_ADDRESS"))
+    set_environment(own)
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        _start(own)
+    try:
+        yield _describe(own and started)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start(own: bool) -> None:
+    import ray
+
+    if own:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE,
+        )
+        return
+    # A job's runtime environment (its working directory) comes from the submission.
+    environment = None if in_job() else {"env_vars": {"PYTHONPATH": _python_path()}}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+    except (ConnectionError, RuntimeError) as error:
+        address = os.environ.get("RAY_ADDRESS", "the job's cluster")
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no Ray cluster answers at {address} ({reason}): start it, or unset RAY_ADDRESS"
+        ) from None
+
+
+def _python_path() -> str:
+    """This process's current folder and path, so that workers find plugins as it does."""
+    given = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(Path.cwd()), *([given] if given else [])])
+
+
+def _describe(own: bool) -> Cluster:
+    import ray
+
+    present = ray.cluster_resources()
+    possible = None if own else _autoscaled()
+    names = {*present, *(possible or {})}
+    most = {n: max(present.get(n, 0.0), float((possible or {}).get(n, 0))) for n in names}
+    return Cluster(own, most, autoscaling=possible is not None)
+
+
+def _autoscaled() -> dict[str, int] | None:
+    """What autoscaling may bring the cluster to; ``None`` where there is no autoscaling."""
+    try:
+        from ray._private.state import state
+
+        return state.get_max_resources_from_cluster_config()
+    except Exception:  # not part of Ray's public interface: without it only what is there counts
+        return None
+
+
+def choose_device(config: RunConfig, cluster: Cluster) -> str:
+    """ "cuda" or "cpu" for the workers; ``UserError`` if the cluster can never have as many."""
+    gpus, cpus = (int(cluster.resources.get(name, 0)) for name in ("GPU", "CPU"))
+    cuda = config.device == "cuda" or (config.device == "auto" and gpus > 0)
+    have, need = (gpus, "GPU") if cuda else (cpus, "CPU")
+    if config.workers <= have:
+        return "cuda" if cuda else "cpu"
+    where = "this machine has" if cluster.own else "the cluster can have"
+    advice = f"use --workers {have}" if have else "use --device cpu"
+    if cuda and have:
+        advice += " or --device cpu"
+    raise UserError(
+        f"--workers {config.workers} needs a {need} for each and {where} {have}: {advice}"
+    )
+
+
+def threads_per_worker(cluster: Cluster, workers: int) -> int:
+    """How many threads a worker computes with on the CPU.
+
+    Ray starts workers with one. A machine that runs nothing but them divides its cores among
+    them; on a cluster others may have the rest, so it stays at the one core that was asked for.
+    """
+    return max(1, int(cluster.resources.get("CPU", 1)) // workers) if cluster.own else 1

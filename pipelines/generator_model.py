@@ -1,0 +1,40 @@
+"""A released generator as an MLflow model: sample numbers (and classes) in, samples out.
+
+MLflow runs this file by its path when it logs and when it loads the model; nothing imports it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from gan_core.release import ReleasedGenerator, load_generator
+
+
+class GeneratorModel(PythonModel):
+    """``predict`` takes a frame with a column ``index`` and, if wanted, a column ``label``."""
+
+    generator: ReleasedGenerator
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the weights (safetensors) and their description."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.generator = load_generator(Path(context.artifacts["generator"]), device)
+
+    # MLflow reads type hints of this method as a schema, beside the signature: it has none.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Samples (N, ...) as float32, pictures in [-1, 1], at the source's own size."""
+        index = torch.as_tensor(np.asarray(model_input["index"], dtype=np.int64))
+        labels = None
+        if "label" in model_input and self.generator.conditional:
+            labels = torch.as_tensor(np.asarray(model_input["label"], dtype=np.int64))
+        with torch.no_grad():
+            samples = self.generator.generate(index, labels, native=True)
+        return samples.float().cpu().numpy()
+
+
+set_model(GeneratorModel())

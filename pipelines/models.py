@@ -1,0 +1,74 @@
+"""Released generators as MLflow models."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gan_core
+
+REQUIREMENTS = ("torch", "numpy", "safetensors", "PyYAML")
+"""What using a generator needs; this project's own code travels with the model."""
+
+
+def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> None:
+    """Log the released generator in ``folder`` as the model ``name`` of an MLflow run.
+
+    Its signature: a frame with ``index`` (sample numbers) and, for conditional variants,
+    optionally ``label``; the answer is float32 of the source's own shape.
+    """
+    import mlflow
+
+    description = json.loads((folder / "generator.json").read_text())
+    here = Path(__file__).parent
+    with _run(tracking_uri, run_id):
+        mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(here / "generator_model.py"),
+            artifacts={"generator": str(folder)},
+            code_paths=[str(Path(gan_core.__file__).parent)],
+            signature=_signature(description),
+            pip_requirements=_requirements(),
+            step=int(description["step"]),
+            metadata={"step": description["step"], "figures": description["figures"]},
+        )
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={metadata.version(name)}" for name in REQUIREMENTS]
+
+
+def _signature(description: dict[str, Any]) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    columns: list[ColSpec | TensorSpec] = [ColSpec("long", "index")]
+    if "label" in description["conditions"]:
+        columns.append(ColSpec("long", "label", required=False))
+    spec = description["spec"]
+    shape = (-1, *spec["tensors"][spec["target"]]["shape"])
+    outputs = Schema([TensorSpec(np.dtype("float32"), shape)])
+    return ModelSignature(inputs=Schema(columns), outputs=outputs)
+
+
+@contextmanager
+def _run(tracking_uri: str, run_id: str) -> Iterator[None]:
+    """MLflow's fluent functions on that run, without their advice; its address as before after."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        with (
+            warnings.catch_warnings(record=True),
+            mlflow.start_run(run_id=run_id, log_system_metrics=False),
+        ):
+            yield
+    finally:
+        mlflow.set_tracking_uri(before)

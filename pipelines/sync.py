@@ -1,0 +1,67 @@
+"""Send to MLflow what could not be sent while the tracking server was away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_core import journal
+from gan_core.errors import UserError
+from pipelines.tracking import FILE, STATUS, Busy, Tracker, reason
+
+
+def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
+    """Send what ``runs`` (folders) have kept; without any, every tracked run in ``storage``.
+
+    A run that was played without MLflow is sent if it is named. Prints a line a run and returns
+    the number of values and pictures sent. Raises ``UserError`` if a run could not be sent.
+    """
+    folders = [Path(run) for run in runs] or sorted(p.parent for p in storage.glob(f"*/{FILE}"))
+    if not folders:
+        print(f"no run in {storage} has anything kept for MLflow")
+    total, failed = 0, []
+    for folder in folders:
+        try:
+            count = sync_run(folder)
+        except Busy:
+            print(f"{folder.name}: is being sent by the process that trains it")
+        except Exception as error:
+            failed.append(f"{folder.name}: {reason(error)}")
+        else:
+            total += count
+            print(f"{folder.name}: {_told(count)}")
+    if failed:
+        raise UserError(f"not everything could be sent to MLflow ({'; '.join(failed)}): try later")
+    return total
+
+
+def sync_run(folder: Path) -> int:
+    """Send the run in ``folder`` and end it in MLflow; the number of values and pictures sent.
+
+    A run whose journal has no end and that no process sends (its driver was killed) is ended as
+    stopped; it can be resumed.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is no run: it has no config.yaml")
+    tracker = Tracker(folder)
+    try:
+        count = tracker.send()
+        tracker.finish(last_status(folder) or "stopped")
+    finally:
+        tracker.close()
+    return count
+
+
+def last_status(folder: Path) -> str | None:
+    """The status of the journal's last ``end``; ``None`` if the run was started again since."""
+    status = None
+    for event, _ in journal.read(folder / journal.FILE):
+        if event["kind"] == "start":
+            status = None
+        elif event["kind"] == "end" and event["status"] in STATUS:
+            status = event["status"]
+    return status
+
+
+def _told(count: int) -> str:
+    return f"{count:,} values and pictures sent" if count else "nothing was left to send"

@@ -1,0 +1,553 @@
+"""Everything said to MLflow.
+
+Training never waits for the tracking server: a :class:`Tracker` follows the journal of a run and
+sends what is new, a :class:`Shipper` does so in a thread and keeps trying. What could not be sent
+stays in the journal and is sent by the next run with ``--resume`` or by
+``python -m pipelines sync``. How far the journal was sent is kept in ``<run>/mlflow.json``.
+
+MLflow is imported when a tracker connects, never by importing this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gan_core import journal
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, RunTag
+
+FILE = "mlflow.json"
+BATCH = 1000
+"""The most metrics that a tracking server takes at once."""
+TAG_LENGTH = 5000
+PARAMS_BATCH = 100
+STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+ENVIRONMENT = {
+    # A server that is down must be noticed within seconds; trying again is the shipper's part.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # The terminal belongs to the progress line.
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""How MLflow behaves in this process where the user has not said otherwise."""
+
+
+def import_mlflow() -> Any:
+    """The module ``mlflow``, patient for seconds rather than minutes, and quiet."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    return importlib.import_module("mlflow")
+
+
+def tracking_uri(base: Path | None = None) -> str:
+    """Where MLflow keeps runs: ``MLFLOW_TRACKING_URI``, else a SQLite file in ``base`` (the cwd).
+
+    The SQLite address is absolute, so it means the same from every folder.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    return f"sqlite:///{(base or Path.cwd()).resolve() / 'mlflow.db'}"
+
+
+def code_version() -> str:
+    """The commit of this code (with ``-dirty`` if files were changed), else the package version."""
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # else the commit is another project's
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        pass
+    try:
+        return metadata.version("gan-pipelines")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """The configuration as MLflow parameters: the variant's options stand beside the others."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if name == "options":
+            flat.update({k: str(v) for k, v in value.items()})
+        elif name == "data_options":
+            flat.update({f"data_options.{k}": str(v) for k, v in (value or {}).items()})
+        elif name == "plugins":
+            flat[name] = ",".join(value)
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def flat_tags(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as MLflow tags: ``{"parameters": {"generator": 5}}`` as parameters/generator.
+
+    A mapping of texts (a protocol) becomes one tag of ``name: text`` parts.
+    """
+    tags: dict[str, str] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            if value and all(isinstance(v, str) for v in value.values()):
+                tags[key] = "; ".join(f"{k}: {v}" for k, v in value.items())
+            else:
+                tags.update(flat_tags(value, f"{key}/"))
+        elif value is not None:
+            tags[key] = str(value)
+    return {k: v[:TAG_LENGTH] for k, v in tags.items()}
+
+
+@dataclasses.dataclass
+class State:
+    """What a run folder remembers of its tracking server, in ``mlflow.json``.
+
+    ``key`` marks the MLflow run, so that one whose creation was never answered is found again.
+    ``tags`` are set as the run is made, ``notes`` with what is sent next.
+    ``unsure`` is true while something is being sent: after a crash the server may have it already.
+    """
+
+    tracking_uri: str
+    experiment: str
+    key: str
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    experiment_id: str | None = None
+    run_id: str | None = None
+    params_sent: bool = False
+    offset: int = 0
+    unsure: bool = False
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
+    models: dict[str, str] = dataclasses.field(default_factory=dict)
+    ended: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> State | None:
+        """The state kept in ``folder``; ``None`` if there is none that can be read."""
+        try:
+            values = json.loads((folder / FILE).read_text())
+            known = {f.name for f in dataclasses.fields(cls)}
+            return cls(**{k: v for k, v in values.items() if k in known})
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def save(self, folder: Path) -> None:
+        """Replace the file in one step: it is whole at any moment."""
+        scratch = folder / f".{FILE}.{os.getpid()}"
+        scratch.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+        scratch.replace(folder / FILE)
+
+
+@dataclasses.dataclass
+class Parcel:
+    """Consecutive events of the journal that are sent together; ``end`` is the offset behind."""
+
+    metrics: list[tuple[str, float, int, int]] = dataclasses.field(default_factory=list)
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    pictures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    end: int = 0
+
+
+def metric_name(name: str) -> str:
+    """``name`` with the characters that MLflow does not take replaced."""
+    return re.sub(r"[^\w\-./ :]", "_", name)
+
+
+def parcels(path: Path, offset: int) -> Iterator[Parcel]:
+    """The journal from ``offset`` on in parcels of about a batch."""
+    parcel = Parcel(end=offset)
+    for event, end in journal.read(path, offset):
+        milliseconds = int(1000 * event["time"])
+        kind, step = event["kind"], event["step"]
+        if kind == "metrics":
+            parcel.metrics += [
+                (metric_name(n), float(v), milliseconds, step) for n, v in event["values"].items()
+            ]
+        elif kind == "picture":
+            parcel.pictures.append({**event, "milliseconds": milliseconds})
+        elif kind == "tag":
+            parcel.tags.update(flat_tags({event["name"]: event["value"]}))
+        elif kind == "start":
+            about = {k: v for k, v in event.items() if k not in ("kind", "step", "time")}
+            parcel.tags.update(flat_tags(about))
+        parcel.end = end
+        if len(parcel.metrics) >= BATCH or len(parcel.pictures) >= 10:
+            yield parcel
+            parcel = Parcel(end=end)
+    if parcel.end > offset and parcel != Parcel(end=offset):
+        yield parcel
+
+
+class Busy(RuntimeError):
+    """Another process is sending this run."""
+
+
+class Tracker:
+    """Sends the journal of the run in ``folder`` to MLflow, each event once.
+
+    ``uri``: the tracking server of a run that has none yet. A run that has one keeps it, unless
+    ``MLFLOW_TRACKING_URI`` names another: there the run is looked up, or sent from its beginning.
+    Methods that talk to the server raise whatever MLflow raises; nothing is lost by that.
+    Only one process at a time may have a tracker of a run (``Busy``).
+    """
+
+    def __init__(
+        self, folder: Path, *, uri: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self._lock = _lock_file(folder)
+        self._client: MlflowClient | None = None
+        self.config = yaml.safe_load((folder / "config.yaml").read_text())
+        self.state = State.load(folder) or self._fresh(uri or tracking_uri())
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        self._moved = bool(given) and given != self.state.tracking_uri
+        if self._moved and self.state.run_id is None:
+            self.state.tracking_uri, self._moved = str(given), False
+        self.state.tags.update(tags or {})
+        self.state.save(folder)
+
+    def _fresh(self, uri: str) -> State:
+        return State(uri, str(self.config.get("experiment") or "gan"), uuid.uuid4().hex)
+
+    def close(self) -> None:
+        """Let other processes send this run."""
+        self._lock.close()
+
+    def connect(self) -> MlflowClient:
+        """The client, with the experiment and the run made on the server."""
+        if self._client is not None:
+            return self._client
+        MlflowClient = import_mlflow().MlflowClient
+        if self._moved:
+            self._move(str(os.environ["MLFLOW_TRACKING_URI"]))
+        with _one_at_a_time(self.state.tracking_uri):
+            client = MlflowClient(self.state.tracking_uri)
+            if self.state.run_id is None:
+                self._create_run(client)
+        if not self.state.params_sent:
+            self._send_params(client)
+        self._client = client
+        return client
+
+    def _move(self, uri: str) -> None:
+        """Go on at another address: the same server has the run, a new one gets all of it."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            MlflowClient(uri).get_run(str(self.state.run_id))
+            self.state.tracking_uri = uri
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            tags = self.state.tags
+            self.state = self._fresh(uri)
+            self.state.tags = tags
+        self._moved = False
+        self.state.save(self.folder)
+
+    def _create_run(self, client: MlflowClient) -> None:
+        experiment_id = _experiment(client, self.state.experiment, self.state.tracking_uri)
+        self.state.experiment_id = experiment_id
+        if self.state.unsure:
+            found = client.search_runs([experiment_id], f"tags.run_key = '{self.state.key}'")
+            self.state.run_id = found[0].info.run_id if found else None
+        if self.state.run_id is None:
+            self._mark(unsure=True)
+            tags = {**self.state.tags, "run_key": self.state.key}
+            name = str(self.config.get("name") or self.folder.name)
+            run = client.create_run(experiment_id, tags=tags, run_name=name)
+            self.state.run_id = run.info.run_id
+        self._mark(unsure=False)
+
+    def _send_params(self, client: MlflowClient) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(k, v) for k, v in flat_params(self.config).items()]
+        for first in range(0, len(params), PARAMS_BATCH):
+            client.log_batch(str(self.state.run_id), params=params[first : first + PARAMS_BATCH])
+        self._mark(params_sent=True)
+
+    def _mark(self, **changes: Any) -> None:
+        self.state = dataclasses.replace(self.state, **changes)
+        self.state.save(self.folder)
+
+    def send(self) -> int:
+        """Send what the journal has beyond what was sent; the number of values and pictures."""
+        path = self.folder / journal.FILE
+        if not path.exists() or (path.stat().st_size <= self.state.offset and not self._moved):
+            return 0
+        client = self.connect()
+        count = 0
+        for parcel in parcels(path, self.state.offset):
+            again = self.state.unsure
+            if not again:
+                self._mark(unsure=True)
+            count += self._send(client, parcel, again)
+            self._mark(offset=parcel.end, unsure=False)
+        return count
+
+    def _send(self, client: MlflowClient, parcel: Parcel, again: bool) -> int:
+        from mlflow.entities import Metric, RunTag
+
+        run_id = str(self.state.run_id)
+        metrics = [Metric(*values) for values in parcel.metrics]
+        pictures = parcel.pictures
+        if again:
+            metrics, pictures = self._not_there_yet(client, metrics, pictures)
+        tags = [RunTag(k, v) for k, v in parcel.tags.items()]
+        self._log(client, run_id, metrics, tags)
+        for picture in pictures:
+            self._send_picture(client, run_id, picture)
+        return len(metrics) + len(pictures)
+
+    @staticmethod
+    def _log(client: MlflowClient, run_id: str, metrics: list[Metric], tags: list[RunTag]) -> None:
+        size = BATCH - PARAMS_BATCH
+        for first in range(0, len(tags), PARAMS_BATCH):
+            client.log_batch(run_id, tags=tags[first : first + PARAMS_BATCH])
+        for first in range(0, len(metrics), size):
+            client.log_batch(run_id, metrics=metrics[first : first + size])
+
+    def _not_there_yet(
+        self, client: MlflowClient, metrics: list[Metric], pictures: list[dict[str, Any]]
+    ) -> tuple[list[Metric], list[dict[str, Any]]]:
+        """What the server lacks of a parcel whose sending was interrupted."""
+        run_id = str(self.state.run_id)
+        steps = {
+            name: {m.step for m in client.get_metric_history(run_id, name)}
+            for name in {m.key for m in metrics}
+        }
+        files = {Path(f.path).name for f in client.list_artifacts(run_id, "images")}
+        return (
+            [m for m in metrics if m.step not in steps[m.key]],
+            [p for p in pictures if not any(_shows(file, p) for file in files)],
+        )
+
+    def _send_picture(self, client: MlflowClient, run_id: str, picture: dict[str, Any]) -> None:
+        from PIL import Image
+
+        path = self.folder / picture["path"]
+        if not path.exists():  # deleted by the user: no reason to stop here for ever
+            return
+        with Image.open(path) as image:
+            client.log_image(
+                run_id,
+                image.convert("RGB"),
+                key=_image_key(picture["name"]),
+                step=picture["step"],
+                timestamp=picture["milliseconds"],
+                synchronous=True,
+            )
+
+    def note(self, changes: Mapping[str, str]) -> None:
+        """Set tags on the run as it ends (kept in the state meanwhile)."""
+        self._mark(notes={**self.state.notes, **changes})
+
+    def finish(self, status: str) -> None:
+        """Send files and models and end the MLflow run; ``status`` as in the journal's ``end``.
+
+        Can be repeated: what was sent already is not sent again.
+        """
+        if self.state.ended == status and not self._moved:
+            return
+        from mlflow.entities import RunTag
+
+        client, run_id = self.connect(), str(self.state.run_id)
+        self._log(
+            client, run_id, [], [RunTag(k, v) for k, v in flat_tags(self.state.notes).items()]
+        )
+        self._mark(notes={})
+        for name in ("config.yaml", "summary.json", "failure.txt"):
+            if (self.folder / name).exists():
+                client.log_artifact(run_id, str(self.folder / name))
+        try:
+            self._send_models()
+        finally:
+            client.set_terminated(run_id, STATUS.get(status, "FAILED"))
+        self._mark(ended=status)
+
+    def reopen(self) -> None:
+        """The run goes on after it had ended."""
+        if self.state.ended is not None:
+            self.connect().update_run(str(self.state.run_id), status="RUNNING")
+            self._mark(ended=None)
+
+    def _send_models(self) -> None:
+        from pipelines.models import log_generator
+
+        for which in ("best", "last"):
+            folder = self.folder / "generator" / which
+            fingerprint = _fingerprint(folder)
+            if fingerprint and self.state.models.get(which) != fingerprint:
+                log_generator(
+                    folder, f"generator_{which}", self.state.tracking_uri, str(self.state.run_id)
+                )
+                self._mark(models={**self.state.models, which: fingerprint})
+
+
+def _fingerprint(folder: Path) -> str | None:
+    weights = folder / "generator.safetensors"
+    if not weights.exists():
+        return None
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def _image_key(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_\-./ ]", "_", name)
+
+
+def _shows(file: str, picture: Mapping[str, Any]) -> bool:
+    """Whether ``file`` is what MLflow's ``log_image`` made of ``picture`` (its small copy)."""
+    key = _image_key(picture["name"]).replace("/", "~")
+    return file.startswith(f"{key}+step+{picture['step']}+") and file.endswith("+compressed.webp")
+
+
+def _lock_file(folder: Path) -> Any:
+    file = (folder / ".mlflow.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Busy(f"{folder.name} is being sent by another process") from None
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    """Files stand beside the SQLite database, wherever this process was started; a server knows."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    folder = re.sub(r"[^\w\-.]", "_", experiment)
+    return str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / folder)
+
+
+def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """The id of the experiment ``name``, made if there is none (perhaps by another at the time)."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, _artifact_location(uri, name)))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Two processes that make the same new SQLite database at once would break it."""
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    lock = Path(tempfile.gettempdir()) / f"gan-mlflow-{os.getuid()}-{digest}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def reason(error: BaseException) -> str:
+    """``error`` in one line, without the addresses and advice that libraries add."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else ""
+    if len(first) > 200:
+        first = first[:200] + "..."
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+class Shipper(threading.Thread):
+    """Sends a run to MLflow in the background, so that training never waits for it.
+
+    A server that does not answer is tried again after 1, 2, 4 ... 60 seconds; ``say`` gets one
+    line when it stops answering and one when it is back.
+    """
+
+    def __init__(
+        self, tracker: Tracker, say: Callable[[str], None], *, interval: float = 1.0
+    ) -> None:
+        super().__init__(name="mlflow-shipper", daemon=True)
+        self.tracker = tracker
+        self._say = say
+        self._interval = interval
+        self._done = threading.Event()
+        self._status: str | None = None
+        self._silent = False
+        self.complete = False
+
+    def run(self) -> None:
+        """Follow the journal until :meth:`end`, then send the rest."""
+        delay = self._interval
+        import_mlflow()  # takes seconds, better spent while the workers start
+        while not self._done.is_set():
+            delay = self._interval if self._attempt(self._send) else min(60.0, 2 * delay)
+            self._done.wait(delay)
+        self.complete = self._attempt(self._finish)
+
+    def _send(self) -> None:
+        self.tracker.reopen()
+        self.tracker.send()
+
+    def _finish(self) -> None:
+        self.tracker.send()
+        if self._status is not None:
+            self.tracker.finish(self._status)
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except Exception as error:
+            if not self._silent:
+                where = self.tracker.state.tracking_uri
+                self._say(
+                    f"warning: MLflow at {where} does not take metrics ({reason(error)}); training "
+                    "goes on, they are kept in the run's folder"
+                )
+            self._silent = True
+            return False
+        if self._silent:
+            self._say("MLflow answers again: what was kept has been sent")
+        self._silent = False
+        return True
+
+    def end(self, status: str | None, timeout: float = 120.0) -> bool:
+        """Send the rest and end the MLflow run with ``status``; whether all of it was sent."""
+        self._status = status
+        self._done.set()
+        self.join(timeout)
+        if not self.is_alive():
+            self.tracker.close()
+        return self.complete

@@ -1,0 +1,516 @@
+"""Train one run: in this process, or by Ray Train with progress and MLflow looked after here.
+
+The workers write the run's journal; this process, the driver, follows it to show progress and to
+send metrics, handles Ctrl-C, and says how it ended. Ray and MLflow are imported only for
+``workers >= 1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from gan_core import journal
+from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
+from gan_core.errors import UserError
+from gan_core.run import check_data, find_checkpoint, play
+from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
+from pipelines.cluster import threads_per_worker as threads_of
+from pipelines.progress import ProgressLine, duration
+from pipelines.sync import last_status
+from pipelines.tracking import Shipper, State, Tracker, code_version, tracking_uri
+
+POLL = 0.2  # seconds between looks at the journal
+FAILURES = 3  # how often Ray Train starts lost workers again
+KEPT_CHECKPOINTS = 2
+COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
+SUMMARY, TRACE, STOP = "summary.json", "failure.txt", "STOP"
+
+
+class RunFailed(RuntimeError):
+    """Training ended by an error that is not the user's; one line that names the trace's file."""
+
+
+def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
+    """Train by ``config`` and return the summary, which is also printed and kept in the folder.
+
+    ``workers`` 0 plays in this process (or in each that ``torchrun`` started); otherwise Ray Train
+    starts that many. With ``resume`` the run of that name goes on from its newest whole
+    checkpoint. The summary's ``status`` is "finished", or "stopped" after the first Ctrl-C; a
+    second raises ``KeyboardInterrupt``. Raises ``UserError`` for wrong input, ``RunFailed`` for
+    anything else that ends training.
+    """
+    config = absolute(_named(config))
+    if resume and _finished(config):
+        summary = json.loads((config.folder / SUMMARY).read_text())
+        print(
+            f"run {config.name} is finished already, at step {summary['step']}: "
+            "ask for more with --steps"
+        )
+        return dict(summary)
+    return _train_here(config, resume) if config.workers == 0 else _train_on_ray(config, resume)
+
+
+def _named(config: RunConfig) -> RunConfig:
+    if config.name:
+        return config
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return dataclasses.replace(config, name=f"{config.variant}-{config.data}-{stamp}")
+
+
+# -- the run's folder ----------------------------------------------------------------------------
+
+
+def _finished(config: RunConfig) -> bool:
+    """Whether the run has ended as its configuration wants."""
+    folder = config.folder
+    whole = last_status(folder) == "finished" and (folder / SUMMARY).exists()
+    return whole and not _changes(config)
+
+
+def _changes(config: RunConfig) -> list[str]:
+    """What a resumed run does otherwise than before; ``UserError`` if it would be another run."""
+    before = make_config(read_config(config.folder / "config.yaml"))
+    return check_resumable(before, config)
+
+
+def _open_folder(config: RunConfig, resume: bool) -> Path | None:
+    """Make or reopen the run's folder; the checkpoint to start from."""
+    folder = config.folder
+    known = (folder / "config.yaml").exists()
+    if known and not resume:
+        raise UserError(
+            f"run '{config.name}' exists already in {config.storage}: choose another --name, "
+            f"or continue it with --resume {config.name}"
+        )
+    if resume and not known:
+        raise UserError(f"no run '{config.name}' in {config.storage} to resume")
+    changes = _changes(config) if resume else []
+    checkpoint = find_checkpoint(folder) if resume else None
+    if resume and checkpoint is None and last_status(folder) is not None:
+        raise UserError(f"run '{config.name}' has no whole checkpoint to resume: start a new run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STOP).unlink(missing_ok=True)
+        (folder / TRACE).unlink(missing_ok=True)
+        write_config(config, folder / "config.yaml")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): use --storage") from None
+    _append(folder, *(("message", {"text": f"resumed with {c}", "level": "info"}) for c in changes))
+    return checkpoint
+
+
+def _append(folder: Path, *events: tuple[str, dict[str, Any]]) -> None:
+    """Add to the journal what no worker can say; only while none is running."""
+    if not events:
+        return
+    last = 0
+    for event, _ in journal.read(folder / journal.FILE):
+        last = max(last, int(event["step"]))
+    book = journal.Journal(folder)
+    for kind, content in events:
+        book.write(kind, last, **content)
+    book.close()
+
+
+# -- looking on ----------------------------------------------------------------------------------
+
+
+class Watch:
+    """Follows a run's journal for the progress line and turns signals into a stop.
+
+    The first SIGINT or SIGTERM asks the workers to write a checkpoint and end; a second one, or
+    one before they have started, raises ``KeyboardInterrupt`` in the main thread.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.folder = config.folder
+        self.progress = ProgressLine(config.variant, config.game.steps)
+        path = self.folder / journal.FILE
+        self._offset = path.stat().st_size if path.exists() else 0
+        self._before: dict[int, Any] = {}
+        self._told = False
+        self._speaking = threading.Lock()
+        self.signals = 0
+        self.started = False
+
+    def __enter__(self) -> Watch:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.close()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signals += 1
+        if self.signals > 1 or not self.started:
+            raise KeyboardInterrupt
+        (self.folder / STOP).touch()
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress line, from any thread."""
+        with self._speaking:
+            self.progress.say(text)
+
+    def look(self) -> None:
+        """Show what has been written to the journal since the last look."""
+        with self._speaking:
+            for event, offset in journal.read(self.folder / journal.FILE, self._offset):
+                self._offset = offset
+                self.started = True
+                self.progress.show(event)
+            if self.signals and not self._told:
+                self._told = True
+                self.progress.say(
+                    "stopping: a checkpoint is written at the next logging point "
+                    "(Ctrl-C again to abort at once)"
+                )
+            self.progress.draw()
+
+
+@contextmanager
+def _looking_on(watch: Watch) -> Iterator[None]:
+    """Look at the journal from a thread while this one plays."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(POLL):
+            watch.look()
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        watch.look()
+
+
+# -- in this process -----------------------------------------------------------------------------
+
+
+def _train_here(config: RunConfig, resume: bool) -> dict[str, Any]:
+    from gan_core.engine.world import torchrun_world
+    from pipelines.worker import WatchingObserver
+
+    device = None if config.device == "auto" else config.device
+    with torchrun_world(device) as world:
+        config = world.broadcast_object(config)  # the name of a run may hold the time
+        check_data(config)
+        checkpoint = _open_folder(config, resume) if world.leads else None
+        checkpoint = world.broadcast_object(checkpoint)
+        observer = WatchingObserver(config.folder, world)
+        if not world.leads:
+            return play(config, world, observer, checkpoint)
+        with Watch(config) as watch, _looking_on(watch):
+            summary = _explained(config, lambda: play(config, world, observer, checkpoint))
+    return _conclude(config, summary)
+
+
+def _explained(config: RunConfig, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``action()``; what ends it early is written to the journal and told in one line."""
+    try:
+        return action()
+    except (UserError, KeyboardInterrupt) as error:
+        _mark_end(config.folder, error)
+        raise
+    except Exception as error:
+        _mark_end(config.folder, error)
+        raise _failure(config, error, [error]) from error
+
+
+def _mark_end(folder: Path, error: BaseException) -> None:
+    """Write to the journal how the run ended, where the workers could not."""
+    if last_status(folder) is None:
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        _append(folder, ("end", {"status": status, "summary": {}}))
+
+
+def _failure(config: RunConfig, error: BaseException, causes: list[BaseException]) -> RunFailed:
+    """Keep the whole trace in the run's folder; the error that says it in one line."""
+    path = config.folder / TRACE
+    chain = [error, *(cause for cause in causes if cause is not error)]
+    path.write_text("\n".join("".join(traceback.format_exception(one)) for one in chain))
+    cause = causes[0] if causes else error
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    said = f"{type(cause).__name__}: {lines[0].strip()}" if lines else type(cause).__name__
+    return RunFailed(f"run {config.name} failed: {said[:300]} (the whole trace: {path})")
+
+
+# -- by Ray Train --------------------------------------------------------------------------------
+
+
+def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
+    with ExitStack() as stack:
+        cluster = _prepare(config, stack)
+        device = choose_device(config, cluster)
+        fresh = not config.folder.exists()
+        if not cluster.own:
+            _preflight(config)
+        checkpoint = _open_folder(config, resume)
+        watch = stack.enter_context(Watch(config))
+        shipper = _track(config, watch)
+        try:
+            run = _Training(config, cluster, device, checkpoint, watch)
+            summary = _explained_by_ray(config, run)
+        except BaseException as error:
+            stack.close()  # no worker writes to the journal beyond this point
+            _give_up(config, shipper, fresh, error)
+            raise
+    shipper.tracker.note(_protocol(summary))
+    return _conclude(config, summary, shipper)
+
+
+def _prepare(config: RunConfig, stack: ExitStack) -> Cluster:
+    """Ray, joined or started; data on this machine are looked at before it is started."""
+    from pipelines.cluster import in_job
+
+    if not (in_job() or os.environ.get("RAY_ADDRESS")):
+        check_data(config)
+    return stack.enter_context(connected())
+
+
+def _preflight(config: RunConfig) -> None:
+    """Check the data in a small task where the workers are, before a GPU is taken."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    from pipelines.worker import preflight
+
+    task = ray.remote(preflight).options(num_cpus=0.1, max_retries=1)
+    try:
+        ray.get(task.remote(config.to_dict()))
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from None
+        raise RunFailed(f"the check of the data failed: {error.cause!r}") from error
+
+
+def _track(config: RunConfig, watch: Watch) -> Shipper:
+    tags = {
+        "variant": config.variant,
+        "dataset": config.data,
+        "engine": "eager",
+        "code_version": code_version(),
+        "mlflow.source.name": "python -m pipelines train",
+    }
+    tracker = Tracker(config.folder, uri=tracking_uri(base_folder()), tags=tags)
+    shipper = Shipper(tracker, watch.say)
+    shipper.start()
+    return shipper
+
+
+def _protocol(summary: Mapping[str, Any]) -> dict[str, str]:
+    text = "; ".join(f"{k}: {v}" for k, v in (summary.get("protocol") or {}).items())
+    return {"protocol": text} if text else {}
+
+
+def _give_up(config: RunConfig, shipper: Shipper, fresh: bool, error: BaseException) -> None:
+    """After an error: end the MLflow run, or leave no trace of a run that never started."""
+    folder = config.folder
+    started = any(e["kind"] == "start" for e, _ in journal.read(folder / journal.FILE))
+    if started or not fresh or (folder / TRACE).exists():
+        _mark_end(folder, error)
+        shipper.end(last_status(folder), timeout=60)
+        return
+    shipper.end(None, timeout=5)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Training:
+    """One attempt by Ray Train: ``fit`` in a thread, this one looks on."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        cluster: Cluster,
+        device: str,
+        checkpoint: Path | None,
+        watch: Watch,
+    ) -> None:
+        self.config, self.cluster, self.device, self.watch = config, cluster, device, watch
+        self._checkpoint = checkpoint
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        """Train to the end; rank 0's summary. Raises what ``fit`` raises."""
+        trainer = self._trainer()
+        thread = threading.Thread(target=self._fit, args=(trainer,), name="fit", daemon=True)
+        thread.start()
+        begun = told = time.monotonic()
+        while thread.is_alive():
+            self.watch.look()
+            thread.join(POLL)
+            now = time.monotonic()
+            if not self.watch.started and now - told > 60:
+                told = now
+                self._waiting(now - begun)
+        self.watch.look()
+        if self._error is not None:
+            raise self._error
+        return dict(self._result.return_value)
+
+    def _fit(self, trainer: Any) -> None:
+        try:
+            self._result = trainer.fit()
+        except BaseException as error:
+            self._error = error
+
+    def _waiting(self, seconds: float) -> None:
+        """Say what is missing; ``UserError`` when it was waited for long enough."""
+        import ray
+
+        kind = "GPU" if self.device == "cuda" else "CPU"
+        free = ray.available_resources().get(kind, 0)
+        limit = float(os.environ.get("GAN_START_TIMEOUT_S") or (600 if self.cluster.own else 3600))
+        told = f"{self.config.workers} workers need a {kind} each, {free:g} are free"
+        if seconds > limit:
+            raise UserError(
+                f"no worker has started in {duration(seconds)} ({told}): use fewer --workers, or "
+                "wait longer with GAN_START_TIMEOUT_S=SECONDS"
+            )
+        coming = "; the cluster is adding nodes" if self.cluster.autoscaling else ""
+        self.watch.say(f"waiting for the workers to start ({told}{coming})")
+
+    def _trainer(self) -> Any:
+        import ray.train
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        from pipelines.worker import Job, work
+
+        cuda = self.device == "cuda"
+        storage = self.config.folder / "ray"
+        job = Job(
+            config=self.config.to_dict(),
+            device=self.device,
+            threads=threads_of(self.cluster, self.config.workers),
+            checkpoint=None if self._checkpoint is None else str(self._checkpoint),
+        )
+        return TorchTrainer(
+            work,  # type: ignore[arg-type]  # its annotation denies the value that a loop may return
+            train_loop_config=dataclasses.asdict(job),
+            torch_config=TorchConfig(
+                backend="nccl" if cuda else "gloo", timeout_s=COLLECTIVE_TIMEOUT
+            ),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=self.config.workers,
+                use_gpu=cuda,
+                resources_per_worker={"CPU": 1, "GPU": 1} if cuda else {"CPU": 1},
+            ),
+            run_config=ray.train.RunConfig(
+                # Ray Train takes up a name that it knows: every start has its own.
+                name=f"attempt_{len(list(storage.glob('attempt_*'))) + 1:03d}",
+                storage_path=str(storage),
+                failure_config=ray.train.FailureConfig(max_failures=FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+                callbacks=[_refusal_ends_it()],
+            ),
+        )
+
+
+def _refusal_ends_it() -> Any:
+    """A callback of Ray Train's controller: wrong input does not get better by another try."""
+    from pipelines.refusal import RefusalEndsTraining
+
+    return RefusalEndsTraining()
+
+
+def _explained_by_ray(config: RunConfig, run: _Training) -> dict[str, Any]:
+    """``run()``; Ray's wrapping of errors is taken off, and they are told in one line."""
+    from ray.train import ControllerError, WorkerGroupError
+
+    try:
+        return run()
+    except WorkerGroupError as error:
+        causes: list[BaseException] = list(error.worker_failures.values())
+        run.watch.look()
+        raise _failure(config, error, causes) from error
+    except ControllerError as error:
+        cause = error.controller_failure
+        if isinstance(cause, UserError):
+            raise UserError(str(cause)) from None
+        raise _failure(config, error, [cause]) from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failure(config, error, [error]) from error
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+
+def _conclude(
+    config: RunConfig, summary: dict[str, Any], shipper: Shipper | None = None
+) -> dict[str, Any]:
+    """Write and print the summary; the tracked run is ended in MLflow with all its files."""
+    folder = config.folder
+    (folder / STOP).unlink(missing_ok=True)
+    summary = {"run": config.name, "folder": str(folder), "variant": config.variant, **summary}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, default=str))
+    complete = shipper is None or shipper.end(summary["status"])
+    print("\n".join(_lines(summary)))
+    if shipper is not None:
+        print("\n".join(_mlflow_lines(shipper.tracker.state, complete)))
+    if summary["status"] == "stopped":
+        print(
+            f"stopped; go on with: python -m pipelines train --resume {config.name} "
+            f"--storage {config.storage}"
+        )
+    sys.stdout.flush()
+    return summary
+
+
+def _lines(summary: Mapping[str, Any]) -> list[str]:
+    """The summary for the user."""
+    lines = [
+        f"{summary['status']}: {summary['run']}, step {summary['step']}, "
+        f"{duration(summary['seconds'])} of training, {summary['images_per_second']:,.0f} images/s"
+    ]
+    figures = summary.get("figures") or {}
+    width = max((len(name) for name in figures), default=0)
+    lines += [f"  {name:<{width}}  {value:.4g}" for name, value in sorted(figures.items())]
+    lines += [f"  ({name}: {text})" for name, text in (summary.get("protocol") or {}).items()]
+    best = summary.get("best")
+    if best:
+        lines.append(f"best   {best['metric']} {best['value']:.4g} at step {best['step']}")
+    if summary.get("grid"):
+        lines.append(f"grid   {Path(summary['folder']) / summary['grid']}")
+    lines.append(f"run    {summary['folder']}")
+    return lines
+
+
+def _mlflow_lines(state: State, complete: bool) -> list[str]:
+    """How to see the run in MLflow, or how to send it there."""
+    uri = state.tracking_uri
+    if not complete or state.run_id is None:
+        return [f"MLflow at {uri} did not take everything; send it with: python -m pipelines sync"]
+    page = f"#/experiments/{state.experiment_id}/runs/{state.run_id}"
+    if uri.startswith("http"):
+        return [f"MLflow {uri.rstrip('/')}/{page}"]
+    return [
+        f"MLflow mlflow ui --backend-store-uri '{uri}' --host 127.0.0.1 --port 5000",
+        f"       then open http://127.0.0.1:5000/{page}",
+    ]

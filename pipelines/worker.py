@@ -1,0 +1,109 @@
+"""What happens in a worker of Ray Train. Ray is imported inside, MLflow never."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_core.config import make_config
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.run import FolderObserver, check_data, find_checkpoint, play
+from pipelines.system_usage import SystemUsage
+
+
+class WatchingObserver(FolderObserver):
+    """Keeps a run in its folder and adds how busy rank 0's machine is to what is logged."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        super().__init__(folder, world)
+        self._usage = SystemUsage(world.device) if world.leads else None
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name, and ``system/...``."""
+        usage = self._usage.read() if self._usage else {}
+        super().metrics(step, values | usage)
+
+
+class RayObserver(WatchingObserver):
+    """Hands checkpoints to Ray Train, which restarts workers from the last that all reported."""
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        """Every rank reports its files; Ray gathers them in one folder of the run's storage."""
+        import ray.train
+
+        name = f"checkpoint_{step:08d}"
+        with tempfile.TemporaryDirectory(prefix="gan-checkpoint-") as scratch:
+            write(Path(scratch))
+            ray.train.report(
+                {**figures, "step": step},
+                checkpoint=ray.train.Checkpoint.from_directory(scratch),
+                checkpoint_dir_name=name,
+            )
+        attempt = ray.train.get_context().get_experiment_name()
+        self._write("checkpoint", step, path=f"ray/{attempt}/{name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the driver gives every worker."""
+
+    config: dict[str, Any]
+    device: str
+    threads: int
+    checkpoint: str | None
+    """Where to start from if Ray Train has no checkpoint of this attempt yet."""
+
+
+def work(values: dict[str, Any]) -> dict[str, Any]:
+    """The loop of one worker: ``values`` are a :class:`Job`'s. Returns rank 0's summary."""
+    job = Job(**values)
+    torch.set_num_threads(job.threads)
+    config = make_config(job.config)
+    if not (config.folder / "config.yaml").exists():
+        import socket
+
+        raise UserError(
+            f"--storage {config.storage} is not the same folder on node {socket.gethostname()}: "
+            "name one that all nodes share (NFS, EFS)"
+        )
+    world = World.current(_device(job.device))
+    return play(config, world, RayObserver(config.folder, world), _start_from(job, config.folder))
+
+
+def _device(kind: str) -> str | torch.device:
+    if kind == "cpu":
+        return "cpu"
+    import ray.train.torch
+
+    device = ray.train.torch.get_device()
+    torch.cuda.set_device(device)
+    return device
+
+
+def _start_from(job: Job, folder: Path) -> Path | None:
+    """The checkpoint that all ranks start from.
+
+    Ray Train's is one that every rank has reported. Should its files have been damaged since,
+    the newest whole one in the run's folder takes its place.
+    """
+    import ray.train
+
+    world = World.current("cpu")
+    reported = ray.train.get_checkpoint()
+    if reported is None:
+        return None if job.checkpoint is None else Path(job.checkpoint)
+    found = (find_checkpoint(folder) or Path(reported.path)) if world.leads else None
+    return world.broadcast_object(found)
+
+
+def preflight(config: dict[str, Any]) -> dict[str, Any]:
+    """Load and check the data where the workers are; raises ``UserError``."""
+    return check_data(make_config(config))
