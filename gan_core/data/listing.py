@@ -61,9 +61,11 @@ def list_pictures(root: Path) -> Listing:
         for name, paths in classes.items():
             label = class_names.index(name) if name else None
             pictures = [Picture(path, _name(path, root), label) for path in paths]
-            drawn = draw_splits([p.name for p in pictures], missing if split == "train" else [])
+            names = [picture.name for picture in pictures]
+            train = split == "train"
+            drawn = draw_splits(names, missing) if train else dict.fromkeys(names, split)
             for picture in pictures:
-                splits[drawn[picture.name] if split == "train" else split].append(picture)
+                splits[drawn[picture.name]].append(picture)
     for split, pictures in splits.items():
         pictures.sort(key=lambda picture: picture.name)
         if not pictures:

@@ -136,6 +136,16 @@ def test_hidden_files_are_passed_over_and_other_files_are_counted_in_the_log(tmp
     assert "LICENSE.txt" in caplog.text
 
 
+def test_pictures_come_in_the_order_of_their_names(tmp_path):
+    for name in ("b.png", "a/2.png", "a/10.png", "c/1.png"):
+        save(tmp_path / "train" / "class" / name)
+    save(tmp_path / "test" / "class" / "1.png")
+    save(tmp_path / "val" / "class" / "1.png")
+    names = [picture.name for picture in list_pictures(tmp_path).splits["train"]]
+    ends = ("a/10.png", "a/2.png", "b.png", "c/1.png")
+    assert names == [f"train/class/{end}" for end in ends]
+
+
 def test_a_link_back_to_its_own_folder_does_not_loop(tmp_path):
     fill(tmp_path / "a", 5)
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
@@ -241,6 +251,7 @@ def test_a_picture_smaller_than_the_image_size_is_named_and_never_enlarged_unask
     small = save(tmp_path / "004.png", size=(20, 15))
     message = refusal(tmp_path, image_size=16)
     assert f"{small} has 20 x 15 pixels, smaller than --image-size 16" in message
+    load_all(tmp_path, image_size=16, allow_upscale=True)
     examples = load_examples("folder", tmp_path, "train", image_size=16, allow_upscale=True)
     assert examples.spec.target_shape == (1, 16, 16)
 

@@ -36,7 +36,7 @@ def pictures(count: int, rows: int = 2, columns: int = 3) -> np.ndarray:
     return (np.arange(count * rows * columns) % 251).reshape(count, rows, columns)
 
 
-def write_set(folder: Path, train: int = 24, test: int = 10, zipped: bool = False) -> None:
+def write_set(folder: Path, train: int = 30, test: int = 10, zipped: bool = False) -> None:
     for part, count in (("train", train), ("t10k", test)):
         images, labels = FILES[part]
         write(folder / images, idx_bytes(pictures(count)), zipped)
@@ -56,13 +56,13 @@ def test_idx_files_are_read_plain_and_gzipped(tmp_path, zipped):
     train = load_examples("mnist", tmp_path, "train")
     validation = load_examples("mnist", tmp_path, "validation")
     test = load_examples("mnist", tmp_path, "test")
-    whole = torch.from_numpy(pictures(24)).to(torch.uint8).unsqueeze(1)
-    assert torch.equal(train.tensors["image"], whole[:20])
-    assert torch.equal(validation.tensors["image"], whole[20:])
-    assert validation.tensors["label"].tolist() == [0, 1, 2, 3]
+    whole = torch.from_numpy(pictures(30)).to(torch.uint8).unsqueeze(1)
+    assert torch.equal(train.tensors["image"], whole[:25])
+    assert torch.equal(validation.tensors["image"], whole[25:])
+    assert validation.tensors["label"].tolist() == [5, 6, 7, 8, 9]
     assert torch.equal(test.tensors["image"], whole[:10])
     assert train.spec.target_shape == (1, 2, 3)
-    check_examples(train, batch_size=20)
+    check_examples(train, batch_size=25)
 
 
 def test_of_the_full_training_file_the_last_ten_thousand_are_validation(tmp_path):
@@ -85,7 +85,7 @@ def test_names_with_a_dot_are_found(tmp_path):
     write_set(tmp_path)
     for path in list(tmp_path.iterdir()):
         path.rename(path.with_name(path.name.replace("-idx", ".idx")))
-    assert len(load_examples("mnist", tmp_path, "train")) == 20
+    assert len(load_examples("mnist", tmp_path, "train")) == 25
 
 
 def test_mnist_does_not_take_the_pictures_of_fashion_mnist(tmp_path):
@@ -99,20 +99,20 @@ def test_fashion_mnist_is_taken_from_the_system_folder(tmp_path, monkeypatch):
     assert "dataset-fashion-mnist" in refusal(None, source="fashion-mnist")
     write_set(tmp_path, zipped=True)
     examples = load_examples("fashion-mnist", None, "train")
-    assert len(examples) == 20
+    assert len(examples) == 25
     assert examples.spec.class_names[9] == "ankle boot"
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_truncated_file_is_refused_with_both_byte_counts(tmp_path, zipped):
     write_set(tmp_path)
-    images = idx_bytes(pictures(24))
+    images = idx_bytes(pictures(30))
     (tmp_path / FILES["train"][0]).unlink()
     path = write(tmp_path / FILES["train"][0], images[:-7], zipped)
     message = refusal(tmp_path)
     assert str(path) in message
-    assert f"expected {16 + 24 * 6} bytes" in message
-    assert f"found {16 + 24 * 6 - 7}" in message
+    assert f"expected {16 + 30 * 6} bytes" in message
+    assert f"found {16 + 30 * 6 - 7}" in message
 
 
 def test_a_gzip_file_cut_short_is_refused_with_the_bytes_that_could_be_had(tmp_path):
@@ -153,16 +153,16 @@ def test_a_gz_file_that_is_not_gzipped_is_refused(tmp_path):
 
 def test_different_numbers_of_pictures_and_labels_are_refused(tmp_path):
     write_set(tmp_path)
-    write(tmp_path / FILES["train"][1], idx_bytes(np.zeros(23)))
+    write(tmp_path / FILES["train"][1], idx_bytes(np.zeros(29)))
     message = refusal(tmp_path)
-    assert "24 pictures" in message
-    assert "23 labels" in message
+    assert "30 pictures" in message
+    assert "29 labels" in message
     assert FILES["train"][1] in message
 
 
 def test_a_label_out_of_range_is_refused_with_its_position(tmp_path):
     write_set(tmp_path)
-    labels = np.arange(24) % 10
+    labels = np.arange(30) % 10
     labels[17] = 10
     write(tmp_path / FILES["train"][1], idx_bytes(labels))
     message = refusal(tmp_path)
@@ -198,4 +198,4 @@ def test_what_was_downloaded_is_read(tmp_path, monkeypatch):
         write_set(Path(root) / "MNIST" / "raw")
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", fetch)
-    assert len(load_examples("mnist", tmp_path / "new", "train", download=True)) == 20
+    assert len(load_examples("mnist", tmp_path / "new", "train", download=True)) == 25

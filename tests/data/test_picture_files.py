@@ -83,6 +83,17 @@ def test_shrinking_is_antialiased(tmp_path, kind):
     assert np.abs(found[..., 1:-1] - 127.5).max() < 4
 
 
+def test_a_large_jpeg_keeps_its_detail(tmp_path):
+    x = np.arange(512) * (2 * np.pi / 16)
+    waves = np.rint(127.5 + 100 * np.sin(x)[:, None] * np.sin(x)[None]).astype(np.uint8)
+    found = []
+    for kind in ("png", "jpg"):
+        Image.fromarray(waves).save(tmp_path / f"waves.{kind}", quality=95)
+        found.append(read(tmp_path / f"waves.{kind}", channels=1, image_size=128).astype(int))
+    assert found[0].std() > 40
+    assert np.abs(found[0] - found[1]).mean() < 3
+
+
 @pytest.mark.parametrize(
     ("mode", "colour"), [("1", False), ("L", False), ("LA", False), ("RGB", True), ("P", True)]
 )
