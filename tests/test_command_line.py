@@ -1,0 +1,489 @@
+"""The command line: what the user says becomes the configuration, and what a run left is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_core.config import RunConfig, make_config, read_config, write_config
+from gan_core.data.examples import to_pixels
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.pictures import image_grid
+from gan_core.priors import Gaussian, Uniform
+from gan_core.release import load_generator
+from gan_core.run import FolderObserver, Observer, Run, play
+from gan_core.variant import VARIANTS
+from pipelines import __main__ as command
+from pipelines.command_line import join_negative_numbers
+from pipelines.evaluate import FILE, Scores, as_table, asked_labels, family, run_folder
+from pipelines.launch import plan
+from pipelines.sample import path_between
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def planned(line: str) -> RunConfig:
+    """The configuration that ``train line`` means."""
+    config, _ = plan(line.split())
+    assert config is not None
+    return config
+
+
+# -- from words to a configuration ---------------------------------------------------------------
+
+
+def test_what_is_not_said_is_the_default() -> None:
+    config = planned("gan")
+    plain = make_config({"variant": "gan"})
+    assert dataclasses.replace(config, name=None) == plain
+    assert config.name is not None
+    assert config.name.startswith("gan-digits-20")
+
+
+def test_options_of_run_variant_and_source_find_their_places() -> None:
+    config = planned(
+        "--lr-d 1e-3 cgan --k=3 --data digits --on-bad-file skip --workers 2 --prior gaussian"
+    )
+    assert (config.variant, config.data, config.workers) == ("cgan", "digits", 2)
+    assert (config.options["lr_d"], config.options["k"]) == (1e-3, 3)
+    assert config.options["prior"] == "gaussian"
+    assert config.data_options == {"on_bad_file": "skip"}
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() -> None:
+    Path("run.yaml").write_text(
+        "variant: gan\nsamples: 300\nlatent: 7\noptions: {k: 2, steps: 50}\nlog-every: 5\n"
+    )
+    config = planned("--config run.yaml --k 4 --samples 100")
+    assert (config.samples, config.log_every) == (100, 5)
+    options = config.options
+    assert (options["k"], options["steps"], options["latent"]) == (4, 50, 7)
+    assert options["batch_size"] == VARIANTS["gan"].Options().batch_size
+
+
+def test_a_file_that_a_run_wrote_is_taken_back_whole() -> None:
+    first = planned("cgan --k 2 --lr-g 0.5 --name first --on-bad-file skip")
+    write_config(first, Path("first.yaml"))
+    assert planned("--config first.yaml --name second") == dataclasses.replace(first, name="second")
+
+
+def test_one_flag_sets_what_the_variant_and_the_source_both_have(tmp_path: Path) -> None:
+    both = planned(f"dcgan --data folder --data-root {tmp_path} --image-size 64")
+    assert (both.options["image_size"], both.data_options["image_size"]) == (64, 64)
+    own = planned(
+        f"dcgan --data folder --data-root {tmp_path} --image-size 64 --data-image-size 99"
+    )
+    assert (own.options["image_size"], own.data_options["image_size"]) == (64, 99)
+
+
+def test_truth_values_are_flags_with_a_no(tmp_path: Path) -> None:
+    line = f"gan --data folder --data-root {tmp_path}"
+    assert planned(f"--allow-upscale {line}").data_options == {"allow_upscale": True}
+    assert planned(f"{line} --no-allow-upscale").data_options == {"allow_upscale": False}
+
+
+def test_runs_of_the_same_second_get_names_of_their_own() -> None:
+    names = set()
+    for _ in range(3):
+        config = planned("gan")
+        config.folder.mkdir(parents=True)
+        names.add(config.name)
+    assert len(names) == 3
+
+
+def test_a_resumed_run_keeps_what_it_was_and_takes_what_is_said(tmp_path: Path) -> None:
+    old = planned("gan --data ring --k 2 --steps 10 --workers 0 --storage old --name mine")
+    old.folder.mkdir(parents=True)
+    write_config(old, old.folder / "config.yaml")
+    for line in ("--resume mine --storage old --steps 20", "gan --resume old/mine --steps 20"):
+        config, resume = plan(line.split())
+        assert resume
+        assert config is not None
+        assert (config.data, config.options["k"], config.options["steps"]) == ("ring", 2, 20)
+        assert config.folder == tmp_path / "old" / "mine"
+
+
+def test_a_run_that_was_moved_is_resumed_where_it_is_now(tmp_path: Path) -> None:
+    old = planned("gan --data ring --k 2 --workers 0 --name mine")
+    old.folder.mkdir(parents=True)
+    write_config(old, old.folder / "config.yaml")
+    old.folder.rename(tmp_path / "elsewhere")
+    Path("more.yaml").write_text("k: 3\nworkers: 2\n")
+    config = planned("--resume elsewhere --config more.yaml --workers 0")
+    assert config.folder == tmp_path / "elsewhere"
+    assert (config.options["k"], config.workers) == (3, 0)
+
+
+def test_negative_numbers_stay_with_their_options() -> None:
+    words = ["--lr", "-1e-3", "--seed", "-2", "--k=1", "-x", "--y", "-inf", "--z", "-.5"]
+    joined = ["--lr=-1e-3", "--seed=-2", "--k=1", "-x", "--y=-inf", "--z=-.5"]
+    assert join_negative_numbers(words) == joined
+
+
+def test_a_variant_of_ones_own_comes_in_by_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package_for_a_test.py").write_text(
+        "from gan_core.variant import VARIANTS, register\n"
+        "@register('mine')\nclass Mine(VARIANTS['gan']):\n    summary = 'my own'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        config = planned("mine --plugin my_package_for_a_test --k 2")
+        assert (config.variant, config.options["k"]) == ("mine", 2)
+        assert config.plugins == ("my_package_for_a_test",)
+    finally:
+        VARIANTS._entries.pop("mine", None)
+        sys.modules.pop("my_package_for_a_test", None)
+
+
+# -- help and lists ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["gan", "cgan", "dcgan"])
+def test_help_of_a_variant_names_every_option_its_default_and_its_paper(
+    variant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["train", variant, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert VARIANTS[variant].paper in text
+    assert "%%" not in text
+    fields = dataclasses.fields(VARIANTS[variant].Options)
+    for field in [*fields, *dataclasses.fields(RunConfig)]:
+        if field.name in ("variant", "options", "data_options", "plugins"):
+            continue
+        assert f"--{field.name.replace('_', '-')} " in text
+        told = field.metadata["help"]
+        default = field.default
+        if isinstance(default, (int, str)) and not isinstance(default, bool):
+            assert f"{told} (default: {default})" in text
+        elif isinstance(default, float):
+            assert f"{told} (default: {default:g})" in text
+        else:
+            assert told in text
+
+
+def test_help_without_a_variant_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    for variant in ("gan", "cgan", "dcgan"):
+        assert VARIANTS[variant].summary in text
+    assert command.main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {verb} " in text for verb in command.VERBS)
+
+
+def test_the_list_for_programs_holds_every_kind_with_a_line_on_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    names = {kind: {entry["name"] for entry in entries} for kind, entries in found.items()}
+    assert names["variants"] >= {"gan", "cgan", "dcgan"}
+    assert names["sources"] >= {"digits", "mnist", "cifar10", "folder", "ring", "grid"}
+    assert names["extractors"] >= {"inception", "mobilenet_v2", "classifier"}
+    assert all(entry["summary"] for entries in found.values() for entry in entries)
+    assert command.main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for kind in names.values() for name in kind)
+
+
+# -- how the process ends ------------------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_quietly_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    assert command.main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_many_lines_is_told_in_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(_: object) -> int:
+        raise UserError("first\n  second")
+
+    monkeypatch.setattr(command, "run", wrong)
+    assert command.main(["list"]) == 2
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    words = [sys.executable, "-m", "pipelines"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
+ALONE = """
+import sys
+from pipelines.__main__ import main
+assert main(["--help"]) == 0 and main(["trian"]) == 2
+assert "torch" not in sys.modules, "help must not wait for torch"
+line = "train gan --data ring --workers 0 --hidden 4 --steps 2 --batch-size 4 --samples 20"
+assert main(line.split() + ["--log-every", "1", "--name", "alone", "--device", "cpu"]) == 0
+heavy = {"ray", "mlflow", "torchvision", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_without_workers_a_run_needs_neither_ray_nor_mlflow(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path),
+             "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(row) for row in Path("runs/alone/journal.jsonl").read_text().splitlines()]
+    assert {1, 2} <= {event["step"] for event in events if event["kind"] == "metrics"}
+    assert "alone" in done.stdout
+    assert read_config(Path("runs/alone/config.yaml"))["workers"] == 0
+
+
+# -- what a run left -----------------------------------------------------------------------------
+
+
+def _trained(storage: Path, name: str, **options: object) -> Path:
+    """The folder of a run of three steps on the CPU."""
+    config = make_config({
+        "storage": str(storage), "name": name, "workers": 0, "steps": 3, "batch_size": 8,
+        "hidden": 8, "latent": 6, "samples": 64, "extractor": "none", "log_every": 3, **options,
+    })  # fmt: skip
+    config.folder.mkdir(parents=True)
+    write_config(config, config.folder / "config.yaml")
+    play(config, World(), FolderObserver(config.folder, World()))
+    return config.folder
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of each kind: ``classes`` on digits by class, ``points`` on the ring."""
+    folder = tmp_path_factory.mktemp("runs")
+    _trained(folder, "classes", variant="cgan", data="digits", prior="gaussian")
+    _trained(folder, "points", variant="gan", data="ring")
+    return folder
+
+
+def _sampled(line: str, storage: Path, capsys: pytest.CaptureFixture[str]) -> np.ndarray:
+    """The picture that ``sample line`` makes."""
+    assert command.main([*f"sample {line}".split(), "--storage", str(storage)]) == 0
+    return np.asarray(Image.open(capsys.readouterr().out.strip()))
+
+
+def _grid_of(images: torch.Tensor, columns: int) -> np.ndarray:
+    return image_grid(to_pixels(images), columns)[0].numpy()
+
+
+def test_a_sample_has_a_row_for_each_class_asked_for(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _sampled("classes --n 10 --classes 7,0,3 --out new/a.png", storage, capsys)
+    generator = load_generator(storage / "classes")
+    labels = torch.tensor([7, 7, 7, 0, 0, 0, 3, 3, 3])
+    assert np.array_equal(found, _grid_of(generator.generate(torch.arange(9), labels), 3))
+
+
+def test_without_a_choice_all_classes_have_their_rows(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _sampled("classes --n 20 --out a.png", storage, capsys)
+    labels = torch.arange(10).repeat_interleave(2)
+    generator = load_generator(storage / "classes")
+    assert np.array_equal(found, _grid_of(generator.generate(torch.arange(20), labels), 2))
+
+
+def test_the_seed_chooses_the_noise(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"classes --out a.png --seed {seed}" for seed in (0, 0, 1)]
+    first, again, other = (_sampled(line, storage, capsys) for line in lines)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_an_interpolation_begins_and_ends_at_samples_of_its_class(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "classes --n 10 --classes 4,5 --interpolate --out a.png"
+    found = _sampled(line, storage, capsys)
+    generator = load_generator(storage / "classes")
+    labels = torch.tensor([4, 4, 5, 5])
+    ends = generator.generate(torch.arange(4), labels)
+    tile = 64 + 2
+    columns = [found[:, :tile], found[:, 4 * tile : 5 * tile]]
+    expected = [_grid_of(ends[0::2], 1)[:, :tile], _grid_of(ends[1::2], 1)[:, :tile]]
+    assert found.shape == (2 * tile + 2, 5 * tile + 2)
+    for column, end in zip(columns, expected, strict=True):
+        assert np.array_equal(column[:, 2:], end[:, 2:])
+    middle = found[:, 2 * tile + 2 : 3 * tile]
+    assert not np.array_equal(middle, columns[0][:, 2:])
+
+
+def test_points_are_sampled_as_a_plot_over_the_real_ones(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _sampled("points --n 40 --out a.png", storage, capsys)
+    assert found.shape == (512, 512, 3)
+    grey = (found == 170).all(axis=2)[60:-2, 2:-2]
+    assert grey.sum() > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("classes --classes 10", "the classes go from 0 to 9"),
+        ("classes --classes x", "unknown class 'x'"),
+        ("points --classes 1", "needs a conditional variant"),
+        ("classes --n 1 --interpolate", "ask for a larger --n"),
+    ],
+)
+def test_what_a_generator_cannot_sample_is_refused(
+    words: str, expected: str, storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([*f"sample {words}".split(), "--storage", str(storage)]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_refused(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("in the way")
+    words = ["sample", str(storage / "points"), "--out", "file/a.png"]
+    assert command.main(words) == 2
+    assert "cannot write file/a.png" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_their_description_are_refused(
+    storage: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    generator = storage / "points" / "generator" / "last"
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "generator.safetensors").write_bytes(
+        (generator / "generator.safetensors").read_bytes()
+    )
+    info = json.loads((generator / "generator.json").read_text())
+    info["config"]["options"]["hidden"] = 9
+    (folder / "generator.json").write_text(json.dumps(info))
+    assert command.main(["sample", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "another configuration" in error
+    assert error.count("\n") == 1
+
+
+def test_a_spherical_path_keeps_to_its_sphere_and_moves_evenly() -> None:
+    first, last = torch.nn.functional.normalize(
+        torch.randn(2, 3, 16, dtype=torch.float64), dim=-1
+    )  # fmt: skip
+    share = torch.linspace(0, 1, 9, dtype=torch.float64)
+    path = path_between(first, last, share, Gaussian()).reshape(3, 9, 16)
+    assert torch.allclose(path.norm(dim=-1), torch.ones(3, 9, dtype=torch.float64))
+    assert torch.allclose(path[:, 0], first)
+    assert torch.allclose(path[:, -1], last)
+    steps = (path[:, 1:] * path[:, :-1]).sum(-1).arccos()
+    assert torch.allclose(steps, steps[:, :1].expand_as(steps))
+
+
+def test_a_path_is_straight_for_a_uniform_prior_and_between_equal_ends() -> None:
+    first, last = torch.rand(2, 3, 2, 2, dtype=torch.float64)
+    share = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    path = path_between(first, last, share, Uniform()).reshape(3, 3, 2, 2)
+    assert torch.allclose(path[:, 1], 0.75 * first + 0.25 * last)
+    still = path_between(first, first, share, Gaussian()).reshape(3, 3, 2, 2)
+    assert torch.allclose(still, first[:, None].expand_as(still))
+
+
+def test_an_evaluation_repeats_the_figures_of_the_run(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"evaluate points --storage {storage} --samples 64"
+    assert command.main(line.split()) == 0
+    text = capsys.readouterr().out
+    kept = json.loads((storage / "points" / FILE).read_text())
+    run = load_generator(storage / "points").info
+    assert kept["figures"] == run["figures"]
+    assert kept["step"] == run["step"] == 3
+    for name in kept["figures"]:
+        assert any(row.startswith(f"{name} ") and row.endswith("[1]") for row in text.splitlines())
+    assert f"[1] {kept['protocol']['modes']}" in text
+
+
+def test_an_evaluation_asks_for_the_classes_that_training_asked_for(storage: Path) -> None:
+    values = read_config(storage / "classes" / "config.yaml")
+    run = Run(make_config(values), World(), Observer())
+    asked = run.game.sampler().conditions(torch.arange(64))["label"]
+    assert torch.equal(asked_labels(run.train, run.config), asked)
+
+
+def test_figures_against_the_test_split_say_so_in_their_names(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"evaluate points --storage {storage} --samples 64 --split test"
+    assert command.main(line.split()) == 0
+    assert "test/modes_covered" in capsys.readouterr().out
+
+
+def test_parzen_figures_stand_beside_those_of_training_images(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = next((storage / "classes" / "checkpoints").iterdir())
+    assert command.main(["evaluate", str(checkpoint), "--parzen"]) == 0
+    figures = json.loads((storage / "classes" / FILE).read_text())["figures"]
+    own, memory = figures["parzen_log_likelihood"], figures["parzen_training_log_likelihood"]
+    # Three steps of training cannot come near to the training images themselves.
+    assert own < memory
+    assert figures["parzen_standard_error"] > 0
+    assert "[2] 1257 training images" in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_refused(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["evaluate", str(storage / "classes")]) == 2
+    assert "nothing to measure" in capsys.readouterr().err
+    assert command.main(["evaluate", str(storage / "points"), "--parzen"]) == 2
+    assert "--parzen is for pictures" in capsys.readouterr().err
+
+
+def test_every_figure_is_shown_with_its_own_protocol() -> None:
+    protocol = {"classifier": "a", "modes": "b", "inception": "c", "parzen": "d"}
+    expected = {
+        "fid": "inception", "test/fid_classifier": "classifier", "mode_kl": "modes",
+        "class_accuracy": "modes", "modes_covered": "modes", "parzen_sigma": "parzen",
+        "min_class_recall_classifier": "classifier", "high_quality_share": "modes",
+    }  # fmt: skip
+    assert {name: family(name, protocol) for name in expected} == expected
+    table = as_table(Scores({"fid": 1.5, "mode_kl": float("nan")}, protocol)).splitlines()
+    assert table[1].split() == ["fid", "1.5", "[3]"]
+    assert table[2].split() == ["mode_kl", "nan", "[2]"]
+
+
+def test_the_run_of_a_checkpoint_or_generator_is_found(storage: Path, tmp_path: Path) -> None:
+    run = storage / "classes"
+    for inside in (run, run / "generator" / "last", next((run / "checkpoints").iterdir())):
+        assert run_folder(inside) == run
+    assert run_folder(tmp_path) is None
