@@ -23,8 +23,9 @@ from gan_core.release import load_generator
 from gan_core.run import FolderObserver, Observer, Run, play
 from gan_core.variant import VARIANTS
 from pipelines import __main__ as command
+from pipelines import tracking
 from pipelines.command_line import join_negative_numbers
-from pipelines.evaluate import FILE, Scores, as_table, asked_labels, family, run_folder
+from pipelines.evaluate import FILE, Scores, as_table, asked_labels, family, run_folder, track
 from pipelines.launch import plan
 from pipelines.sample import path_between
 
@@ -467,6 +468,25 @@ def test_what_cannot_be_measured_is_refused(
     assert "nothing to measure" in capsys.readouterr().err
     assert command.main(["evaluate", str(storage / "points"), "--parzen"]) == 2
     assert "--parzen is for pictures" in capsys.readouterr().err
+
+
+def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(_: object) -> int:
+        raise ConnectionError("no server")
+
+    write_config(planned("gan --name mine"), tmp_path / "config.yaml")
+    track(tmp_path, {"fid": 1.0}, 5)
+    assert not (tmp_path / "journal.jsonl").exists()
+    tracking.State("sqlite:///none.db", "gan", "key").save(tmp_path)
+    monkeypatch.setattr(tracking.Tracker, "send", away)
+    track(tmp_path, {"fid": 1.0}, 5)
+    (event,) = map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines())
+    assert (event["kind"], event["step"], event["values"]) == ("metrics", 5, {"fid": 1.0})
+    assert (
+        "MLflow does not take the figures (ConnectionError: no server)" in capsys.readouterr().err
+    )
 
 
 def test_every_figure_is_shown_with_its_own_protocol() -> None:
