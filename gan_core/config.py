@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from gan_core.errors import UserError
+from gan_core.errors import UserError, unknown_word
 from gan_core.options import differences, option, parse
 from gan_core.variant import VARIANTS, GameOptions
 
@@ -119,19 +119,26 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     Options of the variant may stand in ``options`` or beside the others (as on the command line).
     Raises ``UserError`` for anything unknown, of a wrong type or out of range.
     """
-    values = dict(values)
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    if isinstance(values.get("plugins"), str):
+        values["plugins"] = (values["plugins"],)
     import_plugins(tuple(values.get("plugins") or ()))
     import gan_core.data
     import gan_core.variants  # noqa: F401
 
     own = {f.name for f in dataclasses.fields(RunConfig)}
-    options = {**(values.pop("options", None) or {})}
-    for key in [k for k in values if k not in own]:
-        options[key] = values.pop(key)
+    cls = VARIANTS[str(values.get("variant", ""))].Options
+    options = values.pop("options", None) or {}
+    if not isinstance(options, Mapping):
+        raise UserError(f"--options must be a mapping, not '{options}'")
+    beside = {key: values.pop(key) for key in [k for k in values if k not in own]}
+    known = own | {f.name for f in dataclasses.fields(cls)}
+    for key in beside:
+        if key not in known:
+            raise unknown_word("option", key, known)
     values["data_options"] = values.get("data_options") or {}
-    values["options"] = {}
-    config = parse(RunConfig, values)
-    parsed = parse(VARIANTS[config.variant].Options, options)
+    config = parse(RunConfig, {**values, "options": {}})
+    parsed = parse(cls, {**options, **beside})
     return dataclasses.replace(config, options=dataclasses.asdict(parsed))
 
 
@@ -156,14 +163,15 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
-    pairs = [(old, new), (old.game, new.game)]
-    plain = {"options"}
-    identity = [d for a, b in pairs for d in differences(a, b, "identity") if d[0] not in plain]
-    if identity:
-        name, was, now = identity[0]
-        raise UserError(
-            f"cannot resume: {name} was {was} and is now {now}; a run keeps its networks and data "
-            "(leave the option out, or start a new run)"
-        )
-    schedule = [d for a, b in pairs for d in differences(a, b, "schedule")]
+    pairs = ((old, new), (old.game, new.game))
+    schedule = []
+    for before, after in pairs:  # the variant first: another one has other options
+        identity = [d for d in differences(before, after, "identity") if d[0] != "options"]
+        if identity:
+            name, was, now = identity[0]
+            raise UserError(
+                f"cannot resume: {name} was {was} and is now {now}; a run keeps its networks and "
+                "data (leave the option out, or start a new run)"
+            )
+        schedule += differences(before, after, "schedule")
     return [f"{name}: {was} -> {now}" for name, was, now in schedule]

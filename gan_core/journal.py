@@ -94,9 +94,11 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
                 return
             offset += len(line)
             try:
-                yield json.loads(line), offset
-            except json.JSONDecodeError:
+                event = json.loads(line)
+            except ValueError:  # a crash of the machine can leave zeros, or half a character
                 continue
+            if isinstance(event, dict) and {"kind", "step"} <= set(event):
+                yield event, offset
 
 
 def finite(value: float) -> float | None:

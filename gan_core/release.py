@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gan_core.config import import_plugins
 from gan_core.data.examples import Batch, DataSpec
+from gan_core.data.views import View
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler, copy_networks
 from gan_core.errors import UserError
@@ -41,7 +42,7 @@ def save_generator(
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        f"{name}.{key}": value.detach().cpu().contiguous()
+        f"{name}.{key}": value.detach().clone(memory_format=torch.contiguous_format).cpu()
         for name in sampler.variant.sampling_networks(sampler.stage)
         for key, value in sampler.network(name).state_dict().items()
     }
@@ -56,10 +57,11 @@ def save_generator(
         "figures": dict(figures or {}),
         "protocol": dict(protocol or {}),
     }
-    partial = folder / (WEIGHTS + ".partial")
-    save_file(weights, partial)
-    partial.replace(folder / WEIGHTS)
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1))
+    partial = {name: folder / f"{name}.partial" for name in (WEIGHTS, DESCRIPTION)}
+    save_file(weights, partial[WEIGHTS])
+    partial[DESCRIPTION].write_text(json.dumps(description, indent=1))
+    for name, path in partial.items():
+        path.replace(folder / name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +105,18 @@ class ReleasedGenerator:
             wanted = stream_key(0, "labels") % classes + index if labels is None else labels
             if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
                 raise UserError(f"classes go from 0 to {classes - 1}")
+            if len(wanted) != len(index):
+                raise UserError(f"{len(index)} samples need as many labels, not {len(wanted)}")
             conditions["label"] = (wanted % classes).to(self.device)
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
-        target = sampler(index, noise, conditions)[self.spec.target]
-        if not native:
-            return target
-        return self.variant.view(self.spec).restore(target, self.spec.target_shape)
+        given = {name: values.to(self.device) for name, values in (noise or {}).items()}
+        target = sampler(index, given, conditions)[self.spec.target]
+        return self._view.restore(target, self.spec.target_shape) if native else target
+
+    @property
+    def _view(self) -> View:
+        """How the generator's stage saw the data."""
+        return next(s.view for s in self.variant.stages() if s.name == self.info["stage"])
 
 
 def _generator_folder(path: Path) -> Path:
@@ -136,7 +144,8 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
         weights = load_file(folder / WEIGHTS, device=str(device))
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"the generator in {folder} is damaged: {error}") from None
-    if info.get("format") != FORMAT:
+    promised = {"config", "spec", "stage", "conditions"}
+    if not isinstance(info, dict) or info.get("format") != FORMAT or promised - set(info):
         raise UserError(f"{folder / DESCRIPTION} is not of this program's format {FORMAT}")
     config = info["config"]
     import_plugins(config.get("plugins") or ())
@@ -147,6 +156,12 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
     names = variant.sampling_networks(info["stage"])
     for name in names:
         own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(name + ".")}
-        getattr(variant, name).load_state_dict(own)
+        try:
+            getattr(variant, name).load_state_dict(own)
+        except RuntimeError:
+            raise UserError(
+                f"the weights in {folder / WEIGHTS} do not fit the {name} that {DESCRIPTION} "
+                "describes: one of the two is damaged, or of another run"
+            ) from None
     variant = copy_networks(variant.to(device), names)
     return ReleasedGenerator(variant, spec, info, torch.device(device))

@@ -59,7 +59,7 @@ class Observer:
         """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
 
     def should_stop(self) -> bool:
-        """Asked on rank 0 at logging points; the other ranks are told."""
+        """Asked on rank 0 whenever it logs, evaluates or saves; the other ranks are told."""
         return False
 
     def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
@@ -115,8 +115,16 @@ class FolderObserver(Observer):
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
             self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
-            for old in sorted(final.parent.glob("step_????????"))[:-_KEPT_CHECKPOINTS]:
-                shutil.rmtree(old, ignore_errors=True)
+            self._tidy(final)
+
+    def _tidy(self, newest: Path) -> None:
+        """Remove what is older than the last checkpoints, and what a crash left half written.
+
+        Later ones (passed over as damaged when the run was resumed) do not count.
+        """
+        whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
+        for old in [*whole[:-_KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def should_stop(self) -> bool:
         return (self.folder / "STOP").exists()
@@ -178,7 +186,6 @@ class Run:
 
         self.config, self.world, self.observer = config, world, observer
         self.train, held_out = load_training_data(config)
-        seed_rank(config.seed, world)
         self.game = Game(
             build_variant(config, self.train),
             self.train,
@@ -187,6 +194,7 @@ class Run:
             seed=config.seed,
             world=world,
         )
+        seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self.figures: dict[str, float] = {}
@@ -210,9 +218,7 @@ class Run:
         self._since = time.perf_counter()
         while not self.game.finished:
             self.game.iterate()
-            if not self._due(self.config.log_every):
-                continue
-            if self._look_on():
+            if self._wants_a_look() and self._look_on():
                 status = "stopped"
                 break
         if self._saved_at != self.game.step:
@@ -225,11 +231,17 @@ class Run:
         """Everything but playing, off the clock; whether to stop."""
         return bool(self._pause(self._look))
 
+    def _wants_a_look(self) -> bool:
+        config = self.config
+        return any(map(self._due, (config.log_every, config.evaluate_every, config.checkpoint_every)))
+
     def _look(self) -> bool:
-        self._log_metrics()
+        if self._due(self.config.log_every):
+            self._log_metrics()
         if self._due(self.config.evaluate_every):
             self._evaluate()
-        stop = bool(self.world.broadcast_object(self.observer.should_stop()))
+        asked = self.world.leads and self.observer.should_stop()
+        stop = bool(self.world.broadcast_object(asked)) and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
             self._checkpoint()
         return stop
@@ -275,7 +287,8 @@ class Run:
                 return
             labels = sampler.conditions(torch.arange(self.config.samples)).get("label")
             evaluation = evaluator(lambda index: self._native(sampler, index), labels)
-        self.figures, self.protocol = evaluation.figures, evaluation.protocol
+        self.figures = {name: float(value) for name, value in evaluation.figures.items()}
+        self.protocol = evaluation.protocol
         self._remember(self.figures)
         self.observer.metrics(self.game.step, self.figures)
         for family, text in self.protocol.items():
@@ -389,16 +402,20 @@ class Run:
                 f"(fingerprint {manifest['data']}, now {self.train.fingerprint})"
             )
         shared = checkpoints.read_shared(folder, self.world.device)
-        self.game.load_state_dict(shared["game"])
+        try:
+            self.game.load_state_dict(shared["game"])
+        except UserError as error:
+            raise UserError(f"cannot resume from {folder}: {error}") from None
         if manifest["world_size"] == self.world.size:
             own = checkpoints.read_rank(folder, self.world.rank, self.world.device)
             self.game.load_rank_state(own)
         else:
+            seed_rank(self.config.seed, self.world, self.game.step)
             self.observer.message(
                 self.game.step,
                 f"resumed with {self.world.size} workers from a checkpoint of "
-                f"{manifest['world_size']}: batch statistics and dropout go on from rank 0's, "
-                "so the run is not exactly the one that was interrupted",
+                f"{manifest['world_size']}: batch statistics go on from rank 0's and dropout is "
+                "drawn anew, so the run is not exactly the one that was interrupted",
                 "warning",
             )
         self.history, self.best = shared["history"], shared["best"]

@@ -24,6 +24,13 @@ class MovingAverage:
         self._average = [parameter.detach().clone() for parameter in self._live]
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again at the network's present weights."""
+        self.updates = 0
+        for average, parameter in zip(self._average, self._live, strict=True):
+            average.copy_(parameter)
+
+    @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the network's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))

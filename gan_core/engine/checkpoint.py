@@ -20,6 +20,7 @@ import torch
 from gan_core.errors import UserError
 
 FORMAT = 1
+_PROMISED = {"step", "world_size", "config", "data"}
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest; :class:`BrokenCheckpoint` if the folder is no checkpoint of this project."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] == FORMAT and {"step", "world_size", "config"} <= set(manifest):
+        if manifest["format"] == FORMAT and set(manifest) >= _PROMISED:
             return dict(manifest)
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -85,7 +86,8 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except Exception as error:
-        raise BrokenCheckpoint(f"checkpoint {path} cannot be read: {error}") from None
+        reason = str(error).strip().splitlines()[0][:200]
+        raise BrokenCheckpoint(f"checkpoint {path} cannot be read: {reason}") from None
 
 
 def read_shared(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -105,10 +107,8 @@ def all_checkpoints(run_folder: Path) -> list[Path]:
     found = []
     for folder in [*run_folder.glob("checkpoints/step_*"), *run_folder.glob("ray/*/checkpoint_*")]:
         if not re.search(r"\.(partial|tmp)$", folder.name):
-            try:
-                step = int(read_manifest(folder)["step"])
-            except BrokenCheckpoint:
-                step = -1
+            number = re.search(r"\d+$", folder.name)
+            step = int(number.group()) if number else -1
             found.append((step, folder.stat().st_mtime, folder))
     return [folder for _, _, folder in sorted(found, reverse=True)]
 
@@ -119,7 +119,7 @@ def find_checkpoint(run_folder: Path) -> Path | None:
         try:
             verify(folder)
         except BrokenCheckpoint as error:
-            _log.warning("%s; the one before it is used", error)
+            _log.warning("%s; passed over for the one before it", error)
         else:
             return folder
     return None

@@ -95,7 +95,7 @@ class Seat:
         apply_schedule(self.optimizer, self.player.optimizer, self.updates)
         self.optimizer.step()
         self.updates += 1
-        return {name: torch.cat([c[name] for c in carried]) for name in carried[0]}
+        return {name: torch.cat([c[name].detach() for c in carried]) for name in carried[0]}
 
     def _note(self, diagnostics: dict[str, Tensor]) -> None:
         if not diagnostics:
@@ -126,8 +126,15 @@ class Seat:
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state_dict(state["averages"][name])
+            else:
+                average.restart()
         self.updates = state["updates"]
         self.stream.position = state["position"]
+
+    def take_over(self, averages: dict[str, MovingAverage]) -> None:
+        """Go on with the averages of an earlier stage, of the networks that are still averaged."""
+        for name in self.averages.keys() & averages.keys():
+            self.averages[name].load_state_dict(averages[name].state_dict())
 
     def window(self) -> dict[str, Any]:
         """The running sums of diagnostics, which are a rank's own."""
@@ -144,6 +151,12 @@ class Seat:
 def _parts(batch: Batch, count: int) -> list[Batch]:
     if count == 1:
         return [batch]
+    length = len(next(iter(batch.values())))
+    if length % count:
+        raise UserError(
+            f"a worker's batch of {length} cannot be cut into {count} equal parts: "
+            "give another --batch-size"
+        )
     chunks = {name: values.chunk(count) for name, values in batch.items()}
     return [{name: chunks[name][i] for name in chunks} for i in range(count)]
 
@@ -182,7 +195,7 @@ class Game:
         self.train, self.held_out = train, held_out
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
-        self.variant.train()
+        self.seats: list[Seat] = []
         self.step = 0
         self._seen_before = 0
         self._look_through(self.stages[0].view)
@@ -211,18 +224,25 @@ class Game:
         return sum(stage.steps for stage in self.stages[: self.stage_index])
 
     def _enter(self, index: int) -> None:
-        """Seat the players of stage ``index``; averages live on where networks go on."""
+        """Seat the players of stage ``index``; averages live on where networks go on.
+
+        A network that nobody trains in the stage is used as it was left: in evaluation mode.
+        """
         self.stage_index = index
-        stage = self.stage
+        stage, before = self.stage, self.seats
         if stage.view != self._view:
             self._look_through(stage.view)
-        self.variant.requires_grad_(False)
+        self.variant.eval().requires_grad_(False)
+        for name in self.networks_of(stage):
+            getattr(self.variant, name).train()
         self.seats = [
             Seat(self.variant, player, self.world, self._stream(player, stage))
             for player in stage.players
         ]
+        averages = {n: a for seat in before for n, a in seat.averages.items()}
         for seat in self.seats:
             seat.freeze(True)
+            seat.take_over(averages)
         self._playing: Seat | None = None
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
 
@@ -300,9 +320,10 @@ class Game:
 
     def set_turns(self, player: str, turns: int) -> None:
         """Change how many turns ``player`` takes in an iteration (k), from the next one on."""
-        for seat in self.seats:
-            if seat.player.name == player:
-                seat.turns = turns
+        if turns < 1:
+            raise ValueError(f"a player takes at least one turn, not {turns}")
+        seats = {seat.player.name: seat for seat in self.seats}
+        seats[player].turns = turns
 
     # -- looking on --------------------------------------------------------------------------
 
@@ -346,8 +367,8 @@ class Game:
             start = number * _STATISTICS_BATCH_SIZE
             return statistics(torch.arange(start, start + _STATISTICS_BATCH_SIZE))
 
-        for name in used:
-            measure_batch_statistics(getattr(copies, name), generate, _STATISTICS_BATCHES)
+        together = nn.ModuleList([getattr(copies, name) for name in used])
+        measure_batch_statistics(together, generate, _STATISTICS_BATCHES)
 
     def _sampling_conditions(self) -> Batch:
         """Conditions of real examples in a fixed shuffled order, so in the real proportions."""
@@ -397,7 +418,8 @@ class Game:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; ``UserError`` if it is of another game's networks."""
+        self._check_fits(state)
         names = [stage.name for stage in self.stages]
         if names.index(state["stage"]) != self.stage_index:
             self._enter(names.index(state["stage"]))
@@ -408,6 +430,22 @@ class Game:
             seat.load_state_dict(state["players"][seat.player.name])
         if self._shared_stream:
             self._shared_stream.position = state["shared_position"]
+
+    def _check_fits(self, state: dict[str, Any]) -> None:
+        """Raises ``UserError`` if ``state`` is not of networks, stages and players like these."""
+        own, saved = self.variant.state_dict(), state["networks"]
+        for name in [*own, *saved]:
+            here, there = (tuple(n[name].shape) if name in n else None for n in (own, saved))
+            if here != there:
+                was, now = ("missing" if shape is None else shape for shape in (there, here))
+                raise UserError(
+                    f"its networks are of other options than this run's: {name} is {was} there "
+                    f"and {now} here"
+                )
+        stages = {stage.name: {p.name for p in stage.players} for stage in self.stages}
+        if stages.get(state["stage"]) != set(state["players"]):
+            players = ", ".join(sorted(state["players"]))
+            raise UserError(f"this game has no stage '{state['stage']}' of {players}")
 
     def rank_state(self) -> dict[str, Any]:
         """What is this rank's own: buffers, random states, running sums of diagnostics."""
@@ -434,7 +472,7 @@ class Game:
         self.variant.load_rank_state(state["variant"])
 
 
-def seed_rank(seed: int, world: World) -> None:
-    """Seed this rank's global random state (dropout draws from it)."""
-    torch.manual_seed(stream_key(seed, "rank", str(world.rank)) >> 1)
+def seed_rank(seed: int, world: World, step: int = 0) -> None:
+    """Seed this rank's global random state (dropout draws from it) for going on at ``step``."""
+    torch.manual_seed(stream_key(seed, "rank", str(world.rank), str(step)) >> 1)
 

@@ -1,0 +1,241 @@
+"""Games of every shape that the contract promises."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from engine_toys import (
+    Cycle,
+    Melody,
+    Plain,
+    Stacked,
+    Toy,
+    copies,
+    difference,
+    pictures,
+    toy_game,
+    vectors,
+)
+from gan_core.engine.game import Game
+from gan_core.errors import UserError
+
+
+def cycle_game(steps: int = 3) -> Game:
+    return toy_game(Cycle(steps), vectors(a=(2,), b=(2,)))
+
+
+def melody_game(steps: int = 3) -> Game:
+    return toy_game(Melody(steps), vectors(bar=(3,), previous=(3,), chord=(1,)))
+
+
+def plain_game(steps: int = 3, **values: dict[str, object]) -> Game:
+    return toy_game(Plain(steps, **values), vectors(point=(2,)))
+
+
+def test_players_of_several_networks_share_a_batch_and_hand_tensors_over() -> None:
+    game = cycle_game()
+    variant = game.variant
+    assert isinstance(variant, Cycle)
+    before = copies(variant.state_dict())
+    game.iterate()
+    (batch,) = variant.handed
+    assert set(batch) == {"a", "b", "fake_a", "fake_b"}
+    # The fakes are those of the generators before their update, of this very batch.
+    for name, value in before.items():
+        if name.startswith("g_"):
+            variant.get_parameter(name).data.copy_(value)
+    with torch.no_grad():
+        assert torch.equal(batch["fake_b"], variant.g_ab(batch["a"]))
+        assert torch.equal(batch["fake_a"], variant.g_ba(batch["b"]))
+
+
+@pytest.mark.parametrize(
+    ("game", "owned"),
+    [
+        (cycle_game, {"generators": {"g_ab", "g_ba"}, "discriminators": {"d_a", "d_b"}}),
+        (melody_game, {"generator": {"generator"}, "discriminator": {"discriminator"}}),
+        (plain_game, {"generator": {"generator"}, "discriminator": {"discriminator"}}),
+    ],
+)
+def test_a_turn_changes_the_networks_of_its_player_and_no_other(game, owned) -> None:
+    playing = game()
+    variant = playing.variant
+    assert isinstance(variant, Toy)
+    variant.watch()
+    playing.play(2)
+    assert {player for player, _ in variant.changed} == set(owned)
+    assert all(moved == owned[player] for player, moved in variant.changed)
+
+
+def test_a_turn_gives_no_gradient_to_other_players() -> None:
+    game = plain_game()
+    game.iterate()
+    judge, maker = game.seats
+    gradients = copies({str(i): p.grad for i, p in enumerate(judge.parameters)})
+    maker.freeze(False)
+    maker.update(maker.stream.next())  # the judge is frozen: its last gradients stay
+    now = {str(i): p.grad for i, p in enumerate(judge.parameters)}
+    assert difference(gradients, now) == []
+
+
+def test_two_generator_turns_see_the_shared_batch_and_the_extra_tensors() -> None:
+    game = melody_game()
+    variant = game.variant
+    assert isinstance(variant, Melody)
+    game.play(2)
+    assert [player for player, _ in variant.seen] == ["discriminator", "generator", "generator"] * 2
+    first, second = [batch for _, batch in variant.seen[:3]], [b for _, b in variant.seen[3:]]
+    assert set(first[0]) == {"bar", "previous", "chord", "latent"}
+    assert all(difference(first[0], other) == [] for other in first)
+    assert not torch.equal(first[0]["bar"], second[0]["bar"])
+    # Rows belong together: a bar comes with its own predecessor and chord.
+    stored = game.train.tensors
+    for row, bar in enumerate(first[0]["bar"]):
+        (place,) = (stored["bar"] == bar).all(1).nonzero().flatten().tolist()
+        assert torch.equal(stored["previous"][place], first[0]["previous"][row])
+        assert torch.equal(stored["chord"][place], first[0]["chord"][row])
+
+
+def stacked_game(steps: int = 4) -> Game:
+    return toy_game(Stacked(steps), pictures(40, size=8))
+
+
+def test_each_stage_sees_its_own_view_and_the_second_leaves_the_first_as_it_was() -> None:
+    game = stacked_game()
+    game.play(4)
+    assert game.stage.name == "I"
+    assert game.examples_for_judgement(5, held_out=False)["image"].shape == (5, 1, 2, 2)
+    assert game.sampler()(torch.arange(3))["image"].shape == (3, 1, 2, 2)
+    first = copies(game.variant.state_dict())
+    game.play(3)
+    assert game.stage.name == "II"
+    assert game.examples_for_judgement(5, held_out=True)["image"].shape == (5, 1, 4, 4)
+    assert game.sampler()(torch.arange(3))["image"].shape == (3, 1, 4, 4)
+    now = game.variant.state_dict()
+    changed = {name.split(".")[0] for name in now if not torch.equal(now[name], first[name])}
+    assert changed == {"fine", "fine_judge"}
+    for network in (game.variant.coarse, game.variant.coarse_judge):  # type: ignore[attr-defined]
+        assert all(not p.requires_grad for p in network.parameters())
+        assert not network.training
+    assert game.variant.fine.training  # type: ignore[attr-defined]
+    game.play(9)
+    assert game.finished
+    assert game.step == 8
+    assert game.examples_seen == 8 * 8
+
+
+@pytest.mark.parametrize("cut", [2, 4, 6])
+def test_a_game_of_two_stages_resumes_bit_for_bit(cut: int) -> None:
+    whole = stacked_game()
+    whole.play(8)
+    begun = stacked_game()
+    begun.play(cut)
+    shared, own = begun.state_dict(), begun.rank_state()
+    resumed = stacked_game()
+    resumed.load_state_dict(shared)
+    resumed.load_rank_state(own)
+    resumed.play(8)
+    assert difference(whole.state_dict(), resumed.state_dict()) == []
+    assert difference(whole.rank_state(), resumed.rank_state()) == []
+    assert whole.examples_seen == resumed.examples_seen
+
+
+class Continued(Stacked):
+    """The second stage trains the first's generator further."""
+
+    def stages(self):
+        first, second = super().stages()
+        judge, maker = second.players
+        maker = dataclasses.replace(
+            maker, networks=("coarse", "fine"), ema=("coarse", "fine"), ema_decay=0.5
+        )
+        return first, dataclasses.replace(second, players=(judge, maker))
+
+
+def test_an_average_goes_on_in_the_next_stage_where_its_network_does() -> None:
+    game = toy_game(Continued(4), pictures(40))
+    game.play(4)
+    average = game.seats[1].averages["coarse"].state_dict()
+    before = copies({str(i): t for i, t in enumerate(average["average"])})  # type: ignore[arg-type]
+    live = list(game.variant.coarse.parameters())  # type: ignore[attr-defined]
+    game._enter(1)
+    after = game.seats[1].averages["coarse"].state_dict()
+    assert after["updates"] == 4
+    assert difference(before, {str(i): t for i, t in enumerate(after["average"])}) == []  # type: ignore[arg-type]
+    assert not torch.equal(after["average"][0], live[0])  # type: ignore[index]
+    assert game.seats[1].averages["fine"].updates == 0
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_parts_are_the_whole_batch(parts: int) -> None:
+    both = {"accumulate": parts}
+    whole, cut = plain_game(), plain_game(discriminator=both, generator=both)
+    whole.play(3)
+    cut.play(3)
+    expected = whole.variant.state_dict()
+    for name, value in cut.variant.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+    assert cut.variant.sizes[0] == ("discriminator", 8 // parts)  # type: ignore[attr-defined]
+    mine, theirs = cut.take_diagnostics(), whole.take_diagnostics()
+    assert mine == pytest.approx(theirs, abs=1e-6)
+    assert set(mine) == {"loss/discriminator", "loss/generator"}
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused() -> None:
+    game = plain_game(discriminator={"accumulate": 3})
+    with pytest.raises(UserError, match="batch of 8 cannot be cut into 3 equal parts"):
+        game.iterate()
+
+
+def test_batch_scale_multiplies_the_batch_of_its_player_alone() -> None:
+    game = plain_game(generator={"batch_scale": 2})
+    game.iterate()
+    assert game.variant.sizes == [("discriminator", 8), ("generator", 16)]  # type: ignore[attr-defined]
+    assert game.examples_seen == 8
+
+
+def test_k_can_be_changed_between_iterations() -> None:
+    game = plain_game(6)
+    game.play(1)
+    game.set_turns("discriminator", 3)
+    game.play(2)
+    game.set_turns("discriminator", 1)
+    game.play(1)
+    turns = [player for player, _ in game.variant.sizes]  # type: ignore[attr-defined]
+    once, thrice = ["discriminator", "generator"], ["discriminator"] * 3 + ["generator"]
+    assert turns == once + thrice * 2 + once
+    assert [seat.updates for seat in game.seats] == [8, 4]
+    with pytest.raises(ValueError, match="at least one turn"):
+        game.set_turns("discriminator", 0)
+    with pytest.raises(KeyError, match="nobody"):
+        game.set_turns("nobody", 2)
+
+
+def test_a_game_with_changed_k_is_the_game_that_had_it_from_the_start() -> None:
+    changed, given = plain_game(), plain_game(discriminator={"turns": 3})
+    changed.set_turns("discriminator", 3)
+    changed.play(3)
+    given.play(3)
+    assert difference(changed.state_dict(), given.state_dict()) == []
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:
+    from gan_core.engine.world import World
+
+    with pytest.raises(UserError, match="--batch-size 8 cannot be shared by 3 workers"):
+        toy_game(Plain(3), vectors(point=(2,)), world=World(0, 3))
+
+
+def test_a_state_of_other_networks_players_or_stages_is_refused_in_one_line() -> None:
+    state = plain_game().state_dict()
+    wider = {**state, "networks": {**state["networks"], "generator.0.weight": torch.zeros(9, 2)}}
+    with pytest.raises(UserError, match=r"generator\.0\.weight is \(9, 2\) there and \(7, 2\) here"):
+        plain_game().load_state_dict(wider)
+    fewer = {n: v for n, v in state["networks"].items() if n != "generator.0.bias"}
+    with pytest.raises(UserError, match=r"generator\.0\.bias is missing there and \(7,\) here"):
+        plain_game().load_state_dict({**state, "networks": fewer})
+    with pytest.raises(UserError, match="no stage 'other' of discriminator, generator"):
+        plain_game().load_state_dict({**state, "stage": "other"})
