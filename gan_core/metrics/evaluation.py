@@ -120,7 +120,6 @@ class Evaluator:
             per_class = {name: [math.nan] * len(row) for name, row in per_class.items()}
         return Evaluation(figures, self._protocol(), per_class)
 
-    @torch.no_grad()
     def _sample(self, generate: Generate) -> dict[str, Tensor]:
         """What the figures need of all ranks' samples: (samples, ...) by name, on every rank."""
         parts: dict[str, list[Tensor]] = {}

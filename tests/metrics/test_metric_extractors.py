@@ -147,7 +147,14 @@ def test_the_classifier_refuses_a_source_without_labels():
 def mobilenet(tmp_path_factory):
     from torchvision.models import mobilenet_v2
 
-    network = mobilenet_v2(weights=None).eval()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        network = mobilenet_v2(weights=None).train()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # exact statistics, so that features have a size
+        network(torch.randn(4, 3, 96, 96))
+        network.eval()
     path = tmp_path_factory.mktemp("weights") / "weights.pth"
     torch.save(network.state_dict(), path)
     return network, path
@@ -171,7 +178,8 @@ def test_mobilenet_features_are_what_torchvision_computes(mobilenet):
     with torch.no_grad():
         network.classifier = nn.Identity()
         expected = network(v2.functional.normalize(unit, preset.mean, preset.std))
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert expected.mean() > 0.1
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_mobilenet_is_found_inside_a_package_without_running_it(mobilenet, tmp_path, monkeypatch):
