@@ -1,0 +1,162 @@
+"""The configuration: filled in, checked, written, read and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gan_core.config import (
+    RunConfig,
+    check_resumable,
+    import_plugins,
+    make_config,
+    read_config,
+    write_config,
+)
+from gan_core.errors import UserError
+
+
+def config(**values: Any) -> RunConfig:
+    return make_config({"variant": "dcgan", **values})
+
+
+def test_the_variant_s_defaults_are_filled_in() -> None:
+    made = config()
+    assert made.options["batch_size"] == 128
+    assert made.options["prior"] == "uniform"
+    assert made.options["norm_d"] is None  # left to the data
+    assert set(made.options) == {f.name for f in dataclasses.fields(made.game)}
+    assert made.data_options == {}
+
+
+def test_options_stand_beside_the_others_or_in_options() -> None:
+    beside, inside = config(width=7, k=3), config(options={"width": 7, "k": 3})
+    assert beside == inside
+    assert (beside.game.width, beside.game.k) == (7, 3)  # type: ignore[attr-defined]
+    assert config(width=7, options={"width": 5}).options["width"] == 7
+
+
+def test_values_as_typed_are_converted() -> None:
+    made = config(**{"batch-size": "32", "log-every": "7", "lr_d": "1e-3", "seed": 4})
+    assert made.options["batch_size"] == 32
+    assert made.options["lr_d"] == 0.001
+    assert (made.log_every, made.seed) == (7, 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"variant": "dcgna"}, "unknown variant 'dcgna': did you mean 'dcgan'"),
+        ({"widht": 3}, "unknown option 'widht': did you mean 'width'"),
+        ({"wokers": 3}, "unknown option 'wokers': did you mean 'workers'"),
+        ({"log-evry": 3}, "unknown option 'log_evry': did you mean 'log_every'"),
+        ({"options": {"widht": 3}}, "unknown option 'widht': did you mean 'width'"),
+        ({"options": 3}, "--options must be a mapping"),
+        ({"data_options": [1]}, "--data-options must be a mapping"),
+        ({"k": 0}, "--k must be at least 1, not 0"),
+        ({"k": 1.5}, "--k must be a whole number, not '1.5'"),
+        ({"lr_g": 0}, "--lr-g must be greater than 0"),
+        ({"steps": None}, "--steps needs a value"),
+        ({"train_split": "test"}, "unknown --train-split 'test': did you mean|choose from"),
+        ({"plugins": ["no_such_module_here"]}, "--plugin no_such_module_here cannot be imported"),
+        ({3: 4}, "unknown option '3'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(values: dict[Any, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        make_config({"variant": "dcgan", **values})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_variant_is_answered_with_all() -> None:
+    with pytest.raises(UserError, match="choose from: .*dcgan"):
+        make_config({})
+
+
+def test_a_written_configuration_is_read_as_itself(tmp_path: Path) -> None:
+    made = config(width=7, plugins=("gan_core.losses",), data_options={"a": 1}, cache="c")
+    write_config(made, tmp_path / "config.yaml")
+    assert make_config(read_config(tmp_path / "config.yaml")) == made
+    assert make_config(made.to_dict()) == made
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "does not exist"),
+        (b"a: [1", "cannot be read as YAML"),
+        (b"\xff\xfe\x00", "cannot be read as YAML"),
+        (b"- 1\n- 2\n", "must hold names and values"),
+        (b"", "must hold names and values"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(
+    tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"mine\.yaml {told}") as caught:
+        read_config(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"data": "ring"}, "data was digits and is now ring"),
+        ({"data_options": {"a": 1}}, "data_options was {} and is now {'a': 1}"),
+        ({"train_split": "train+validation"}, r"train_split was train and is now train\+valid"),
+        ({"width": 9}, "width was 128 and is now 9"),
+        ({"latent": 9}, "latent was 100 and is now 9"),
+        ({"variant": "gan"}, "variant was dcgan and is now gan"),
+    ],
+)
+def test_another_identity_refuses_to_resume_and_is_named(
+    change: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(UserError, match=f"cannot resume: {name}") as caught:
+        check_resumable(config(), config(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_schedule_is_told() -> None:
+    told = check_resumable(config(), config(steps=5, lr_d=0.001, prior="gaussian"))
+    assert sorted(told) == ["lr_d: 0.0002 -> 0.001", "prior: uniform -> gaussian", "steps: 20000 -> 5"]
+
+
+def test_another_place_to_run_is_nobody_s_business() -> None:
+    moved = config(workers=8, storage="/elsewhere", name="x", log_every=1, data_root="/data")
+    assert check_resumable(config(), moved) == []
+    assert check_resumable(config(), config()) == []
+
+
+def test_options_left_to_the_data_compare_as_such() -> None:
+    first = make_config({"variant": "gan"})
+    assert first.options["hidden"] is None
+    assert check_resumable(first, make_config(first.to_dict())) == []
+    with pytest.raises(UserError, match="hidden was None and is now 64"):
+        check_resumable(first, make_config({"variant": "gan", "hidden": 64}))
+
+
+def test_folders_follow_from_storage_and_name(tmp_path: Path) -> None:
+    made = config(storage=str(tmp_path), name="run")
+    assert made.folder == tmp_path / "run"
+    assert made.cache_folder == tmp_path / "cache"
+    assert config(storage="s", cache=str(tmp_path)).cache_folder == tmp_path
+    with pytest.raises(ValueError, match="needs a name"):
+        _ = config().folder
+
+
+def test_one_plugin_may_be_given_as_a_word(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "plugin_of_a_test.py").write_text("LOADED = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = config(plugins="plugin_of_a_test")
+    assert made.plugins == ("plugin_of_a_test",)
+    assert sys.modules["plugin_of_a_test"].LOADED
+    import_plugins(made.plugins)
