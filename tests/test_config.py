@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_in_one_line(values: dict[Any, Any], told: str) ->
 
 
 def test_a_missing_variant_is_answered_with_all() -> None:
-    with pytest.raises(UserError, match="choose from: .*dcgan"):
+    with pytest.raises(UserError, match=r"choose from: .*dcgan"):
         make_config({})
 
 
@@ -117,9 +117,7 @@ def test_a_file_that_is_no_configuration_is_named(
         ({"variant": "gan"}, "variant was dcgan and is now gan"),
     ],
 )
-def test_another_identity_refuses_to_resume_and_is_named(
-    change: dict[str, Any], name: str
-) -> None:
+def test_another_identity_refuses_to_resume_and_is_named(change: dict[str, Any], name: str) -> None:
     with pytest.raises(UserError, match=f"cannot resume: {name}") as caught:
         check_resumable(config(), config(**change))
     assert "\n" not in str(caught.value)
@@ -127,7 +125,11 @@ def test_another_identity_refuses_to_resume_and_is_named(
 
 def test_another_schedule_is_told() -> None:
     told = check_resumable(config(), config(steps=5, lr_d=0.001, prior="gaussian"))
-    assert sorted(told) == ["lr_d: 0.0002 -> 0.001", "prior: uniform -> gaussian", "steps: 20000 -> 5"]
+    assert sorted(told) == [
+        "lr_d: 0.0002 -> 0.001",
+        "prior: uniform -> gaussian",
+        "steps: 20000 -> 5",
+    ]
 
 
 def test_another_place_to_run_is_nobody_s_business() -> None:

@@ -80,7 +80,9 @@ def test_a_last_line_that_a_crash_cut_off_is_removed(tmp_path: Path, cut: int) -
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("rubbish", [b"\0\0\0\0\n", b'{"kind": "me\xe2\x82\n', b"7\n", b"[]\n", b"\n"])
+@pytest.mark.parametrize(
+    "rubbish", [b"\0\0\0\0\n", b'{"kind": "me\xe2\x82\n', b"7\n", b"[]\n", b"\n"]
+)
 def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, rubbish: bytes) -> None:
     journal = Journal(tmp_path)
     journal.write("metrics", 1, values={"loss": 1.0})

@@ -74,9 +74,7 @@ def tiny_game(
     """A game of a registered variant with small networks on random data."""
     examples = examples or pictures()
     variant = create(name, examples.spec, {**TINY[name], **options}, seed=1)
-    return Game(
-        variant, examples, examples, batch_size=batch_size, seed=3, world=world or World()
-    )
+    return Game(variant, examples, examples, batch_size=batch_size, seed=3, world=world or World())
 
 
 def toy_game(
@@ -86,9 +84,7 @@ def toy_game(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         variant.build(examples.spec)
-    return Game(
-        variant, examples, examples, batch_size=batch_size, seed=3, world=world or World()
-    )
+    return Game(variant, examples, examples, batch_size=batch_size, seed=3, world=world or World())
 
 
 def tiny_config(folder: Path, variant: str, **values: Any) -> RunConfig:

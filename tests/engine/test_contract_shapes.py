@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-
 from engine_toys import (
     Cycle,
     Melody,
@@ -19,6 +18,7 @@ from engine_toys import (
     toy_game,
     vectors,
 )
+
 from gan_core.engine.game import Game
 from gan_core.errors import UserError
 
@@ -232,7 +232,9 @@ def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:
 def test_a_state_of_other_networks_players_or_stages_is_refused_in_one_line() -> None:
     state = plain_game().state_dict()
     wider = {**state, "networks": {**state["networks"], "generator.0.weight": torch.zeros(9, 2)}}
-    with pytest.raises(UserError, match=r"generator\.0\.weight is \(9, 2\) there and \(7, 2\) here"):
+    with pytest.raises(
+        UserError, match=r"generator\.0\.weight is \(9, 2\) there and \(7, 2\) here"
+    ):
         plain_game().load_state_dict(wider)
     fewer = {n: v for n, v in state["networks"].items() if n != "generator.0.bias"}
     with pytest.raises(UserError, match=r"generator\.0\.bias is missing there and \(7,\) here"):
