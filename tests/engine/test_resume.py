@@ -1,0 +1,456 @@
+"""N steps are k steps, the end of the process, and N - k steps: bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_toys import (
+    SGD,
+    Crash,
+    CrashingObserver,
+    Plain,
+    StoppingObserver,
+    difference,
+    saved,
+    tiny_config,
+    tiny_game,
+    toy_game,
+    vectors,
+)
+
+from gan_core.config import RunConfig, make_config, read_config
+from gan_core.engine import checkpoint as checkpoints
+from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, read_shared, verify
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.journal import FILE, read
+from gan_core.run import FolderObserver, Observer, play
+
+ALONE = World()
+ROOT = Path(__file__).parents[2]
+TIMING = {"images_per_second", "seconds"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def played(config: RunConfig, checkpoint: Path | None = None) -> dict[str, Any]:
+    torch.manual_seed(len(str(checkpoint)))  # what another process would not have
+    return play(config, ALONE, FolderObserver(config.folder, ALONE), checkpoint)
+
+
+def logged(folder: Path) -> list[tuple[int, str, float]]:
+    """Every metric in a run's journal, in order, but for how long things took."""
+    return [
+        (event["step"], name, value)
+        for event, _ in read(folder / FILE)
+        if event["kind"] == "metrics"
+        for name, value in event["values"].items()
+        if name not in TIMING and not name.startswith("system/")
+    ]
+
+
+def newest(folder: Path) -> Path:
+    found = find_checkpoint(folder)
+    assert found is not None
+    return found
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Two runs ended in the same state and told the same, once."""
+    ends = [newest(folder) for folder in (first, second)]
+    assert ends[0].name == ends[1].name
+    assert difference(saved(ends[0]), saved(ends[1])) == []
+    told = [logged(folder) for folder in (first, second)]
+    steps = [(step, name) for step, name, _ in told[1]]
+    assert len(set(steps)) == len(steps)
+    assert sorted(map(repr, told[0])) == sorted(map(repr, told[1]))
+
+
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gan with dropout": ("gan", {"k": 2}),
+    "dcgan with an average": ("dcgan", {"ema": 0.9}),
+    "cgan": ("cgan", {}),
+    "points with figures": ("gan", {"data": "ring", "extractor": "auto", "dropout": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_crashed_and_was_stopped_is_the_run_in_one_go(name: str, tmp_path: Path) -> None:
+    variant, options = RUNS[name]
+    whole = tiny_config(tmp_path / "whole", variant, **options)
+    parts = tiny_config(tmp_path / "parts", variant, **options)
+    expected = played(whole)
+    with contextlib.suppress(Crash):
+        play(parts, ALONE, CrashingObserver(parts.folder, ALONE, crash_at=6))
+    assert newest(parts.folder).name == "step_00000004"  # between two logging points
+    torch.manual_seed(11)
+    observer = StoppingObserver(parts.folder, ALONE, stop_at=9)
+    summary = play(parts, ALONE, observer, newest(parts.folder))
+    assert (summary["status"], summary["step"]) == ("stopped", 9)
+    (parts.folder / "STOP").unlink()
+    found = played(parts, newest(parts.folder))
+    assert_same_run(whole.folder, parts.folder)
+    assert found["status"] == "finished"
+    for key in ("step", "figures", "protocol", "best", "grid", "parameters"):
+        assert found[key] == expected[key]
+    assert (found["best"] is not None) == (name == "points with figures")
+
+
+def test_a_finished_run_asked_for_more_is_the_longer_run(tmp_path: Path) -> None:
+    long = tiny_config(tmp_path / "long", "gan")
+    played(long)
+    short = tiny_config(tmp_path / "short", "gan", steps=6)
+    played(short)
+    played(dataclasses.replace(short, options={**short.options, "steps": 12}), newest(short.folder))
+    assert_same_run(long.folder, short.folder)
+
+
+def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "train", *words, "--storage", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], arrived: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not arrived():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.integration
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    words = "gan --data digits --workers 0 --name killed --extractor none --samples 40"
+    numbers = "--steps 600 --log-every 7 --evaluate-every 100 --checkpoint-every 20"
+    sizes = "--latent 3 --hidden 16 --maxout-units 4 --batch-size 16"
+    process = command(tmp_path, *f"{words} {numbers} {sizes}".split())
+    try:
+        wait_for(process, (folder / "checkpoints" / "step_00000040").exists)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.communicate()
+    events = [event for event, _ in read(folder / FILE)]
+    assert max(event["step"] for event in events) < 600
+    assert not any(event["kind"] == "end" for event in events)
+    again = command(tmp_path, "--resume", "killed")
+    told, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    config = make_config({**read_config(folder / "config.yaml"), "name": "whole"})
+    played(config)
+    assert_same_run(config.folder, folder)
+    assert newest(folder).name == "step_00000600"
+
+
+# -- damaged checkpoints ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with checkpoints at 8 and 12."""
+    torch.set_num_threads(1)
+    config = tiny_config(tmp_path_factory.mktemp("runs") / "run", "gan")
+    played(config)
+    return config.folder
+
+
+@pytest.fixture
+def damaged(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "state cut": lambda folder: cut(folder / "state.pt"),
+    "state empty": lambda folder: (folder / "state.pt").write_bytes(b""),
+    "a bit flipped": lambda folder: flip(folder / "state.pt"),
+    "rank cut": lambda folder: cut(folder / "rank_0.pt"),
+    "no rank": lambda folder: (folder / "rank_0.pt").unlink(),
+    "no checksum": lambda folder: (folder / "state.sha256").unlink(),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "manifest cut": lambda folder: cut(folder / "manifest.json"),
+    "another format": lambda folder: (folder / "manifest.json").write_text('{"format": 7}'),
+    "a list": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "nothing": lambda folder: [path.unlink() for path in folder.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
+    damage: str, damaged: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = damaged / "checkpoints" / "step_00000012"
+    assert newest(damaged) == last
+    DAMAGES[damage](last)
+    with pytest.raises(BrokenCheckpoint, match="step_00000012") as caught:
+        verify(last)
+    assert "\n" not in str(caught.value)
+    with caplog.at_level(logging.WARNING):
+        assert newest(damaged) == damaged / "checkpoints" / "step_00000008"
+    (record,) = caplog.records
+    assert "step_00000012" in record.getMessage()
+
+
+def test_a_checkpoint_half_written_when_the_process_died_is_passed_over_and_swept(
+    damaged: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    partial = damaged / "checkpoints" / "step_00000016.partial"
+    partial.mkdir()
+    (partial / "rank_0.pt").write_bytes(b"half")
+    assert newest(damaged).name == "step_00000012"
+    assert caplog.records == []
+    config = tiny_config(damaged, "gan", steps=14)
+    played(config, newest(damaged))
+    assert sorted(p.name for p in partial.parent.iterdir()) == ["step_00000012", "step_00000014"]
+
+
+def test_a_run_resumed_past_a_damaged_checkpoint_is_the_run_in_one_go(
+    damaged: Path, run: Path
+) -> None:
+    cut(damaged / "checkpoints" / "step_00000012" / "state.pt")
+    played(tiny_config(damaged, "gan"), newest(damaged))
+    assert_same_run(run, damaged)
+
+
+def test_damaged_checkpoints_do_not_push_out_whole_ones(damaged: Path) -> None:
+    folder = damaged / "checkpoints"
+    for step in (12, 20, 24):
+        (folder / f"step_{step:08d}").mkdir(exist_ok=True)
+        (folder / f"step_{step:08d}" / "manifest.json").write_text("{")
+    config = tiny_config(damaged, "gan", checkpoint_every=1, steps=11)
+    played(config, newest(damaged))
+    assert newest(damaged).name == "step_00000011"
+    assert (folder / "step_00000010").exists()
+    assert not (folder / "step_00000009").exists()
+
+
+def test_a_run_without_a_whole_checkpoint_has_none(damaged: Path, tmp_path: Path) -> None:
+    for folder in (damaged / "checkpoints").iterdir():
+        cut(folder / "state.pt")
+    assert find_checkpoint(damaged) is None
+    assert find_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_the_newest_is_found_in_both_layouts_by_its_step(damaged: Path) -> None:
+    checkpoint = damaged / "checkpoints" / "step_00000012"
+    for attempt, name in (("a", "checkpoint_00000030"), ("b", "checkpoint_00000020")):
+        shutil.copytree(checkpoint, damaged / "ray" / attempt / name)
+    assert newest(damaged) == damaged / "ray" / "a" / "checkpoint_00000030"
+    cut(damaged / "ray" / "a" / "checkpoint_00000030" / "rank_0.pt")
+    assert newest(damaged) == damaged / "ray" / "b" / "checkpoint_00000020"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "."])
+def test_a_foreign_folder_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("variant: gan\n")
+    with pytest.raises(BrokenCheckpoint, match="is no checkpoint of this program") as caught:
+        verify(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(damaged: Path, tmp_path: Path) -> None:
+    folder, sprung = damaged / "checkpoints" / "step_00000012", tmp_path / "sprung"
+    torch.save({"game": Trap(sprung)}, folder / "state.pt")
+    digest = hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest()
+    (folder / "state.sha256").write_text(digest)
+    with pytest.raises(BrokenCheckpoint, match=r"state\.pt cannot be read") as caught:
+        read_shared(folder, torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BrokenCheckpoint):
+        played(tiny_config(damaged, "gan"), folder)
+    assert not sprung.exists()
+
+
+def test_what_is_saved_can_be_read_without_code(tmp_path: Path) -> None:
+    value = {"a": torch.arange(3), "b": [1.5, None, "x"], "c": (0.5, 0.9), 3: float("nan")}
+    checkpoints.write_shared(
+        tmp_path, value, {"step": 1, "world_size": 0, "config": {}, "data": ""}
+    )
+    assert difference(read_shared(tmp_path, torch.device("cpu")), value) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("manifest.json", "state.pt", "state.sha256")
+    ]
+
+
+# -- what may change -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"hidden": 17}, r"generator\.body\.0\.weight is \(16, 3\) there and \(17, 3\) here"),
+        ({"maxout_pieces": 3}, "discriminator.layers.1"),
+    ],
+)
+def test_a_checkpoint_of_other_networks_is_refused_in_one_line(
+    options: dict[str, Any], told: str, run: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path / "other", "gan", **options)
+    with pytest.raises(UserError, match=f"cannot resume from .*step_00000012: .*{told}") as caught:
+        played(config, newest(run))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_other_data_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "other", "gan", train_split="train+validation")
+    with pytest.raises(UserError, match="the training data have changed since") as caught:
+        played(config, newest(run))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_rate_takes_effect_when_a_game_goes_on() -> None:
+    before = toy_game(Plain(), vectors(point=(2,)))
+    slow = {"optimizer": SGD}
+    fast = {"optimizer": dataclasses.replace(SGD, learning_rate=0.4, momentum=lambda _: 0.5)}
+    before = toy_game(Plain(9, generator=slow, discriminator=slow), vectors(point=(2,)))
+    before.play(3)
+    after = toy_game(Plain(9, generator=fast, discriminator=slow), vectors(point=(2,)))
+    after.load_state_dict(before.state_dict())
+    start = {n: p.detach().clone() for n, p in after.variant.named_parameters()}
+    after.play(1)
+    for name, parameter in after.variant.named_parameters():
+        assert parameter.grad is not None
+        rate = 0.4 if name.startswith("generator") else 0.05
+        expected = start[name] - rate * parameter.grad
+        torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=1e-6)
+
+
+def test_other_rates_of_adam_take_effect_and_its_moments_go_on() -> None:
+    before = tiny_game("dcgan", {"lr_g": 1e-3, "beta1": 0.5})
+    before.play(2)
+    after = tiny_game("dcgan", {"lr_g": 5e-3, "beta1": 0.2})
+    after.load_state_dict(before.state_dict())
+    seat = after.seats[1]
+    moments = [seat.optimizer.state[p]["exp_avg"].clone() for p in seat.parameters]
+    start = [p.detach().clone() for p in seat.parameters]
+    after.play(1)
+    for old, then, parameter in zip(moments, start, seat.parameters, strict=True):
+        state = seat.optimizer.state[parameter]
+        mean = 0.2 * old + 0.8 * parameter.grad  # type: ignore[operator]
+        torch.testing.assert_close(state["exp_avg"], mean)
+        unbiased = mean / (1 - 0.2**3)
+        scale = (state["exp_avg_sq"] / (1 - 0.999**3)).sqrt() + 1e-8
+        step = 5e-3 * unbiased / scale
+        torch.testing.assert_close(parameter.detach(), then - step, rtol=1e-4, atol=1e-6)
+
+
+def test_an_average_asked_for_later_begins_at_the_weights_of_that_moment() -> None:
+    before = tiny_game("dcgan", {})
+    before.play(3)
+    after = tiny_game("dcgan", {"ema": 0.9})
+    after.load_state_dict(before.state_dict())
+    generator = after.sampler().network("generator")
+    live = dict(before.variant.generator.named_parameters())  # type: ignore[union-attr]
+    assert difference(dict(generator.named_parameters()), live) == []
+
+
+# -- when ------------------------------------------------------------------------------------------
+
+
+class Diary(Observer):
+    """Notes the steps of what happens."""
+
+    def __init__(self, stop_at: int = 1000) -> None:
+        self.seen: dict[str, list[int]] = {"metrics": [], "picture": [], "checkpoint": []}
+        self.stop_at, self.step = stop_at, 0
+
+    def metrics(self, step, values):
+        self.step = step
+        if "images_seen" in values:
+            self.seen["metrics"].append(step)
+
+    def picture(self, step, name, image):
+        self.seen["picture"].append(step)
+
+    def checkpoint(self, step, write, figures):
+        self.seen["checkpoint"].append(step)
+
+    def should_stop(self):
+        return self.step >= self.stop_at
+
+
+def test_logging_judging_and_saving_keep_to_their_own_steps(tmp_path: Path) -> None:
+    diary = Diary()
+    config = tiny_config(
+        tmp_path / "run", "gan", log_every=5, evaluate_every=4, checkpoint_every=3, steps=13
+    )
+    play(config, ALONE, diary)
+    assert diary.seen == {
+        "metrics": [5, 10, 13],
+        "picture": [4, 8, 12, 13],
+        "checkpoint": [3, 6, 9, 12, 13],
+    }
+
+
+def test_zero_means_only_at_the_end(tmp_path: Path) -> None:
+    diary = Diary()
+    config = tiny_config(tmp_path / "run", "gan", evaluate_every=0, checkpoint_every=0)
+    play(config, ALONE, diary)
+    assert diary.seen == {"metrics": [3, 6, 9, 12], "picture": [12], "checkpoint": [12]}
+
+
+@pytest.mark.parametrize(("stop_at", "status", "step"), [(6, "stopped", 6), (12, "finished", 12)])
+def test_a_stop_saves_and_a_stop_at_the_end_is_the_end(
+    stop_at: int, status: str, step: int, tmp_path: Path
+) -> None:
+    diary = Diary(stop_at)
+    config = tiny_config(tmp_path / "run", "gan", checkpoint_every=0)
+    summary = play(config, ALONE, diary)
+    assert (summary["status"], summary["step"]) == (status, step)
+    assert diary.seen["checkpoint"] == [step]
+
+
+def test_a_manifest_says_what_is_needed_to_go_on(run: Path) -> None:
+    manifest = json.loads((newest(run) / "manifest.json").read_text())
+    assert (manifest["step"], manifest["world_size"]) == (12, 1)
+    assert manifest["config"]["options"]["hidden"] == 16

@@ -1,0 +1,144 @@
+"""The signals at a logging point against references of their own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.spatial.distance import pdist
+from torch import nn
+
+import gan_core.variants  # noqa: F401
+from gan_core.data.examples import DataSpec, Examples, TensorSpec
+from gan_core.diagnostics import signals
+from gan_core.engine.game import Game
+from gan_core.variant import create
+
+
+def points(count: int, seed: int, spread: float = 1.0) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    values = spread * torch.randn(count, 2, generator=generator)
+    return Examples({"point": values}, DataSpec({"point": TensorSpec((2,))}, "point"), "toys")
+
+
+def pictures(count: int = 40, seed: int = 0) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator).to(torch.uint8)
+    return Examples({"image": images}, DataSpec({"image": TensorSpec((1, 8, 8), -1, 1)}), "toys")
+
+
+def game_of(train: Examples, held_out: Examples, variant: str = "gan", **options: object) -> Game:
+    sizes = {
+        "gan": {"latent": 3, "hidden": 8},
+        "dcgan": {"latent": 3, "width": 2, "image_size": 16},
+    }
+    made = create(variant, train.spec, {**sizes[variant], **options}, 1)
+    return Game(made, train, held_out, batch_size=10, seed=1)
+
+
+class Threshold(nn.Module):
+    """A discriminator that calls real what lies right of ``edge``."""
+
+    def __init__(self, edge: float) -> None:
+        super().__init__()
+        self.edge = nn.Parameter(torch.tensor(edge))
+
+    def forward(self, target: torch.Tensor) -> torch.Tensor:
+        return target[:, :1] - self.edge
+
+
+class Constant(nn.Module):
+    """A generator of points of which half are here and half there."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(shift))
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.stack((self.shift * latent[:, 0].sign(), 0 * latent[:, 1]), 1)
+
+
+def test_norms_are_those_of_all_weights_as_one_vector() -> None:
+    game = game_of(points(300, 0), points(300, 1))
+    game.play(2)
+    found = signals.norms(game)
+    for seat in game.seats:
+        name = seat.player.name
+        weights = math.fsum(p.detach().double().square().sum().item() for p in seat.parameters)
+        assert found[f"weight_norm/{name}"].item() == pytest.approx(weights**0.5, rel=1e-5)
+        slopes = math.fsum(p.grad.double().square().sum().item() for p in seat.parameters)  # type: ignore[union-attr]
+        assert found[f"grad_norm/{name}"].item() == pytest.approx(slopes**0.5, rel=1e-5)
+
+
+def test_before_the_first_update_there_are_no_gradients() -> None:
+    names = signals.norms(game_of(points(300, 0), points(300, 1)))
+    assert set(names) == {"weight_norm/discriminator", "weight_norm/generator"}
+
+
+def test_the_mean_distance_is_scipy_s() -> None:
+    samples = torch.randn(30, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = pdist(samples.flatten(1).double().numpy()).mean()
+    assert signals.mean_pairwise_distance(samples).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_diversity_is_a_ratio_of_mean_distances_and_zero_at_a_collapse() -> None:
+    train = points(300, 0, spread=3.0)
+    game = game_of(train, points(300, 1))
+    game.variant.generator = Constant(1.0)  # type: ignore[assignment]
+    fake = game.sampler(averaged=False)(torch.arange(signals.COMPARED))["point"]
+    real = game.examples_for_judgement(signals.COMPARED, held_out=False)["point"]
+    expected = pdist(fake.double().numpy()).mean() / pdist(real.double().numpy()).mean()
+    assert signals.diversity(game).item() == pytest.approx(expected, rel=1e-9)
+    game.variant.generator = Constant(0.0)  # type: ignore[assignment]
+    assert signals.diversity(game).item() == 0.0
+
+
+def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
+    train, held_out = points(300, 0), points(500, 1)
+    held_out.tensors["point"].add_(0.5)
+    game = game_of(train, held_out)
+    game.variant.discriminator = Threshold(0.3)  # type: ignore[assignment]
+    game.variant.generator = Constant(1.0)  # type: ignore[assignment]
+    found = {name: value.item() for name, value in signals.accuracies(game).items()}
+    for name, which in (("train", False), ("held_out", True)):
+        seen = game.examples_for_judgement(signals.JUDGED, which)["point"]
+        assert len(seen) == signals.JUDGED
+        whole = (held_out if which else train).tensors["point"]
+        assert all((row == whole).all(1).any() for row in seen)
+        assert found[f"accuracy/{name}"] == pytest.approx((seen[:, 0] > 0.3).float().mean().item())
+    assert found["accuracy/held_out"] > found["accuracy/train"] + 0.05
+    game.variant.generator = Constant(0.1)  # type: ignore[assignment]
+    assert signals.accuracies(game)["accuracy/fake"].item() == 1.0  # all left of the edge
+    assert 0.3 < found["accuracy/fake"] < 0.7  # half of them right of it
+
+
+def test_a_small_split_is_judged_whole() -> None:
+    game = game_of(points(30, 0), points(12, 1))
+    assert len(game.examples_for_judgement(signals.JUDGED, held_out=True)["point"]) == 12
+    assert 0 <= signals.accuracies(game)["accuracy/held_out"].item() <= 1
+
+
+@pytest.mark.parametrize("variant", ["gan", "dcgan"])
+def test_all_signals_are_finite_numbers_that_do_not_move_by_looking(variant: str) -> None:
+    game = game_of(pictures(), pictures(30, 1), variant)
+    game.play(3)
+    first = signals.measure(game)
+    second = signals.measure(game)
+    reported = {name for name in first if name.startswith(("loss/", "prob/"))}
+    assert reported == {"loss/discriminator", "loss/generator", "prob/real", "prob/fake"}
+    assert set(first) - set(second) == reported  # told once, by the time since the last look
+    assert all(math.isfinite(value) for value in first.values())
+    assert {n: first[n] for n in second} == second
+
+
+def test_what_objectives_report_is_averaged_over_the_time_since_the_last_look() -> None:
+    game, stepwise = (game_of(points(300, 0), points(300, 1), k=2) for _ in range(2))
+    game.play(4)
+    rows = []
+    for _ in range(4):
+        stepwise.play(1)
+        rows.append(stepwise.take_diagnostics())
+    for name, value in game.take_diagnostics().items():
+        assert value == pytest.approx(sum(row[name] for row in rows) / 4, rel=1e-5)
+    assert game.take_diagnostics() == {}
