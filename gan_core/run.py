@@ -185,6 +185,7 @@ class Run:
         import gan_core.variants  # noqa: F401
 
         self.config, self.world, self.observer = config, world, observer
+        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         self.train, held_out = load_training_data(config)
         self.game = Game(
             build_variant(config, self.train),
@@ -193,6 +194,7 @@ class Run:
             batch_size=config.game.batch_size,
             seed=config.seed,
             world=world,
+            capture=self._captures(),
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
         self.history: list[dict[str, float]] = []
@@ -205,6 +207,17 @@ class Run:
         self._saved_at = -1
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
+
+    def _captures(self) -> bool:
+        """Whether turns are captured; a graph that cannot be had is told, never silently left."""
+        if self.config.engine != "graph":
+            return False
+        possible = self.world.device.type == "cuda" and self.world.size == 1
+        if not possible:
+            self.observer.message(
+                0, "--engine graph needs one worker on a CUDA device: playing eagerly", "warning"
+            )
+        return possible
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -233,7 +246,9 @@ class Run:
 
     def _wants_a_look(self) -> bool:
         config = self.config
-        return any(map(self._due, (config.log_every, config.evaluate_every, config.checkpoint_every)))
+        return any(
+            map(self._due, (config.log_every, config.evaluate_every, config.checkpoint_every))
+        )
 
     def _look(self) -> bool:
         if self._due(self.config.log_every):
@@ -329,6 +344,7 @@ class Run:
                 self.train,
                 self.world,
                 conditional="label" in self.game.variant.conditions(),
+                resizer=self.game.stage.view.describe(self.train.spec.target_shape),
                 say=lambda text: self.observer.message(self.game.step, text, "warning"),
             )
         return self._evaluator or None
@@ -427,7 +443,9 @@ class Run:
 
     def _parameters(self) -> dict[str, int]:
         names = self.game.networks_of(self.game.stage)
-        return {n: sum(p.numel() for p in getattr(self.game.variant, n).parameters()) for n in names}
+        return {
+            n: sum(p.numel() for p in getattr(self.game.variant, n).parameters()) for n in names
+        }
 
     def _start_info(self, checkpoint: Path | None) -> dict[str, Any]:
         return {
@@ -474,6 +492,7 @@ def make_evaluator(
     world: World,
     *,
     conditional: bool,
+    resizer: str,
     say: Callable[[str], None],
 ) -> Any:
     """The evaluator of ``config`` on the training split, or False where there is none.
@@ -497,6 +516,7 @@ def make_evaluator(
         classifier=next((e for e in extractors if e.name == "classifier"), None),
         mixture=mixture,
         conditional=conditional,
+        resizer=resizer,
     )
 
 

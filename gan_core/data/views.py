@@ -82,18 +82,21 @@ class SquareView(View):
         if self._pads(native):
             top, left = self._margins(native)
             return target[..., top : top + rows, left : left + columns]
-        return _resized(target, rows, columns).clamp(-1, 1)
+        # A picture that was enlarged is sampled where its pixels were: blurring it against
+        # aliasing would be a difference from the real ones that no generator could avoid.
+        enlarged = rows < self.size and columns < self.size
+        return _resized(target, rows, columns, antialias=not enlarged).clamp(-1, 1)
 
     def describe(self, native: tuple[int, ...]) -> str:
         if tuple(native[-2:]) == (self.size, self.size):
             return "none"
-        how = "cropped" if self._pads(native) else "bicubic with antialiasing"
+        how = "cropped" if self._pads(native) else "bicubic"
         return f"{self.size} px to {native[-2]} x {native[-1]}, {how}"
 
 
-def _resized(images: Tensor, rows: int, columns: int) -> Tensor:
+def _resized(images: Tensor, rows: int, columns: int, antialias: bool = True) -> Tensor:
     return F.interpolate(
-        images, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
+        images, size=(rows, columns), mode="bicubic", antialias=antialias, align_corners=False
     )
 
 

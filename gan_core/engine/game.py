@@ -17,7 +17,12 @@ from gan_core.engine.averaging import (
     measure_batch_statistics,
 )
 from gan_core.engine.batches import BatchStream
-from gan_core.engine.optimizers import apply_schedule, create_optimizer
+from gan_core.engine.capture import CapturedTurn
+from gan_core.engine.optimizers import (
+    apply_schedule,
+    create_optimizer,
+    load_optimizer_state,
+)
 from gan_core.engine.sampling import Sampler, copy_networks, undisturbed
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -59,7 +64,15 @@ def _data_parallel(objective: Objective, world: World) -> nn.Module:
 class Seat:
     """A player at the table: objective, optimiser, batches, counts, sums of diagnostics."""
 
-    def __init__(self, variant: Variant, player: Player, world: World, stream: BatchStream) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        player: Player,
+        world: World,
+        stream: BatchStream,
+        *,
+        capture: bool = False,
+    ) -> None:
         self.player, self.stream = player, stream
         self.turns = player.turns
         self.updates = 0
@@ -68,7 +81,8 @@ class Seat:
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.objective = _data_parallel(objective, world)
-        self.optimizer = create_optimizer(player.optimizer, self.parameters)
+        self.optimizer = create_optimizer(player.optimizer, self.parameters, capturable=capture)
+        self._play = CapturedTurn(self._learn) if capture else self._learn
         self.averages = {
             name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
         }
@@ -83,6 +97,14 @@ class Seat:
 
     def update(self, batch: Batch) -> Batch:
         """One update on ``batch``; returns what the objective carries to the next players."""
+        apply_schedule(self.optimizer, self.player.optimizer, self.updates)
+        carry = self._play(batch)
+        self.updates += 1
+        self._count += self.player.accumulate
+        return carry
+
+    def _learn(self, batch: Batch) -> Batch:
+        """Gradient and step: what a CUDA graph can replay."""
         self.optimizer.zero_grad(set_to_none=True)
         carried: list[Batch] = []
         parts = _parts(batch, self.player.accumulate)
@@ -92,9 +114,7 @@ class Seat:
                 (total / len(parts)).backward()
             self._note(diagnostics)
             carried.append(carry)
-        apply_schedule(self.optimizer, self.player.optimizer, self.updates)
         self.optimizer.step()
-        self.updates += 1
         return {name: torch.cat([c[name].detach() for c in carried]) for name in carried[0]}
 
     def _note(self, diagnostics: dict[str, Tensor]) -> None:
@@ -102,14 +122,18 @@ class Seat:
             return
         values = torch.stack([value.detach().float() for value in diagnostics.values()])
         self._names = list(diagnostics)
-        self._sums = values if self._sums is None else self._sums + values
-        self._count += 1
+        if self._sums is None:
+            self._sums = torch.zeros_like(values)
+        self._sums.add_(values)  # in place: a captured turn adds to this very tensor
 
     def take_diagnostics(self) -> tuple[list[str], Tensor | None]:
         """Names and means (still on the device) since the last call."""
-        names, sums, count = self._names, self._sums, self._count
-        self._sums, self._count = None, 0
-        return names, None if sums is None else sums / count
+        if self._sums is None or self._count == 0:
+            return [], None
+        means = self._sums / self._count
+        self._sums.zero_()
+        self._count = 0
+        return self._names, means
 
     def state_dict(self) -> dict[str, Any]:
         """What all ranks share."""
@@ -122,7 +146,7 @@ class Seat:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; rates stay those of the present schedule."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state_dict(state["averages"][name])
@@ -172,7 +196,8 @@ class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
-    a multiple of the number of workers. Everything random follows from ``seed``.
+    a multiple of the number of workers. Everything random follows from ``seed``. ``capture``
+    plays turns as CUDA graphs (one GPU, one worker).
     """
 
     def __init__(
@@ -184,8 +209,10 @@ class Game:
         batch_size: int,
         seed: int = 0,
         world: World | None = None,
+        capture: bool = False,
     ) -> None:
         self.world = world or World.current()
+        self.capture = capture
         if batch_size % self.world.size:
             raise UserError(
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
@@ -236,7 +263,13 @@ class Game:
         for name in self.networks_of(stage):
             getattr(self.variant, name).train()
         self.seats = [
-            Seat(self.variant, player, self.world, self._stream(player, stage))
+            Seat(
+                self.variant,
+                player,
+                self.world,
+                self._stream(player, stage),
+                capture=self.capture,
+            )
             for player in stage.players
         ]
         averages = {n: a for seat in before for n, a in seat.averages.items()}
@@ -475,4 +508,3 @@ class Game:
 def seed_rank(seed: int, world: World, step: int = 0) -> None:
     """Seed this rank's global random state (dropout draws from it) for going on at ``step``."""
     torch.manual_seed(stream_key(seed, "rank", str(world.rank), str(step)) >> 1)
-

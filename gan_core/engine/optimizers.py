@@ -1,28 +1,81 @@
-"""Optimisers whose rates follow a schedule of updates."""
+"""Optimisers whose rates follow a schedule of updates, also inside a captured CUDA graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from gan_core.variant import OptimizerSpec
 
 
-def create_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The fused optimiser of ``spec`` over ``parameters``."""
+class TensorSGD(optim.Optimizer):
+    """SGD with momentum whose rate and momentum are tensors, so that a graph can replay it.
+
+    The update and the state (``momentum_buffer``) are those of ``torch.optim.SGD``, whose
+    momentum is a number that a captured graph would keep for ever.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: Tensor, momentum: Tensor) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            buffers = [self._momentum_of(p) for p in parameters]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, [p.grad for p in parameters])
+            torch._foreach_sub_(parameters, torch._foreach_mul(buffers, group["lr"]))
+
+    def _momentum_of(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]  # type: ignore[no-any-return]
+
+
+def create_optimizer(
+    spec: OptimizerSpec, parameters: list[nn.Parameter], *, capturable: bool = False
+) -> optim.Optimizer:
+    """The optimiser of ``spec``; ``capturable`` holds what a schedule changes in tensors."""
+    if not capturable:
+        if spec.kind == "sgd":
+            momentum = spec.momentum(0)
+            return optim.SGD(parameters, lr=spec.learning_rate, momentum=momentum, fused=True)
+        return optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas, fused=True)
+    device = parameters[0].device
+    rate = torch.tensor(spec.learning_rate, device=device)
     if spec.kind == "sgd":
-        return optim.SGD(
-            parameters, lr=spec.learning_rate, momentum=spec.momentum(0), fused=True
-        )
-    return optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas, fused=True)
+        return TensorSGD(parameters, rate, torch.tensor(spec.momentum(0), device=device))
+    return optim.Adam(parameters, lr=rate, betas=spec.betas, fused=True, capturable=True)
 
 
 def apply_schedule(optimizer: optim.Optimizer, spec: OptimizerSpec, updates: int) -> None:
     """Set the rate (and the momentum of ``sgd``) for the update after ``updates`` updates."""
     for group in optimizer.param_groups:
-        group["lr"] = spec.learning_rate * spec.rate(updates)
+        _set(group, "lr", spec.learning_rate * spec.rate(updates))
         if spec.kind == "sgd":
-            group["momentum"] = spec.momentum(updates)
+            _set(group, "momentum", spec.momentum(updates))
         else:
             group["betas"] = spec.betas
+
+
+def _set(group: dict[str, Any], name: str, value: float) -> None:
+    if isinstance(group[name], Tensor):
+        group[name].fill_(value)
+    else:
+        group[name] = value
+
+
+def load_optimizer_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load moments and counts, but keep rates and flags as they are: those are the engine's."""
+    keep = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, keep, strict=True):
+        for name in [n for n in group if n != "params" and n not in own]:
+            del group[name]
+        group.update(own)
