@@ -33,7 +33,7 @@ class RunConfig:
 
     workers: int = option(
         1,
-        "data-parallel workers started by Ray Train; 0 plays in this process without Ray and MLflow",
+        "data-parallel workers started by Ray Train; 0 plays here, without Ray and MLflow",
         kind="runtime",
         minimum=0,
     )

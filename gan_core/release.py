@@ -155,7 +155,9 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
     variant = create(config["variant"], spec, config["options"], config["seed"])
     names = variant.sampling_networks(info["stage"])
     for name in names:
-        own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(name + ".")}
+        own = {
+            k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(name + ".")
+        }
         try:
             getattr(variant, name).load_state_dict(own)
         except RuntimeError:

@@ -67,9 +67,9 @@ class Observer:
 
 
 class FolderObserver(Observer):
-    """Keeps a run in a folder: journal, sample grids, checkpoints. Rank 0 alone writes the first two.
+    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal and sample grids.
 
-    A file called STOP in the folder asks the run to stop at the next logging point.
+    A file called STOP in the folder asks the run to stop when it next logs, evaluates or saves.
     """
 
     def __init__(self, folder: Path, world: World) -> None:
@@ -187,6 +187,7 @@ class Run:
         self.config, self.world, self.observer = config, world, observer
         torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         self.train, held_out = load_training_data(config)
+        self.fingerprint = self.train.fingerprint  # once: it reads every value
         self.game = Game(
             build_variant(config, self.train),
             self.train,
@@ -407,15 +408,15 @@ class Run:
             "step": self.game.step,
             "world_size": self.world.size,
             "config": self.config.to_dict(),
-            "data": self.train.fingerprint,
+            "data": self.fingerprint,
         }
 
     def _restore(self, folder: Path) -> None:
         manifest = checkpoints.verify(folder)
-        if manifest["data"] != self.train.fingerprint:
+        if manifest["data"] != self.fingerprint:
             raise UserError(
                 f"cannot resume from {folder}: the training data have changed since "
-                f"(fingerprint {manifest['data']}, now {self.train.fingerprint})"
+                f"(fingerprint {manifest['data']}, now {self.fingerprint})"
             )
         shared = checkpoints.read_shared(folder, self.world.device)
         try:
@@ -454,7 +455,7 @@ class Run:
             "device": str(self.world.device),
             "parameters": self._parameters(),
             "examples": len(self.train),
-            "data": self.train.fingerprint,
+            "data": self.fingerprint,
             "resumed_from": None if checkpoint is None else str(checkpoint),
             "variant": self.config.variant,
             "source": self.config.data,

@@ -58,7 +58,8 @@ def _data_parallel(objective: Objective, world: World) -> nn.Module:
     # normalisation that are called twice before one backward. The option's name changed in 2.14.
     names = inspect.signature(DistributedDataParallel.__init__).parameters
     keep = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    return DistributedDataParallel(objective, gradient_as_bucket_view=True, **{keep: False})
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, keep: False}
+    return DistributedDataParallel(objective, **options)
 
 
 class Seat:
@@ -238,24 +239,20 @@ class Game:
 
     @property
     def steps(self) -> int:
-        """The iterations of all stages together."""
-        return sum(stage.steps for stage in self.stages)
+        """The iterations of all stages together: those played, and those that are to come."""
+        return self._stage_start + sum(stage.steps for stage in self.stages[self.stage_index :])
 
     @property
     def finished(self) -> bool:
         """Whether all iterations have been played."""
         return self.step >= self.steps
 
-    @property
-    def _stage_start(self) -> int:
-        return sum(stage.steps for stage in self.stages[: self.stage_index])
-
     def _enter(self, index: int) -> None:
         """Seat the players of stage ``index``; averages live on where networks go on.
 
         A network that nobody trains in the stage is used as it was left: in evaluation mode.
         """
-        self.stage_index = index
+        self.stage_index, self._stage_start = index, self.step
         stage, before = self.stage, self.seats
         if stage.view != self._view:
             self._look_through(stage.view)
@@ -294,7 +291,8 @@ class Game:
         noise = self.variant.noise(stage.name)
         if player is None:
             reads = {name for p in stage.players for name in p.reads}
-            names, scale = (stage.name,), 1
+            names: tuple[str, ...] = (stage.name,)
+            scale = 1
         else:
             reads = set(player.reads)
             noise = tuple(spec for spec in noise if spec.read_by(player.name))
@@ -444,6 +442,7 @@ class Game:
         return {
             "stage": self.stage.name,
             "step": self.step,
+            "stage_start": self._stage_start,
             "seen_before": self._seen_before,
             "networks": self.variant.state_dict(),
             "players": {seat.player.name: seat.state_dict() for seat in self.seats},
@@ -456,7 +455,7 @@ class Game:
         names = [stage.name for stage in self.stages]
         if names.index(state["stage"]) != self.stage_index:
             self._enter(names.index(state["stage"]))
-        self.step = state["step"]
+        self.step, self._stage_start = state["step"], state["stage_start"]
         self._seen_before = state["seen_before"]
         self.variant.load_state_dict(state["networks"])
         for seat in self.seats:

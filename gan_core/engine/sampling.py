@@ -1,4 +1,4 @@
-"""Sampling that disturbs nothing: frozen copies of networks, noise of their own, no global state."""
+"""Sampling that disturbs nothing: frozen copies of networks, noise of its own, no global state."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from engine_toys import (
+    SGD,
     Cycle,
     Melody,
     Plain,
@@ -143,6 +144,18 @@ def test_a_game_of_two_stages_resumes_bit_for_bit(cut: int) -> None:
     assert whole.examples_seen == resumed.examples_seen
 
 
+@pytest.mark.parametrize(("cut", "total"), [(3, 12), (6, 10)])
+def test_other_numbers_of_steps_are_those_of_the_stages_not_yet_ended(cut: int, total: int) -> None:
+    begun = stacked_game(4)
+    begun.play(cut)
+    longer = stacked_game(6)
+    longer.load_state_dict(begun.state_dict())
+    longer.play(99)
+    assert longer.finished
+    assert (longer.step, longer.steps) == (total, total)
+    assert longer.seats[0].updates == 6  # of the last stage, whole
+
+
 class Continued(Stacked):
     """The second stage trains the first's generator further."""
 
@@ -171,8 +184,10 @@ def test_an_average_goes_on_in_the_next_stage_where_its_network_does() -> None:
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulated_parts_are_the_whole_batch(parts: int) -> None:
-    both = {"accumulate": parts}
-    whole, cut = plain_game(), plain_game(discriminator=both, generator=both)
+    plain = {"optimizer": SGD}  # Adam would not notice gradients of another size
+    both = {**plain, "accumulate": parts}
+    whole = plain_game(discriminator=plain, generator=plain)
+    cut = plain_game(discriminator=both, generator=both)
     whole.play(3)
     cut.play(3)
     expected = whole.variant.state_dict()
