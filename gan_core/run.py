@@ -116,6 +116,7 @@ class FolderObserver(Observer):
             partial.replace(final)
             self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
             self._tidy(final)
+        self.world.barrier()  # it is in its place when any rank goes on
 
     def _tidy(self, newest: Path) -> None:
         """Remove what is older than the last checkpoints, and what a crash left half written.

@@ -145,6 +145,18 @@ def resumed_run(variant: str, folder: Path, world: World) -> list[str]:
     return difference(*ends)
 
 
+def normalised(world: World) -> dict[str, Any]:
+    """What a rank samples where each keeps batch statistics of its own."""
+    game = tiny_game("dcgan", {"ema": 0.9}, world=world)
+    game.play(2)
+    index = torch.arange(10)
+    return {
+        "own": copies(dict(game.variant.generator.named_buffers())),  # type: ignore[union-attr]
+        "live": game.sampler(averaged=False)(index)["image"],
+        "averaged": game.sampler()(index)["image"],
+    }
+
+
 def refused(folder: Path, world: World) -> str:
     """What a rank says to a checkpoint of other networks."""
     config = tiny_config(folder / "gan-whole", "gan", hidden=17)
@@ -171,6 +183,7 @@ def work(rank: int, folder: Path) -> None:
         found = {
             "played": {name: played(name, world) for name in GAMES},
             "resumed": {name: resumed_run(name, folder, world) for name in RESUMED},
+            "normalised": normalised(world),
             "refused": refused(folder, world),
         }
         torch.save({**found, "folder": str(folder)}, folder / f"found_{rank}.pt")
@@ -219,6 +232,16 @@ def test_both_workers_hold_the_same_networks(name: str, two: list[dict[str, Any]
     first, second = (found["played"][name] for found in two)
     for key in ("networks", "averages", "figures", "seen"):
         assert difference(first[key], second[key]) == []
+
+
+def test_workers_with_batch_statistics_of_their_own_make_the_same_samples(
+    two: list[dict[str, Any]],
+) -> None:
+    first, second = (found["normalised"] for found in two)
+    assert difference(first["own"], second["own"]) != []
+    for kind in ("live", "averaged"):
+        assert torch.equal(first[kind], second[kind])
+    assert not torch.equal(first["live"], first["averaged"])
 
 
 @pytest.mark.parametrize("variant", RESUMED)
