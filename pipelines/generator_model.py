@@ -6,8 +6,10 @@ MLflow runs this file by its path when it logs and when it loads the model; noth
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -25,13 +27,17 @@ class GeneratorModel(PythonModel):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.generator = load_generator(Path(context.artifacts["generator"]), device)
 
-    # MLflow reads type hints of this method as a schema, beside the signature: it has none.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(  # type: ignore[override]
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> np.ndarray:
         """Samples (N, ...) as float32, pictures in [-1, 1], at the source's own size."""
-        index = torch.as_tensor(np.asarray(model_input["index"], dtype=np.int64))
+        index = torch.tensor(model_input["index"].to_numpy(np.int64))
         labels = None
         if "label" in model_input and self.generator.conditional:
-            labels = torch.as_tensor(np.asarray(model_input["label"], dtype=np.int64))
+            labels = torch.tensor(model_input["label"].to_numpy(np.int64))
         with torch.no_grad():
             samples = self.generator.generate(index, labels, native=True)
         return samples.float().cpu().numpy()

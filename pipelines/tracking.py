@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import importlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -57,6 +58,7 @@ def import_mlflow() -> Any:
     """The module ``mlflow``, patient for seconds rather than minutes, and quiet."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # every retry, otherwise
     return importlib.import_module("mlflow")
 
 

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, events
+
+pytestmark = pytest.mark.integration
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Head:
+    """A Ray head of this test alone: with ports, folder and token of its own."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        gcs, self.port, agent, metrics = free_ports(4)
+        self.address = f"http://127.0.0.1:{self.port}"
+        command = [
+            *(RAY, "start", "--head", "--block", "--num-cpus", "2", "--num-gpus", "0"),
+            *("--port", str(gcs)),
+            *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.port)),
+            *("--dashboard-agent-listen-port", str(agent), "--metrics-export-port", str(metrics)),
+            *("--min-worker-port", "0", "--max-worker-port", "0"),
+            *("--temp-dir", str(folder), "--object-store-memory", str(128 * 1024**2)),
+            "--disable-usage-stats",
+        ]
+        with (folder / "head.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        limit = time.monotonic() + 120
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "head.log").read_text()
+            assert time.monotonic() < limit, (self.folder / "head.log").read_text()
+            time.sleep(0.3)
+
+    def _answers(self) -> bool:
+        token = self.environment["RAY_AUTH_TOKEN"]
+        request = urllib.request.Request(
+            f"{self.address}/api/version", headers={"Authorization": f"Bearer {token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        import psutil
+
+        if self._process.poll() is not None:
+            return
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        self._process.wait()
+        for process in family:
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[Head]:
+    folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))  # sockets need a short path
+    unwanted = ("RAY_", "MLFLOW_", "PYTHONPATH")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "HOME": str(tmp_path),
+        # As on a cluster, where cluster.yaml puts it into the head's environment.
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    head = Head(folder, environment)
+    try:
+        head.wait()
+        yield head
+    finally:
+        head.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkout(folder: Path) -> Path:
+    """A working folder as a user has it, with 120 MB of runs that must not travel."""
+    for name in ("gan_core", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".rayignore", ".gitignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("runs", "data", ".venv"):
+        (folder / name).mkdir()
+        with (folder / name / "large").open("wb") as file:
+            file.truncate(120 * 1024**2)
+    return folder
+
+
+def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
+    head: Head, tmp_path: Path
+) -> None:
+    working = tmp_path / "checkout"
+    working.mkdir()
+    command = [
+        *(RAY, "job", "submit", "--address", head.address, "--working-dir", str(checkout(working))),
+        *("--", sys.executable, "-m", "pipelines", "train", "gan", "--data", "digits"),
+        *("--workers", "2", "--device", "cpu", "--steps", "60", "--batch-size", "32"),
+        *("--log-every", "20", "--checkpoint-every", "0", "--extractor", "none"),
+        *("--storage", str(tmp_path / "shared"), "--name", "submitted"),
+    ]
+    done = subprocess.run(
+        command, env=head.environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished: submitted, step 60" in done.stdout
+    assert "gan [====================] 60/60" in done.stdout
+    folder = tmp_path / "shared" / "submitted"
+    assert events(folder, "start")[0]["workers"] == 2
+    assert_found_in_mlflow(head.environment["MLFLOW_TRACKING_URI"])
+    assert not (tmp_path / ".ray").exists(), "no token is left in the home folder"
+
+
+def assert_found_in_mlflow(uri: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    ids = [e.experiment_id for e in client.search_experiments()]
+    (run,) = client.search_runs(ids, "attributes.run_name = 'submitted'")
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run.info.run_id, "loss/generator")
+    assert [m.step for m in history] == [20, 40, 60]
+    artifacts = {f.path for f in client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "summary.json", "images"} <= artifacts

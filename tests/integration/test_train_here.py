@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, configure, events, final_state, metric_steps, same
+
+from pipelines.train import RunFailed, train
+
+QUICK = [
+    *("gan", "--data", "digits", "--workers", "0", "--device", "cpu", "--extractor", "none"),
+    *("--batch-size", "32", "--log-every", "10"),
+]
+
+
+def start(storage: Path, *words: str) -> subprocess.Popen[str]:
+    """``python -m pipelines train``, in its own process group."""
+    command = [sys.executable, "-m", "pipelines", "train", *words, "--storage", str(storage)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    limit = time.monotonic() + 60
+    while not any(e["step"] >= step for e in events(folder, "metrics")):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+@pytest.mark.integration
+def test_without_workers_neither_ray_nor_mlflow_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pipelines.__main__ import main; code = main(sys.argv[1:]);"
+        "print([m for m in ('ray', 'mlflow') if m in sys.modules]); sys.exit(code)"
+    )
+    words = ["train", *QUICK, "--steps", "20", "--name", "x", "--storage", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert json.loads((tmp_path / "x" / "summary.json").read_text())["status"] == "finished"
+    assert ("loss/generator", 20) in metric_steps(tmp_path / "x")
+    assert "20/20" in done.stderr
+
+
+@pytest.mark.integration
+def test_ctrl_c_saves_and_the_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    words = [*QUICK, "--steps", "120", "--checkpoint-every", "0"]
+    whole = start(tmp_path, *words, "--name", "whole")
+    stopped = start(tmp_path, *words, "--name", "stopped")
+    wait_for_step(tmp_path / "stopped", 30)
+    os.killpg(stopped.pid, signal.SIGINT)
+    out, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, errors
+    assert "stopped; go on with: python -m pipelines train --resume stopped" in out
+    assert "a checkpoint is written at the next logging point" in errors
+    resumed = start(tmp_path, "--resume", "stopped")
+    _, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    assert whole.wait(timeout=120) == 0
+    assert len(events(tmp_path / "stopped", "start")) == 2
+    assert same(final_state(tmp_path / "stopped"), final_state(tmp_path / "whole"))
+    assert metric_steps(tmp_path / "stopped") == metric_steps(tmp_path / "whole")
+
+
+@pytest.mark.integration
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, *QUICK, "--steps", "100000", "--log-every", "5000", "--name", "long")
+    journal = tmp_path / "long" / "journal.jsonl"
+    limit = time.monotonic() + 60
+    while not (journal.exists() and '"start"' in journal.read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    time.sleep(0.5)  # the journal is looked at five times a second
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "the first waits for a logging point"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert events(tmp_path / "long", "end")[-1]["status"] == "stopped"
+
+
+@pytest.mark.integration
+def test_two_processes_of_torchrun_play_one_run(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--standalone", "-m", "pipelines", "train", *QUICK, "--steps", "20"),
+        *("--storage", str(tmp_path), "--name", "pair"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert events(tmp_path / "pair", "start")[0]["workers"] == 2
+    assert (tmp_path / "pair" / "checkpoints" / "step_00000020" / "rank_1.pt").exists()
+    assert done.stdout.count("finished: pair") == 1
+
+
+def test_an_error_keeps_its_trace_and_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing\nand more")
+
+    monkeypatch.setattr("pipelines.train.play", fail)
+    config = configure(tmp_path, "broken", workers=0)
+    with pytest.raises(RunFailed) as failed:
+        train(config)
+    trace = config.folder / "failure.txt"
+    assert str(failed.value) == (
+        f"run broken failed: ZeroDivisionError: by nothing (the whole trace: {trace})"
+    )
+    assert "in fail" in trace.read_text()
+    assert events(config.folder, "end")[-1]["status"] == "failed"
+
+
+def test_an_option_of_the_schedule_may_change_on_resume_and_is_journalled(tmp_path: Path) -> None:
+    config = configure(tmp_path, "longer", workers=0, steps=20)
+    train(config)
+    summary = train(configure(tmp_path, "longer", workers=0, steps=30), resume=True)
+    assert summary["step"] == 30
+    texts = [event["text"] for event in events(config.folder, "message")]
+    assert "resumed with steps: 20 -> 30" in texts
