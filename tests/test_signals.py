@@ -113,6 +113,21 @@ def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
     assert 0.3 < found["accuracy/fake"] < 0.7  # half of them right of it
 
 
+def test_examples_are_judged_by_the_statistics_of_their_own_batch() -> None:
+    game = game_of(pictures(), pictures(30, 1), "dcgan")
+    game.play(2)
+    batch = game.examples_for_judgement(20, held_out=True)
+    batch["latent"] = torch.linspace(-1, 1, 60).reshape(20, 3)
+    with torch.no_grad():
+        before = signals._judging_copy(game).judge(batch)
+        for name, buffer in game.variant.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(5.0)  # what a batch's own mean does not know of
+        after = signals._judging_copy(game).judge(batch)
+    assert torch.equal(before["real"], after["real"])
+    assert torch.equal(before["fake"], after["fake"])
+
+
 def test_a_small_split_is_judged_whole() -> None:
     game = game_of(points(30, 0), points(12, 1))
     assert len(game.examples_for_judgement(signals.JUDGED, held_out=True)["point"]) == 12
