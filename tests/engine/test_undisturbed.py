@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from gan_core.diagnostics import signals
 from gan_core.engine.averaging import MovingAverage, measure_batch_statistics
 from gan_core.engine.game import Game
+from gan_core.engine.sampling import undisturbed
 from gan_core.engine.world import World
 from gan_core.run import play
 
@@ -53,6 +55,19 @@ def test_training_is_the_same_bit_for_bit_with_and_without_looking_on(
     assert difference(*ends) == []
     assert len(list((tmp_path / "1" / "samples").iterdir())) == 6
     assert len(list((tmp_path / "100" / "samples").iterdir())) == 1
+
+
+def test_what_is_drawn_while_looking_on_is_not_missed_by_training() -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    with undisturbed():
+        torch.rand(5)
+        torch.manual_seed(9)
+    with contextlib.suppress(KeyError), undisturbed():
+        torch.rand(5)
+        raise KeyError
+    assert torch.equal(torch.rand(3), expected)
 
 
 def disturbed(game: Game) -> dict[str, object]:
