@@ -22,13 +22,13 @@ class RunConfig:
     variant: str = option("", "the system to train (see `list`)")
     data: str = option("digits", "what to learn from: a data source (see `list`)")
     data_root: str | None = option(None, "the folder that holds the source's files", kind="runtime")
-    data_options: dict = option(None, "options of the data source")  # type: ignore[type-arg]
+    data_options: dict[str, Any] = option(None, "options of the data source")
     train_split: str = option(
         "train",
         "what to train on: train, or train+validation once nothing is left to be chosen",
         choices=("train", "train+validation"),
     )
-    options: dict = option(None, "options of the variant")  # type: ignore[type-arg]
+    options: dict[str, Any] = option(None, "options of the variant")
     seed: int = option(0, "initial weights, noise and data order all follow from it", minimum=0)
 
     workers: int = option(

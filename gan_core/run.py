@@ -460,7 +460,14 @@ class Run:
             "resumed_from": None if checkpoint is None else str(checkpoint),
             "variant": self.config.variant,
             "source": self.config.data,
+            "decided": self._decided(),
         }
+
+    def _decided(self) -> dict[str, Any]:
+        """Options that were left to the variant, with what it made of them for these data."""
+        recipe = getattr(self.game.variant, "recipe", None)
+        left = [name for name, value in self.config.options.items() if value is None]
+        return {name: getattr(recipe, name) for name in left if hasattr(recipe, name)}
 
     def _summary(self, status: str) -> dict[str, Any]:
         best = self.best and {k: self.best[k] for k in ("metric", "value", "step")}

@@ -118,9 +118,7 @@ class Stage:
 class GameOptions:
     """Options that every variant has. A variant's subclass states its paper's values."""
 
-    steps: int = option(
-        20_000, "iterations to play (of each stage)", kind="schedule", minimum=1
-    )
+    steps: int = option(20_000, "iterations to play (of each stage)", kind="schedule", minimum=1)
     batch_size: int = option(
         64, "examples in a batch, over all workers together", kind="schedule", minimum=1
     )
@@ -215,6 +213,8 @@ def register(name: str) -> Callable[[type[Variant]], type[Variant]]:
 
 def list_variants() -> list[str]:
     """The names of all variants."""
+    import gan_core.variants  # noqa: F401  # its modules enter themselves in the registry
+
     return list(VARIANTS)
 
 
@@ -226,6 +226,8 @@ def create(
     Initial weights are a function of ``seed`` alone; the global random state is left as it was.
     Raises ``UserError`` for an unknown name or option, or data that the variant cannot use.
     """
+    import gan_core.variants  # noqa: F401
+
     cls = VARIANTS[name]
     parsed = options if isinstance(options, GameOptions) else parse(cls.Options, options)
     variant = cls(parsed)

@@ -27,7 +27,7 @@ class GeneratorModel(PythonModel):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.generator = load_generator(Path(context.artifacts["generator"]), device)
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         context: PythonModelContext,
         model_input: pd.DataFrame,

@@ -99,7 +99,8 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in config.items():
         if name == "options":
-            flat.update({k: str(v) for k, v in value.items()})
+            # What is None is decided when the data are known: the journal's start tells it.
+            flat.update({k: str(v) for k, v in value.items() if v is not None})
         elif name == "data_options":
             flat.update({f"data_options.{k}": str(v) for k, v in (value or {}).items()})
         elif name == "plugins":
@@ -172,6 +173,7 @@ class Parcel:
 
     metrics: list[tuple[str, float, int, int]] = dataclasses.field(default_factory=list)
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    params: dict[str, str] = dataclasses.field(default_factory=dict)
     pictures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     end: int = 0
 
@@ -196,6 +198,7 @@ def parcels(path: Path, offset: int) -> Iterator[Parcel]:
         elif kind == "tag":
             parcel.tags.update(flat_tags({event["name"]: event["value"]}))
         elif kind == "start":
+            parcel.params.update({k: str(v) for k, v in event.pop("decided", {}).items()})
             about = {k: v for k, v in event.items() if k not in ("kind", "step", "time")}
             parcel.tags.update(flat_tags(about))
         parcel.end = end
@@ -325,9 +328,21 @@ class Tracker:
             metrics, pictures = self._not_there_yet(client, metrics, pictures)
         tags = [RunTag(k, v) for k, v in parcel.tags.items()]
         self._log(client, run_id, metrics, tags)
+        self._send_decided(client, parcel.params)
         for picture in pictures:
             self._send_picture(client, run_id, picture)
         return len(metrics) + len(pictures)
+
+    def _send_decided(self, client: MlflowClient, params: Mapping[str, str]) -> None:
+        """Parameters that were decided when the data were known; MLflow lets none change."""
+        from mlflow.entities import Param
+
+        if not params:
+            return
+        run_id = str(self.state.run_id)
+        known = client.get_run(run_id).data.params
+        new = [Param(k, v) for k, v in params.items() if k not in known]
+        client.log_batch(run_id, params=new)
 
     @staticmethod
     def _log(client: MlflowClient, run_id: str, metrics: list[Metric], tags: list[RunTag]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,9 @@ class RayObserver(WatchingObserver):
         """Every rank reports its files; Ray gathers them in one folder of the run's storage."""
         import ray.train
 
-        name = f"checkpoint_{step:08d}"
+        # A name of its own each time: should a step be played again, Ray would count the one folder
+        # as two checkpoints, and delete it with the older.
+        name = self.world.broadcast_object(f"checkpoint_{step:08d}_{secrets.token_hex(3)}")
         with tempfile.TemporaryDirectory(prefix="gan-checkpoint-") as scratch:
             write(Path(scratch))
             ray.train.report(

@@ -21,7 +21,7 @@ class Example:
     flip: bool = option(False, "mirror", kind="runtime")
     weight: float | None = option(None, "weight", minimum=0)
     names: tuple[str, ...] = option((), "names")
-    extra: dict[str, int] | None = option(None, "extra")  # noqa: RUF009
+    extra: dict[str, int] | None = option(None, "extra")
 
 
 def test_text_becomes_values_of_the_fields_types() -> None:

@@ -35,7 +35,7 @@ class TensorSGD(optim.Optimizer):
         state = self.state[parameter]
         if state.get("momentum_buffer") is None:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"]  # type: ignore[no-any-return]
+        return state["momentum_buffer"]
 
 
 def create_optimizer(

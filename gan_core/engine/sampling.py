@@ -77,4 +77,4 @@ class Sampler:
 
     def network(self, name: str) -> nn.Module:
         """One of the networks in use."""
-        return getattr(self.variant, name)  # type: ignore[no-any-return]
+        return getattr(self.variant, name)

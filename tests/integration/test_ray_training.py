@@ -136,6 +136,16 @@ def test_a_killed_worker_changes_nothing_and_no_step_is_logged_twice(
     assert_mlflow_equals_journal(tracked, config.folder)
 
 
+def test_checkpoints_are_in_the_journal_under_their_paths(
+    uninterrupted: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = uninterrupted
+    paths = [folder / event["path"] for event in events(folder, "checkpoint")]
+    assert [event["step"] for event in events(folder, "checkpoint")] == [80, 160, 240]
+    assert [path.exists() for path in paths] == [False, True, True], "the last two are kept"
+    assert {"state.pt", "rank_0.pt", "rank_1.pt"} <= {path.name for path in paths[-1].iterdir()}
+
+
 def test_a_stopped_run_goes_on_as_if_nothing_had_been_while_its_server_is_down(
     uninterrupted: tuple[Path, dict[str, Any]],
     storage: Path,
