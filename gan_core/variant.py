@@ -79,7 +79,8 @@ class Player:
 
     ``reads``: the names of the data tensors that the objective needs; empty draws no data.
     ``turns``: how many updates in one iteration (the original algorithm's k).
-    ``batch_scale``: its batch as a multiple of the run's (SN-GAN's generator: 2).
+    ``batch_scale``: its batch as a multiple of the run's (SN-GAN's generator: 2), where every
+    turn has a batch of its own.
     ``accumulate``: into how many parts a batch is cut, their gradients averaged.
     ``second_order``: the objective differentiates a gradient (penalties).
     ``ema``: the networks of which a moving average of weights is kept, with ``ema_decay``.
@@ -235,6 +236,6 @@ def create(
     from gan_core.data.views import spec_through
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
         variant.build(spec_through(variant.view(data), data))
     return variant

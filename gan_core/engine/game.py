@@ -143,11 +143,15 @@ class Seat:
             "averages": {name: a.state_dict() for name, a in self.averages.items()},
             "updates": self.updates,
             "position": self.stream.position,
+            "turns": {"planned": self.player.turns, "live": self.turns},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; rates stay those of the present schedule."""
         load_optimizer_state(self.optimizer, state["optimizer"])
+        turns = state["turns"]
+        if turns["planned"] == self.player.turns:  # else the user asks for another k now
+            self.turns = turns["live"]
         for name, average in self.averages.items():
             if name in state["averages"]:
                 average.load_state_dict(state["averages"][name])

@@ -191,7 +191,7 @@ class AdversarialVariant(Variant):
         return {
             "prob/real": torch.sigmoid(real).mean(),
             "prob/fake": torch.sigmoid(fake).mean(),
-            "accuracy/train": right / 2,
+            "accuracy/batch": right / 2,
         }
 
     def _penalties(

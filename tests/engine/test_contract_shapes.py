@@ -234,7 +234,19 @@ def test_a_game_with_changed_k_is_the_game_that_had_it_from_the_start() -> None:
     changed.set_turns("discriminator", 3)
     changed.play(3)
     given.play(3)
-    assert difference(changed.state_dict(), given.state_dict()) == []
+    states = [changed.state_dict(), given.state_dict()]
+    for state in states:  # they differ in what was planned, and in nothing that was played
+        assert state["players"]["discriminator"].pop("turns")["live"] == 3
+    assert difference(*states) == []
+
+
+def test_a_changed_k_is_resumed_unless_the_user_plans_another() -> None:
+    changed = plain_game()
+    changed.set_turns("discriminator", 3)
+    resumed, replanned = plain_game(), plain_game(discriminator={"turns": 2})
+    resumed.load_state_dict(changed.state_dict())
+    replanned.load_state_dict(changed.state_dict())
+    assert [game.seats[0].turns for game in (resumed, replanned)] == [3, 2]
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:

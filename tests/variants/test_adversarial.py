@@ -67,7 +67,7 @@ def test_an_undecided_discriminator_has_the_known_figures() -> None:
     assert diagnostics["loss/discriminator"].item() == pytest.approx(2 * math.log(2))
     assert diagnostics["prob/real"].item() == 0.5
     assert diagnostics["prob/fake"].item() == 0.5
-    assert diagnostics["accuracy/train"].item() == 0
+    assert diagnostics["accuracy/batch"].item() == 0
     loss = variant.generator_loss(batch()).diagnostics["loss/generator"]
     assert loss.item() == pytest.approx(math.log(2))
 
@@ -80,10 +80,10 @@ def test_diagnostics_equal_their_definitions() -> None:
         real = variant.discriminate(data["image"], data)
         fake = variant.discriminate(variant.generate(data), data)
     diagnostics = variant.discriminator_loss(data).diagnostics
-    assert set(diagnostics) == {"loss/discriminator", "prob/real", "prob/fake", "accuracy/train"}
+    assert set(diagnostics) == {"loss/discriminator", "prob/real", "prob/fake", "accuracy/batch"}
     right = [*(real > 0).tolist(), *(fake < 0).tolist()]
     assert 0 < sum(right) < len(right)
-    assert diagnostics["accuracy/train"].item() == pytest.approx(sum(right) / len(right))
+    assert diagnostics["accuracy/batch"].item() == pytest.approx(sum(right) / len(right))
     assert diagnostics["prob/real"].item() == pytest.approx(torch.sigmoid(real).mean().item())
     assert diagnostics["prob/fake"].item() == pytest.approx(torch.sigmoid(fake).mean().item())
 
