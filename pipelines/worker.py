@@ -42,7 +42,7 @@ class RayObserver(WatchingObserver):
 
         # A name of its own each time: should a step be played again, Ray would count the one folder
         # as two checkpoints, and delete it with the older.
-        name = self.world.broadcast_object(f"checkpoint_{step:08d}_{secrets.token_hex(3)}")
+        name = self.world.broadcast_object(f"checkpoint_{secrets.token_hex(3)}_{step:08d}")
         with tempfile.TemporaryDirectory(prefix="gan-checkpoint-") as scratch:
             write(Path(scratch))
             ray.train.report(
