@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_unit_range
 
-_PADDING_LIMIT = 4  # pixels a side; what needs more is enlarged, not framed in black
+_PADDING_SHARE = 8  # a frame of up to an eighth of the size; what needs more is enlarged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +38,15 @@ class View:
 class SquareView(View):
     """Pictures of ``size`` x ``size`` pixels.
 
-    A picture at most 4 pixels a side too small (MNIST's 28 for 32) is padded with its darkest
-    value; other sizes are resized with antialiasing (digits' 8 are enlarged to 32).
+    A picture that lacks at most an eighth of the size (MNIST's 28 of 32) is padded with its
+    darkest value; other sizes are resized with antialiasing (digits' 8 are enlarged to 32).
     """
 
     size: int = 32
 
     def _pads(self, native: tuple[int, ...]) -> bool:
         rows, columns = native[-2:]
-        return all(0 <= self.size - n <= 2 * _PADDING_LIMIT for n in (rows, columns))
+        return all(0 <= self.size - n <= self.size // _PADDING_SHARE for n in (rows, columns))
 
     def _margins(self, native: tuple[int, ...]) -> tuple[int, int]:
         return (self.size - native[-2]) // 2, (self.size - native[-1]) // 2

@@ -20,7 +20,7 @@ def random_pictures(rows: int, columns: int, count: int = 5, channels: int = 1) 
     return Examples({"image": image, "label": label}, spec, "random")
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(28, 28), (24, 32), (31, 27), (32, 32)])
+@pytest.mark.parametrize(("rows", "columns"), [(28, 28), (28, 32), (31, 29), (32, 32)])
 def test_padding_and_restoring_give_the_very_same_pictures(rows, columns):
     examples = random_pictures(rows, columns)
     view = SquareView(32)
@@ -46,7 +46,7 @@ def test_enlarging_digits_and_restoring_them_gives_nearly_the_same_pictures():
     assert floats.shape == (360, 1, 32, 32)
     restored = view.restore(floats, (1, 8, 8))
     error = (restored - to_unit_range(digits.tensors["image"])).abs()
-    assert error.mean() < 0.12  # of a range of 2: enlarging and shrinking blurs a little
+    assert error.mean() < 0.02  # of a range of 2: enlarging blurs a little
     assert restored.min() >= -1
     assert restored.max() <= 1
 
