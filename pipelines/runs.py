@@ -78,10 +78,4 @@ def open_generator(path: Path, device: str) -> ReleasedGenerator:
     """The generator at ``path`` on ``device`` (``auto``, ``cpu``, ``cuda``), else ``UserError``."""
     from gan_core.release import load_generator
 
-    try:
-        return load_generator(path, device=pick_device(device))
-    except (RuntimeError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"the weights of the generator at {path} do not fit its generator.json: one of the two "
-            "is damaged, or of another configuration"
-        ) from None
+    return load_generator(path, device=pick_device(device))

@@ -392,7 +392,7 @@ def test_weights_that_do_not_fit_their_description_are_refused(
     (folder / "generator.json").write_text(json.dumps(info))
     assert command.main(["sample", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert "another configuration" in error
+    assert "do not fit the generator" in error
     assert error.count("\n") == 1
 
 
