@@ -46,7 +46,8 @@ def timing(run: Path) -> Timing:
             points.append((event["step"], event["time"], event["values"]["seconds"]))
         if event["kind"] == "checkpoint":
             checkpoints.add(event["step"])
-    plain, heavy = [], []
+    plain: list[float] = []
+    heavy: list[float] = []
     for (before, began, played), (_, ended, end_played) in itertools.pairwise(points):
         # What came after the clock stopped at `before`: the point's own work, and a checkpoint.
         pause = (ended - began) - (end_played - played)

@@ -86,7 +86,8 @@ class _Draft:
             find_values(self.words, "--resume"), find_values(self.words, "--storage"), self.file
         )
         self.old = _run_values(self.resumed)
-        self.plugins = plugins or tuple((self.file or self.old).get("plugins") or ())
+        named = (self.file or self.old).get("plugins") or ()
+        self.plugins = plugins or ((named,) if isinstance(named, str) else tuple(named))
         register_everything(self.plugins)
         self.variant = self._variant()
         self.source = self._source()
