@@ -122,9 +122,9 @@ class Seat:
         if not diagnostics:
             return
         values = torch.stack([value.detach().float() for value in diagnostics.values()])
-        self._names = list(diagnostics)
-        if self._sums is None:
-            self._sums = torch.zeros_like(values)
+        names = list(diagnostics)
+        if self._sums is None or names != self._names:  # a resumed run may ask for others
+            self._names, self._sums, self._count = names, torch.zeros_like(values), 0
         self._sums.add_(values)  # in place: a captured turn adds to this very tensor
 
     def take_diagnostics(self) -> tuple[list[str], Tensor | None]:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -392,6 +393,49 @@ def test_an_average_asked_for_later_begins_at_the_weights_of_that_moment() -> No
     generator = after.sampler().network("generator")
     live = dict(before.variant.generator.named_parameters())  # type: ignore[union-attr]
     assert difference(dict(generator.named_parameters()), live) == []
+
+
+CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "r1 on": ("gan", {}, {"r1": 2.0}),
+    "r1 off": ("gan", {"r1": 2.0}, {}),
+    "gradient penalty on": ("gan", {"r1": 1.0}, {"gradient_penalty": 5.0}),
+    "gradient penalty of layer norm off": (
+        "dcgan",
+        {"norm_d": "layer", "gradient_penalty": 5.0},
+        {"norm_d": "layer", "gradient_penalty": 0.0},
+    ),
+    "loss": ("gan", {}, {"loss": "hinge"}),
+    "k": ("gan", {}, {"k": 3}),
+    "lr": ("gan", {}, {"lr_d": 0.01, "lr_g": 0.02}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_schedule_takes_over_in_the_middle_of_a_logging_window(
+    name: str, tmp_path: Path
+) -> None:
+    variant, before, after = CHANGES[name]
+    first = tiny_config(tmp_path / "run", variant, **before)
+    with contextlib.suppress(Crash):
+        play(first, ALONE, CrashingObserver(first.folder, ALONE, crash_at=6))
+    assert newest(first.folder).name == "step_00000004"  # one turn after a logging point
+    changed = tiny_config(tmp_path / "run", variant, **after)
+    assert played(changed, newest(first.folder))["step"] == 12
+    told = {n: v for step, n, v in logged(first.folder) if step == 9}
+    wanted = {"penalty/r1"} if after.get("r1") else set()
+    wanted |= {"penalty/gradient"} if after.get("gradient_penalty") else set()
+    assert {key for key in told if key.startswith("penalty/")} == wanted
+    assert all(math.isfinite(value) for value in told.values())
+
+
+def test_diagnostics_of_other_names_start_a_new_mean() -> None:
+    seat = toy_game(Plain(), vectors(point=(2,))).seats[0]
+    seat.load_window({"names": ["old", "older"], "sums": torch.ones(2), "count": 5}, ALONE.device)
+    seat._note({"new": torch.tensor(3.0)})
+    seat._count += 1
+    names, means = seat.take_diagnostics()
+    assert names == ["new"]
+    assert torch.equal(means, torch.tensor([3.0]))  # type: ignore[arg-type]
 
 
 # -- when ------------------------------------------------------------------------------------------
