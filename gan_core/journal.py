@@ -5,7 +5,10 @@ slow training down or lose anything. Rank 0 alone writes it.
 
 Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), and by kind:
 
-- ``start``: ``attempt``, ``workers``, ``device``, ``parameters`` (name to count)
+- ``start``: ``steps`` (that the run is to have in all), ``workers``, ``device``, ``engine``
+  ("eager" or "graph"), ``parameters`` (network to count), ``examples`` (count), ``data`` (their
+  fingerprint), ``resumed_from`` (a checkpoint's folder or null), ``variant``, ``source``,
+  ``decided`` (options that were left to the variant, name to value)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")
@@ -39,16 +42,16 @@ class Journal:
         self._seen = self._recover()
         self._file = self.path.open("a", encoding="utf-8")
 
-    def _recover(self) -> dict[str, int]:
-        """The last step of every kind and name; a line cut off by a crash is removed."""
-        seen: dict[str, int] = {}
+    def _recover(self) -> dict[str, set[int]]:
+        """The steps of every kind and name; a line cut off by a crash is removed."""
+        seen: dict[str, set[int]] = {}
         if not self.path.exists():
             return seen
         whole = 0
         for event, end in read(self.path):
             whole = end
             for key in _keys(event):
-                seen[key] = max(seen.get(key, -1), event["step"])
+                seen.setdefault(key, set()).add(event["step"])
         if whole < self.path.stat().st_size:
             with self.path.open("r+b") as file:
                 file.truncate(whole)
@@ -57,17 +60,19 @@ class Journal:
     def write(self, kind: str, step: int, **content: Any) -> None:
         """Append an event; metrics and pictures of steps already written are left out."""
         if kind == "metrics":
-            known = self._seen
-            fresh = {n: v for n, v in content["values"].items() if known.get(f"m/{n}", -1) < step}
-            content = {"values": fresh}
+            values = content["values"].items()
+            content = {"values": {n: v for n, v in values if not self._knows(f"m/{n}", step)}}
         event = {"kind": kind, "step": step, "time": time.time(), **content}
         keys = _keys(event)
-        if kind in ("metrics", "picture") and not any(self._seen.get(k, -1) < step for k in keys):
+        if kind in ("metrics", "picture") and all(self._knows(key, step) for key in keys):
             return
         for key in keys:
-            self._seen[key] = max(self._seen.get(key, -1), step)
+            self._seen.setdefault(key, set()).add(step)
         self._file.write(json.dumps(event, default=float) + "\n")
         self._file.flush()
+
+    def _knows(self, key: str, step: int) -> bool:
+        return step in self._seen.get(key, ())
 
     def close(self) -> None:
         """Close the file."""

@@ -58,6 +58,22 @@ def test_steps_that_are_played_again_are_not_written_again(tmp_path: Path) -> No
     assert [e["step"] for e in events(tmp_path) if e["kind"] == "picture"] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_figure_of_an_earlier_step_is_written_once_however_late(
+    tmp_path: Path, reopened: bool
+) -> None:
+    journal = Journal(tmp_path)
+    journal.write("metrics", 10, values={"fid": 9.0})
+    if reopened:
+        journal.close()
+        journal = Journal(tmp_path)
+    for _ in range(2):
+        journal.write("metrics", 5, values={"fid": 7.0})
+        journal.write("picture", 5, name="samples", path="a.png")
+    assert pairs(tmp_path) == [(10, "fid"), (5, "fid")]
+    assert [e["step"] for e in events(tmp_path) if e["kind"] == "picture"] == [5]
+
+
 def test_a_step_written_twice_by_the_same_process_counts_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write("metrics", 1, values={"loss": 1.0})
