@@ -1,13 +1,12 @@
 """The verbs ``train`` and ``sync``: from the user's words to a checked configuration.
 
-Everything that can be wrong with a configuration is said here, before Ray is imported; the data,
-which on a cluster only the workers may see, are checked by the training job itself.
+Everything that can be wrong with a configuration is said here, before Ray is imported; the data
+are checked next by the driver, or by a small task on a cluster, where only the workers may see them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import inspect
 import os
 import sys
@@ -25,7 +24,14 @@ from pipelines.command_line import (
     join_negative_numbers,
     plain_value,
 )
-from pipelines.runs import check_checkpoints, check_writable, find_run, pick_device, runs_folder
+from pipelines.runs import (
+    check_checkpoints,
+    check_writable,
+    find_run,
+    named,
+    pick_device,
+    runs_folder,
+)
 
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
@@ -140,7 +146,7 @@ class _Draft:
             self._keep_place(values, given)
         config = make_config(values)
         if self.resumed is None:
-            return _named(config)
+            return named(config)
         check_resumable(make_config(self.old), config)
         return config
 
@@ -389,36 +395,12 @@ def _source_value(name: str, kind: type, default: object, value: object) -> Any:
     return check(cls, dataclasses.fields(cls)[0], value)
 
 
-def _named(config: RunConfig) -> RunConfig:
-    """``config`` under the name given, or under one made of what it trains and the time."""
-    storage = runs_folder(config.storage)
-    if config.name is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        stem = f"{config.variant}-{config.data}-{now}"
-        names = [stem, *(f"{stem}-{number}" for number in range(2, 1000))]
-        return dataclasses.replace(
-            config, name=next(n for n in names if not (storage / n).exists())
-        )
-    if (
-        Path(config.name).name != config.name
-        or config.name.startswith(".")
-        or config.name == "cache"
-    ):
-        raise UserError(f"--name must be a plain name for a folder, not '{config.name}'")
-    if (storage / config.name).exists():
-        raise UserError(
-            f"run '{config.name}' exists already in {storage}: choose another --name, "
-            f"or continue it with --resume {config.name}"
-        )
-    return config
-
-
 def check_here(config: RunConfig, resume: bool) -> None:
     """Everything about ``config`` that this machine can tell; raises ``UserError``."""
-    if config.options["batch_size"] < config.workers:
+    if config.workers and config.options["batch_size"] % config.workers:
         raise UserError(
-            f"--batch-size {config.options['batch_size']} is smaller than --workers "
-            f"{config.workers}: every worker needs an example"
+            f"--batch-size {config.options['batch_size']} cannot be divided by --workers "
+            f"{config.workers}: every worker takes an equal share of the batch"
         )
     _check_source(config)
     if _runs_here(config):

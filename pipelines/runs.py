@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import difflib
 import tempfile
 from pathlib import Path
@@ -11,12 +13,37 @@ from gan_core.errors import UserError
 from pipelines.cluster import base_folder
 
 if TYPE_CHECKING:
+    from gan_core.config import RunConfig
     from gan_core.release import ReleasedGenerator
 
 
 def runs_folder(storage: str) -> Path:
     """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
     return base_folder() / Path(storage).expanduser()
+
+
+def named(config: RunConfig) -> RunConfig:
+    """``config`` under the name given, or under one made of what it trains and the time."""
+    storage = runs_folder(config.storage)
+    if config.name is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        stem = f"{config.variant}-{config.data}-{now}"
+        names = [stem, *(f"{stem}-{number}" for number in range(2, 1000))]
+        return dataclasses.replace(
+            config, name=next(n for n in names if not (storage / n).exists())
+        )
+    if (
+        Path(config.name).name != config.name
+        or config.name.startswith(".")
+        or config.name == "cache"
+    ):
+        raise UserError(f"--name must be a plain name for a folder, not '{config.name}'")
+    if (storage / config.name).exists():
+        raise UserError(
+            f"run '{config.name}' exists already in {storage}: choose another --name, "
+            f"or continue it with --resume {config.name}"
+        )
+    return config
 
 
 def find_run(name: str, storage: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
+import shlex
 import signal
 import sys
 import threading
@@ -23,20 +23,22 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from gan_core import journal
-from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
+from gan_core.config import RunConfig
+from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError
-from gan_core.run import check_data, find_checkpoint, play
+from gan_core.run import check_data, play
 from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.progress import ProgressLine, duration
+from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
+from pipelines.runs import named
 from pipelines.sync import last_status
-from pipelines.tracking import Shipper, State, Tracker, code_version, tracking_uri
+from pipelines.tracking import Busy, Shipper, State, Tracker, code_version, reason, tracking_uri
 
 POLL = 0.2  # seconds between looks at the journal
 FAILURES = 3  # how often Ray Train starts lost workers again
 KEPT_CHECKPOINTS = 2
 COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
-SUMMARY, TRACE, STOP = "summary.json", "failure.txt", "STOP"
 
 
 class RunFailed(RuntimeError):
@@ -52,8 +54,8 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     second raises ``KeyboardInterrupt``. Raises ``UserError`` for wrong input, ``RunFailed`` for
     anything else that ends training.
     """
-    config = absolute(_named(config))
-    if resume and _finished(config):
+    config = absolute(config if config.name else named(config))
+    if resume and finished(config):
         summary = json.loads((config.folder / SUMMARY).read_text())
         print(
             f"run {config.name} is finished already, at step {summary['step']}: "
@@ -61,68 +63,6 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         )
         return dict(summary)
     return _train_here(config, resume) if config.workers == 0 else _train_on_ray(config, resume)
-
-
-def _named(config: RunConfig) -> RunConfig:
-    if config.name:
-        return config
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return dataclasses.replace(config, name=f"{config.variant}-{config.data}-{stamp}")
-
-
-# -- the run's folder ----------------------------------------------------------------------------
-
-
-def _finished(config: RunConfig) -> bool:
-    """Whether the run has ended as its configuration wants."""
-    folder = config.folder
-    whole = last_status(folder) == "finished" and (folder / SUMMARY).exists()
-    return whole and not _changes(config)
-
-
-def _changes(config: RunConfig) -> list[str]:
-    """What a resumed run does otherwise than before; ``UserError`` if it would be another run."""
-    before = make_config(read_config(config.folder / "config.yaml"))
-    return check_resumable(before, config)
-
-
-def _open_folder(config: RunConfig, resume: bool) -> Path | None:
-    """Make or reopen the run's folder; the checkpoint to start from."""
-    folder = config.folder
-    known = (folder / "config.yaml").exists()
-    if known and not resume:
-        raise UserError(
-            f"run '{config.name}' exists already in {config.storage}: choose another --name, "
-            f"or continue it with --resume {config.name}"
-        )
-    if resume and not known:
-        raise UserError(f"no run '{config.name}' in {config.storage} to resume")
-    changes = _changes(config) if resume else []
-    checkpoint = find_checkpoint(folder) if resume else None
-    if resume and checkpoint is None and last_status(folder) is not None:
-        raise UserError(f"run '{config.name}' has no whole checkpoint to resume: start a new run")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / STOP).unlink(missing_ok=True)
-        (folder / TRACE).unlink(missing_ok=True)
-        write_config(config, folder / "config.yaml")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}): use --storage") from None
-    _append(folder, *(("message", {"text": f"resumed with {c}", "level": "info"}) for c in changes))
-    return checkpoint
-
-
-def _append(folder: Path, *events: tuple[str, dict[str, Any]]) -> None:
-    """Add to the journal what no worker can say; only while none is running."""
-    if not events:
-        return
-    last = 0
-    for event, _ in journal.read(folder / journal.FILE):
-        last = max(last, int(event["step"]))
-    book = journal.Journal(folder)
-    for kind, content in events:
-        book.write(kind, last, **content)
-    book.close()
 
 
 # -- looking on ----------------------------------------------------------------------------------
@@ -212,21 +152,41 @@ def _looking_on(watch: Watch) -> Iterator[None]:
 
 
 def _train_here(config: RunConfig, resume: bool) -> dict[str, Any]:
-    from gan_core.engine.world import torchrun_world
-    from pipelines.worker import WatchingObserver
-
     device = None if config.device == "auto" else config.device
     with torchrun_world(device) as world:
         config = world.broadcast_object(config)  # the name of a run may hold the time
         check_data(config)
-        checkpoint = _open_folder(config, resume) if world.leads else None
-        checkpoint = world.broadcast_object(checkpoint)
-        observer = WatchingObserver(config.folder, world)
-        if not world.leads:
-            return play(config, world, observer, checkpoint)
-        with Watch(config) as watch, _looking_on(watch):
-            summary = _explained(config, lambda: play(config, world, observer, checkpoint))
-    return _conclude(config, summary)
+        with RunFolder(config) as folder:
+            checkpoint = _led(world, lambda: folder.open(resume))
+            summary = _play_here(config, world, checkpoint)
+            return _conclude(config, summary) if world.leads else summary
+
+
+def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict[str, Any]:
+    from pipelines.worker import WatchingObserver
+
+    observer = WatchingObserver(config.folder, world)
+    if not world.leads:
+        return play(config, world, observer, checkpoint)
+    with Watch(config) as watch, _looking_on(watch):
+        return _explained(config, lambda: play(config, world, observer, checkpoint))
+
+
+def _led(world: World, action: Callable[[], Path | None]) -> Path | None:
+    """Rank 0's ``action()`` on every rank. If it is refused, all end and rank 0 says why."""
+    found, refused = None, None
+    if world.leads:
+        try:
+            found = action()
+        except UserError as error:
+            refused = error
+    found, refused = world.broadcast_object((found, refused))
+    if refused is None:
+        return found
+    if world.leads:
+        raise refused
+    time.sleep(1)  # torchrun ends all processes with the first: rank 0 must have spoken
+    raise SystemExit(2)
 
 
 def _explained(config: RunConfig, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -245,7 +205,7 @@ def _mark_end(folder: Path, error: BaseException) -> None:
     """Write to the journal how the run ended, where the workers could not."""
     if last_status(folder) is None:
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        _append(folder, ("end", {"status": status, "summary": {}}))
+        append(folder, "end", status=status, summary={})
 
 
 def _failure(config: RunConfig, error: BaseException, causes: list[BaseException]) -> RunFailed:
@@ -263,13 +223,12 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
 
 
 def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
-    with ExitStack() as stack:
+    with RunFolder(config) as folder, ExitStack() as stack:
         cluster = _prepare(config, stack)
         device = choose_device(config, cluster)
-        fresh = not config.folder.exists()
         if not cluster.own:
             _preflight(config)
-        checkpoint = _open_folder(config, resume)
+        checkpoint = folder.open(resume)
         watch = stack.enter_context(Watch(config))
         shipper = _track(config, watch)
         try:
@@ -277,10 +236,11 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
             summary = _explained_by_ray(config, run)
         except BaseException as error:
             stack.close()  # no worker writes to the journal beyond this point
-            _give_up(config, shipper, fresh, error)
+            _give_up(folder, shipper, error)
             raise
-    shipper.tracker.note(_protocol(summary))
-    return _conclude(config, summary, shipper)
+        stack.close()
+        shipper.tracker.note(_protocol(summary))
+        return _conclude(config, summary, shipper)
 
 
 def _prepare(config: RunConfig, stack: ExitStack) -> Cluster:
@@ -295,28 +255,36 @@ def _prepare(config: RunConfig, stack: ExitStack) -> Cluster:
 def _preflight(config: RunConfig) -> None:
     """Check the data in a small task where the workers are, before a GPU is taken."""
     import ray
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayError
 
     from pipelines.worker import preflight
 
     task = ray.remote(preflight).options(num_cpus=0.1, max_retries=1)
     try:
-        ray.get(task.remote(config.to_dict()))
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from None
-        raise RunFailed(f"the check of the data failed: {error.cause!r}") from error
+        found = task.remote(config.to_dict())
+        while not ray.wait([found], timeout=60)[0]:
+            print("waiting for a free CPU to check the data", file=sys.stderr, flush=True)
+        ray.get(found)
+    except RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, UserError):
+            raise UserError(str(cause)) from None
+        raise RunFailed(f"the check of the data failed: {reason(cause)}") from error
 
 
 def _track(config: RunConfig, watch: Watch) -> Shipper:
     tags = {
         "variant": config.variant,
         "dataset": config.data,
-        "engine": "eager",
         "code_version": code_version(),
         "mlflow.source.name": "python -m pipelines train",
     }
-    tracker = Tracker(config.folder, uri=tracking_uri(base_folder()), tags=tags)
+    try:
+        tracker = Tracker(config.folder, uri=tracking_uri(base_folder()), tags=tags)
+    except Busy:
+        raise UserError(
+            f"run '{config.name}' is being sent to MLflow by another process: try again after it"
+        ) from None
     shipper = Shipper(tracker, watch.say)
     shipper.start()
     return shipper
@@ -327,16 +295,13 @@ def _protocol(summary: Mapping[str, Any]) -> dict[str, str]:
     return {"protocol": text} if text else {}
 
 
-def _give_up(config: RunConfig, shipper: Shipper, fresh: bool, error: BaseException) -> None:
-    """After an error: end the MLflow run, or leave no trace of a run that never started."""
-    folder = config.folder
-    started = any(e["kind"] == "start" for e, _ in journal.read(folder / journal.FILE))
-    if started or not fresh or (folder / TRACE).exists():
-        _mark_end(folder, error)
-        shipper.end(last_status(folder), timeout=60)
+def _give_up(folder: RunFolder, shipper: Shipper, error: BaseException) -> None:
+    """After an error: end the MLflow run, unless the run has never started."""
+    if folder.never_started():
+        shipper.end(None, timeout=5)
         return
-    shipper.end(None, timeout=5)
-    shutil.rmtree(folder, ignore_errors=True)
+    _mark_end(folder.path, error)
+    shipper.end(last_status(folder.path), timeout=60)
 
 
 class _Training:
@@ -473,12 +438,9 @@ def _conclude(
     complete = shipper is None or shipper.end(summary["status"])
     print("\n".join(_lines(summary)))
     if shipper is not None:
-        print("\n".join(_mlflow_lines(shipper.tracker.state, complete)))
+        print("\n".join(_mlflow_lines(config, shipper.tracker.state, complete)))
     if summary["status"] == "stopped":
-        print(
-            f"stopped; go on with: python -m pipelines train --resume {config.name} "
-            f"--storage {config.storage}"
-        )
+        print(f"stopped; go on with: python -m pipelines train --resume {_place(config)}")
     sys.stdout.flush()
     return summary
 
@@ -502,11 +464,19 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _mlflow_lines(state: State, complete: bool) -> list[str]:
+def _place(config: RunConfig) -> str:
+    """The run as words for the command line."""
+    return f"{config.name} --storage {shlex.quote(config.storage)}"
+
+
+def _mlflow_lines(config: RunConfig, state: State, complete: bool) -> list[str]:
     """How to see the run in MLflow, or how to send it there."""
     uri = state.tracking_uri
     if not complete or state.run_id is None:
-        return [f"MLflow at {uri} did not take everything; send it with: python -m pipelines sync"]
+        return [
+            f"MLflow at {uri} did not take everything; send it with: "
+            f"python -m pipelines sync {_place(config)}"
+        ]
     page = f"#/experiments/{state.experiment_id}/runs/{state.run_id}"
     if uri.startswith("http"):
         return [f"MLflow {uri.rstrip('/')}/{page}"]

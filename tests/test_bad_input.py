@@ -65,7 +65,10 @@ CONFIGURATION = {
     "a wrong extractor": ("train gan --extractor vgg", "--extractor 'vgg'"),
     "fewer workers than none": ("train gan --workers -2", "--workers must be at least 0"),
     "a batch smaller than the workers": (
-        "train gan --batch-size 2 --workers 4", "--batch-size 2 is smaller than --workers 4",
+        "train gan --batch-size 2 --workers 4", "--batch-size 2 cannot be divided by --workers 4",
+    ),
+    "a batch that the workers cannot share": (
+        "train gan --batch-size 65 --workers 2", "--batch-size 65 cannot be divided by --workers 2",
     ),
     "a name with folders": ("train gan --name a/b", "--name must be a plain name"),
     "a missing configuration file": ("train gan --config no.yaml", "no.yaml does not exist"),

@@ -161,7 +161,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been_while_its_server_is_down(
     assert 110 <= summary["step"] < 240
     told = capsys.readouterr()
     assert f"--resume stopped --storage {storage}" in told.out
-    assert "python -m pipelines sync" in told.out
+    assert f"python -m pipelines sync stopped --storage {storage}" in told.out
     assert told.err.count("does not take metrics") == 1
     with pytest.raises(UserError, match="'stopped' exists already"):
         train(config)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, configure, events, final_state, metric_steps, same
 
+from gan_core.errors import UserError
+from pipelines.run_folder import RunFolder
 from pipelines.train import RunFailed, train
 
 QUICK = [
@@ -30,6 +32,23 @@ def start(storage: Path, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+    )
+
+
+def torchrun(storage: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """``python -m pipelines train`` in two processes, to its end."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+        *("-m", "pipelines", "train", *QUICK, "--steps", "20", "--storage", str(storage)),
+    ]
+    return subprocess.run(
+        [*command, *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -100,15 +119,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_two_processes_of_torchrun_play_one_run(tmp_path: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-        *("--standalone", "-m", "pipelines", "train", *QUICK, "--steps", "20"),
-        *("--storage", str(tmp_path), "--name", "pair"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = torchrun(tmp_path, "--name", "pair")
     assert done.returncode == 0, done.stderr
     assert events(tmp_path / "pair", "start")[0]["workers"] == 2
     assert (tmp_path / "pair" / "checkpoints" / "step_00000020" / "rank_1.pt").exists()
@@ -133,10 +144,67 @@ def test_an_error_keeps_its_trace_and_is_told_in_one_line(
     assert events(config.folder, "end")[-1]["status"] == "failed"
 
 
-def test_an_option_of_the_schedule_may_change_on_resume_and_is_journalled(tmp_path: Path) -> None:
+def test_an_option_of_the_schedule_may_change_on_resume_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = configure(tmp_path, "longer", workers=0, steps=20)
     train(config)
     summary = train(configure(tmp_path, "longer", workers=0, steps=30), resume=True)
     assert summary["step"] == 30
-    texts = [event["text"] for event in events(config.folder, "message")]
-    assert "resumed with steps: 20 -> 30" in texts
+    assert "resuming run longer with steps: 20 -> 30\n" in capsys.readouterr().out
+    tags = {event["name"]: event["value"] for event in events(config.folder, "tag")}
+    assert tags["resumed_with"] == "steps: 20 -> 30"
+
+
+def test_a_run_that_is_being_trained_is_not_resumed_and_nothing_of_it_changes(
+    tmp_path: Path,
+) -> None:
+    config = configure(tmp_path, "alive", workers=0, steps=20)
+    longer = configure(tmp_path, "alive", workers=0, steps=30)
+    train(config)
+    (config.folder / "STOP").touch()
+
+    def content() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in config.folder.rglob("*") if p.is_file()}
+
+    with RunFolder(config) as other:
+        other._take()
+        before = content()
+        with pytest.raises(UserError, match="run 'alive' is being trained by another process"):
+            train(longer, resume=True)
+        assert content() == before
+    assert train(longer, resume=True)["step"] == 30
+
+
+def test_a_start_that_is_interrupted_or_refused_leaves_its_name_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path, "early", workers=0, steps=20)
+    for error in (KeyboardInterrupt(), UserError("not like this")):
+
+        def fail(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pipelines.train.play", fail)
+            with pytest.raises(type(error)):
+                train(config)
+        assert not config.folder.exists()
+    train(config)
+    monkeypatch.setattr("pipelines.train.play", fail)
+    with pytest.raises(UserError):
+        train(configure(tmp_path, "early", workers=0, steps=30), resume=True)
+    assert config.folder.exists(), "what has been trained is kept"
+
+
+@pytest.mark.integration
+def test_a_refusal_is_told_once_under_torchrun(tmp_path: Path) -> None:
+    config = configure(tmp_path, "pair", workers=0, steps=20)
+    train(config)
+    with RunFolder(config) as other:
+        other._take()
+        done = torchrun(tmp_path, "--resume", "pair", "--steps", "30")
+    assert done.returncode != 0
+    assert done.stderr.count("error: run 'pair' is being trained by another process") == 1
+    assert "gloo" not in done.stderr
+    assert "Connection" not in done.stderr

@@ -1,0 +1,141 @@
+"""The folder of a run that is about to be trained: locked, checked, and made or reopened."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from gan_core import journal
+from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
+from gan_core.errors import UserError
+from gan_core.run import find_checkpoint
+from pipelines.sync import last_status
+
+SUMMARY, TRACE, STOP, LOCK = "summary.json", "failure.txt", "STOP", ".run.lock"
+
+
+class RunFolder:
+    """The folder of the run ``config``, which from :meth:`open` on nobody else trains.
+
+    The lock ends with the block, or with the process, however that ends. A block that is left by
+    an error before the run has started leaves no trace: the name is free again.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.path = config.folder
+        self._made = False
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is None:
+            return
+        forgotten = error is not None and self.never_started()
+        if forgotten:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+        if forgotten:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # where an open file, the lock, keeps its folder (NFS)
+
+    def open(self, resume: bool) -> Path | None:
+        """Make or reopen the folder; the checkpoint to start from.
+
+        Raises ``UserError`` if another process trains the run, if it exists although it is not
+        resumed, or if it cannot be resumed as ``config``.
+        """
+        self._check_known(resume)
+        self._take()
+        changes = changes_of(self.config) if resume else []
+        checkpoint = find_checkpoint(self.path) if resume else None
+        if resume and checkpoint is None and last_status(self.path) is not None:
+            raise UserError(
+                f"run '{self.config.name}' has no whole checkpoint to resume: start a new run"
+            )
+        try:
+            (self.path / STOP).unlink(missing_ok=True)
+            (self.path / TRACE).unlink(missing_ok=True)
+            write_config(self.config, self.path / "config.yaml")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        if changes:
+            told = "; ".join(changes)
+            print(f"resuming run {self.config.name} with {told}")
+            append(self.path, "tag", name="resumed_with", value=told)
+        return checkpoint
+
+    def _check_known(self, resume: bool) -> None:
+        name, storage = self.config.name, self.config.storage
+        known = (self.path / "config.yaml").exists()
+        if known and not resume:
+            raise UserError(
+                f"run '{name}' exists already in {storage}: choose another --name, "
+                f"or continue it with --resume {name}"
+            )
+        if resume and not known:
+            raise UserError(f"no run '{name}' in {storage} to resume")
+
+    def _take(self) -> None:
+        """Make the folder if it is missing, and lock it before anything is changed in it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir()
+                self._made = True
+            self._lock = (self.path / LOCK).open("a")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._made = False
+            raise UserError(
+                f"run '{self.config.name}' is being trained by another process: "
+                "wait for its end, or stop it"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"cannot write to {self.path} ({error.strerror}): use --storage")
+
+    def never_started(self) -> bool:
+        """Whether the folder is new and holds neither a start nor the trace of a failure."""
+        events = journal.read(self.path / journal.FILE)
+        started = any(event["kind"] == "start" for event, _ in events)
+        return self._made and not started and not (self.path / TRACE).exists()
+
+
+def changes_of(config: RunConfig) -> list[str]:
+    """What a resumed run does otherwise than before; ``UserError`` if it would be another run."""
+    before = make_config(read_config(config.folder / "config.yaml"))
+    return check_resumable(before, config)
+
+
+def finished(config: RunConfig) -> bool:
+    """Whether the run has ended as its configuration wants."""
+    folder = config.folder
+    whole = last_status(folder) == "finished" and (folder / SUMMARY).exists()
+    return whole and not changes_of(config)
+
+
+def append(folder: Path, kind: str, **content: Any) -> None:
+    """Add an event to the journal that no worker can say; only while none is running."""
+    last = 0
+    for event, _ in journal.read(folder / journal.FILE):
+        last = max(last, int(event["step"]))
+    book = journal.Journal(folder)
+    book.write(kind, last, **content)
+    book.close()
