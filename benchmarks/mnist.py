@@ -219,6 +219,7 @@ def judge_one(config: RunConfig, world: World, judge: Judge) -> dict[str, Any]:
         "variant": config.variant,
         "seed": config.seed,
         "step": step,
+        "last_step": max(scores),
         "chosen_by": by,
         "validation": scores,
         "figures": figures,
@@ -287,8 +288,9 @@ def main() -> None:
     if arguments.one:
         run_one(arguments)
         return
-    for child in start_children(arguments):
-        child.wait()
+    codes = [child.wait() for child in start_children(arguments)]
+    if any(codes):
+        sys.exit("a run failed: see above; give the command again to go on")
     world = World.current(None if arguments.device == "auto" else arguments.device)
     judge = Judge(config_of(arguments.variants[0], 0, arguments), world)
     rows = [("10,000 training images", {"figures": judge.training_images()})]

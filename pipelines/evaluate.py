@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_core import journal
 from gan_core.errors import UserError
-from gan_core.journal import Journal, finite
+from gan_core.journal import finite
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.runs import check_writable, open_generator, resolve
@@ -80,7 +81,7 @@ def evaluate_command(arguments: list[str]) -> int:
     step = int(generator.info["step"])
     write_scores(folder / FILE, scores, generator, options)
     print(f"{generator.info['config']['variant']} at step {step}: {path}\n\n{as_table(scores)}")
-    track(folder, scores.figures, step)
+    track(folder, scores, step, options.split)
     return 0
 
 
@@ -231,7 +232,7 @@ def add_parzen(
 
 def family(figure: str, protocol: dict[str, str]) -> str | None:
     """Which of the ``protocol`` lines is about ``figure``."""
-    name = figure.removeprefix("test/")
+    name = figure.removeprefix("test/").removeprefix("evaluate/")
     for key in ("parzen_training", "parzen"):
         if name.startswith(key):
             return key
@@ -272,11 +273,12 @@ def write_scores(
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def track(folder: Path, figures: dict[str, float], step: int) -> None:
+def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     """Log the figures in the MLflow run of ``folder``, if it has one; a failure is only told.
 
-    They go through the run's journal, so what cannot be sent now is sent by ``sync``. A figure
-    that the run has at this step already is not logged again.
+    They go through the run's journal, so what cannot be sent now is sent by ``sync``. Their names
+    begin with ``evaluate/`` or ``test/``: those of training are of other samples. A figure that
+    the run has at this step already is not logged again.
     """
     from pipelines import tracking
 
@@ -288,9 +290,7 @@ def track(folder: Path, figures: dict[str, float], step: int) -> None:
         _warn(f"the run is being trained or sent: its figures are in {FILE}, not in MLflow")
         return
     try:
-        journal = Journal(folder)
-        journal.write("metrics", step, values=figures)
-        journal.close()
+        _write_to_journal(folder, scores, step, split)
         tracker.send()
     except Exception as error:
         _warn(f"MLflow does not take the figures ({tracking.reason(error)}): run `sync` later")
@@ -298,5 +298,29 @@ def track(folder: Path, figures: dict[str, float], step: int) -> None:
         tracker.close()
 
 
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+def _write_to_journal(folder: Path, scores: Scores, step: int, split: str) -> None:
+    """Add the figures that the journal lacks at ``step``, and how these were measured."""
+    events = (event for event, _ in journal.read(folder / journal.FILE))
+    at_step = (event for event in events if event["kind"] == "metrics" and event["step"] == step)
+    known = {name for event in at_step for name in event["values"]}
+    values = {tracked_name(name): value for name, value in scores.figures.items()}
+    new = {name: value for name, value in values.items() if name not in known}
+    if len(new) < len(values):
+        _warn(f"the run has such figures of step {step} already: the new ones are in {FILE} alone")
+    families = {family(name, scores.protocol) for name in new}
+    book = journal.Journal(folder)
+    if new:
+        book.write("metrics", step, values=new)
+    for name, text in scores.protocol.items():
+        if name in families:
+            book.write("tag", step, name=f"protocol.evaluate.{split}.{name}", value=text)
+    book.close()
+
+
+def tracked_name(figure: str) -> str:
+    """The figure's name among those of training."""
+    return figure if figure.startswith("test/") else f"evaluate/{figure}"
+
+
+def _warn(text: str, level: str = "warning") -> None:
+    print(f"warning: {text}" if level == "warning" else text, file=sys.stderr)

@@ -1,7 +1,7 @@
 """The verbs ``train`` and ``sync``: from the user's words to a checked configuration.
 
-Everything that can be wrong with a configuration is said here, before Ray is imported; the data
-are checked next by the driver, or by a small task on a cluster, where only the workers may see them.
+Everything that can be wrong with a configuration is said here, before Ray is imported. The data
+are checked next: by the driver, or on a cluster, where only workers may see them, by a small task.
 """
 
 from __future__ import annotations

@@ -477,16 +477,44 @@ def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
         raise ConnectionError("no server")
 
     write_config(planned("gan --name mine"), tmp_path / "config.yaml")
-    track(tmp_path, {"fid": 1.0}, 5)
+    scores = Scores({"fid": 1.0, "test/mode_kl": 2.0}, {"inception": "features", "modes": "ten"})
+    track(tmp_path, scores, 5, "test")
     assert not (tmp_path / "journal.jsonl").exists()
     tracking.State("sqlite:///none.db", "gan", "key").save(tmp_path)
     monkeypatch.setattr(tracking.Tracker, "send", away)
-    track(tmp_path, {"fid": 1.0}, 5)
-    (event,) = map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines())
-    assert (event["kind"], event["step"], event["values"]) == ("metrics", 5, {"fid": 1.0})
+    track(tmp_path, scores, 5, "test")
+    event, *tags = map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines())
+    assert (event["kind"], event["step"]) == ("metrics", 5)
+    assert event["values"] == {"evaluate/fid": 1.0, "test/mode_kl": 2.0}
+    assert [(tag["kind"], tag["name"], tag["value"]) for tag in tags] == [
+        ("tag", "protocol.evaluate.test.inception", "features"),
+        ("tag", "protocol.evaluate.test.modes", "ten"),
+    ]
     assert (
         "MLflow does not take the figures (ConnectionError: no server)" in capsys.readouterr().err
     )
+
+
+def test_figures_that_the_run_has_already_keep_the_protocol_that_they_were_measured_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(planned("gan --name mine"), tmp_path / "config.yaml")
+    tracking.State("sqlite:///none.db", "gan", "key").save(tmp_path)
+    monkeypatch.setattr(tracking.Tracker, "send", lambda _: 0)
+    first = Scores({"fid": 1.0}, {"inception": "of 100 samples"})
+    again = Scores({"fid": 1.5, "mode_kl": 2.0}, {"inception": "of 200 samples", "modes": "ten"})
+    track(tmp_path, first, 5, "train")
+    track(tmp_path, first, 4, "train")
+    assert capsys.readouterr().err == ""
+    track(tmp_path, again, 5, "train")
+    assert "the run has such figures of step 5 already" in capsys.readouterr().err
+    events = list(map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()))
+    assert [(e["step"], e["values"]) for e in events if e["kind"] == "metrics"] == [
+        (5, {"evaluate/fid": 1.0}), (4, {"evaluate/fid": 1.0}), (5, {"evaluate/mode_kl": 2.0}),
+    ]  # fmt: skip
+    assert [(e["name"], e["value"]) for e in events if e["kind"] == "tag"][2:] == [
+        ("protocol.evaluate.train.modes", "ten")
+    ]
 
 
 def test_every_figure_is_shown_with_its_own_protocol() -> None:
