@@ -155,7 +155,9 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
     """1/2 E ||grad_x D(x)||^2 at real x; its weight is gamma.
 
     Mescheder et al. 2018 (arXiv:1801.04406), equation 9. ``real`` (N, ...) must require a
-    gradient and ``real_logits`` come from it.
+    gradient and ``real_logits`` come from it. The gradient is that of the sum of all logits, so D
+    should treat each example by itself: under batch normalisation a logit depends on the whole
+    batch, and cross-example terms enter the norms.
     """
     logits = _precise(real_logits)
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)

@@ -43,7 +43,11 @@ class AdversarialOptions(GameOptions):
     )
     latent: int = option(100, "dimensions of the generator's noise", minimum=1)
     r1: float = option(
-        0.0, "weight gamma of the R1 penalty, 0 for none", kind="schedule", minimum=0
+        0.0,
+        "weight gamma of the R1 penalty, 0 for none; under batch normalisation in the "
+        "discriminator it has cross-example terms",
+        kind="schedule",
+        minimum=0,
     )
     gradient_penalty: float | None = option(
         None,

@@ -133,15 +133,22 @@ class DCGAN(AdversarialVariant):
         if self.options.image_size not in SIZES:
             sizes = ", ".join(map(str, SIZES))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")
+        if self.options.norm_d == "batch" and self._penalty_weight(spec) > 0:
+            raise UserError(
+                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
+                "or none, or --gradient-penalty 0"
+            )
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
-        recipe = super().resolve(data)
+        norm = "layer" if self._penalty_weight(data) > 0 else "batch"
+        return {**super().resolve(data), "norm_d": norm}
+
+    def _penalty_weight(self, data: DataSpec) -> float:
         weight = self.options.gradient_penalty
-        weight = recipe["gradient_penalty"] if weight is None else weight
-        return {**recipe, "norm_d": "layer" if weight > 0 else "batch"}
+        return super().resolve(data)["gradient_penalty"] if weight is None else weight
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)

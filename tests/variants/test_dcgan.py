@@ -131,7 +131,8 @@ def test_the_discriminator_normalises_real_and_fake_apart() -> None:
         ({"loss": "wasserstein"}, nn.GroupNorm),
         ({"gradient_penalty": 1}, nn.GroupNorm),
         ({"loss": "wasserstein", "gradient_penalty": 0}, nn.BatchNorm2d),
-        ({"loss": "wasserstein", "norm_d": "batch"}, nn.BatchNorm2d),
+        ({"loss": "wasserstein", "norm_d": "batch", "gradient_penalty": 0}, nn.BatchNorm2d),
+        ({"r1": 1.0, "norm_d": "batch"}, nn.BatchNorm2d),
     ],
 )
 def test_a_gradient_penalty_replaces_batch_normalisation_unless_told(
@@ -140,6 +141,15 @@ def test_a_gradient_penalty_replaces_batch_normalisation_unless_told(
     variant: Variant = create("dcgan", pictures(1), {"image_size": 16, "width": 2} | options)
     found = {type(m) for m in variant.discriminator.modules()} & {nn.GroupNorm, nn.BatchNorm2d}
     assert found == ({kind} if kind else set())
+
+
+@pytest.mark.parametrize("options", [{"loss": "wasserstein"}, {"gradient_penalty": 0.5}])
+def test_batch_normalisation_under_a_gradient_penalty_is_refused(
+    options: dict[str, object],
+) -> None:
+    with pytest.raises(UserError, match="--norm-d batch mixes examples") as caught:
+        create("dcgan", pictures(1), {"image_size": 16, "norm_d": "batch"} | options)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [8, 28, 128])
