@@ -39,8 +39,10 @@ def undisturbed() -> Iterator[None]:
 class Sampler:
     """Makes samples by number: the same number is the same sample, in any batch, on any worker.
 
-    ``variant`` holds the networks to use (copies, see :func:`copy_networks`). ``labels`` are the
-    classes for conditional variants, (N,) int64: sample i asks for ``labels[i % N]``.
+    ``variant`` holds the networks to use (copies, see :func:`copy_networks`), ``stage`` is the name
+    of the stage that they have been trained in, and ``seed`` decides the noise. ``conditions`` are
+    what conditional variants are asked for, by name (N, ...), such as ``label`` (N,) int64, on
+    ``device``: sample i gets ``conditions[name][i % N]``.
     """
 
     def __init__(
