@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gan_core.config import RunConfig, import_plugins
-from gan_core.data.examples import Examples, Split
+from gan_core.data.examples import DataSpec, Examples, Split
 from gan_core.diagnostics import signals
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
@@ -26,10 +26,19 @@ from gan_core.journal import Journal
 from gan_core.release import save_generator
 from gan_core.variant import Variant, create
 
-__all__ = ["FolderObserver", "Observer", "Run", "check_data", "find_checkpoint", "play"]
+__all__ = [
+    "KEPT_CHECKPOINTS",
+    "FolderObserver",
+    "Observer",
+    "Run",
+    "check_data",
+    "find_checkpoint",
+    "play",
+]
 
 _log = logging.getLogger(__name__)
-_KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2
+"""How many of the newest checkpoints a run keeps."""
 _GRID = 64
 LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
 """The figures that decide which generator is the best, the first that there is."""
@@ -124,7 +133,7 @@ class FolderObserver(Observer):
         Later ones (passed over as damaged when the run was resumed) do not count.
         """
         whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
-        for old in [*whole[:-_KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
+        for old in [*whole[:-KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
             shutil.rmtree(old, ignore_errors=True)
 
     def should_stop(self) -> bool:
@@ -152,9 +161,37 @@ def load_training_data(config: RunConfig) -> tuple[Examples, Examples]:
     return train, held_out
 
 
+def load_test_split(config: RunConfig) -> Examples:
+    """The checked test split, by which the classifier is judged."""
+    from gan_core.data.loading import check_examples
+
+    test = load_split(config, "test")
+    check_examples(test, batch_size=1)
+    return test
+
+
+def check_extractor(config: RunConfig, spec: DataSpec) -> None:
+    """Raises ``UserError`` if an extractor asked for by name can see nothing in data of ``spec``.
+
+    Under auto and none there is nothing to refuse.
+    """
+    from gan_core.metrics.classifier import check_spec
+
+    if config.extractor in ("auto", "none"):
+        return
+    if len(spec.target_shape) != 3:
+        raise UserError(
+            f"--extractor {config.extractor} needs pictures and '{config.data}' has "
+            f"{spec.target} data: leave it out"
+        )
+    if config.extractor == "classifier":
+        check_spec(spec, config.data)
+
+
 def check_data(config: RunConfig) -> dict[str, Any]:
     """Loads and checks the data and the variant's wishes, on the CPU; raises ``UserError``.
 
+    So does what an extractor asked for by name needs of the data: labels, and a test split.
     Returns what is known then: fingerprint, numbers of examples and classes, the target's shape.
     """
     import_plugins(config.plugins)
@@ -162,6 +199,9 @@ def check_data(config: RunConfig) -> dict[str, Any]:
 
     train, held_out = load_training_data(config)
     VARIANTS[config.variant](config.game).check(train.spec)
+    check_extractor(config, train.spec)
+    if config.extractor == "classifier":
+        load_test_split(config)
     return {
         "fingerprint": train.fingerprint,
         "examples": len(train),
@@ -206,7 +246,7 @@ class Run:
         self.seconds = 0.0
         self._since = time.perf_counter()
         self._evaluator: Any = None
-        self._saved_at = -1
+        self._saved_at, self._judged_at = -1, -1
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
 
@@ -228,6 +268,9 @@ class Run:
         if checkpoint is not None:
             self._restore(checkpoint)
         self.observer.start(self.game.step, self._start_info(checkpoint))
+        if not self.game.finished:
+            with undisturbed():
+                self._make_evaluator()
         self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
         status = "finished"
         self._since = time.perf_counter()
@@ -237,7 +280,7 @@ class Run:
                 status = "stopped"
                 break
         if self._saved_at != self.game.step:
-            self._pause(self._checkpoint)
+            self._pause(lambda: self._checkpoint(last=True))
         summary = self._summary(status)
         self.observer.end(self.game.step, status, summary)
         return summary
@@ -260,7 +303,7 @@ class Run:
         asked = self.world.leads and self.observer.should_stop()
         stop = bool(self.world.broadcast_object(asked)) and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
-            self._checkpoint()
+            self._checkpoint(last=stop or self.game.finished)
         return stop
 
     def _due(self, every: int) -> bool:
@@ -302,10 +345,11 @@ class Run:
             evaluator = self._make_evaluator()
             if evaluator is None:
                 return
+            evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
             labels = sampler.conditions(torch.arange(self.config.samples)).get("label")
             evaluation = evaluator(lambda index: self._native(sampler, index), labels)
         self.figures = {name: float(value) for name, value in evaluation.figures.items()}
-        self.protocol = evaluation.protocol
+        self.protocol, self._judged_at = evaluation.protocol, self.game.step
         self._remember(self.figures)
         self.observer.metrics(self.game.step, self.figures)
         for family, text in self.protocol.items():
@@ -339,25 +383,31 @@ class Run:
         self._grid = f"samples/samples_{self.game.step:08d}.png"
 
     def _make_evaluator(self) -> Any:
-        """The evaluator, made at the first evaluation (its statistics are cached)."""
+        """The evaluator or ``None``; made before the first turn, so that what cannot be had is
+        known at once (its statistics are cached).
+        """
         if self._evaluator is None:
             self._evaluator = make_evaluator(
                 self.config,
                 self.train,
                 self.world,
                 conditional="label" in self.game.variant.conditions(),
-                resizer=self.game.stage.view.describe(self.train.spec.target_shape),
-                say=lambda text: self.observer.message(self.game.step, text, "warning"),
+                resizer=self._resizer(),
+                say=lambda text, level: self.observer.message(self.game.step, text, level),
             )
         return self._evaluator or None
+
+    def _resizer(self) -> str:
+        return self.game.stage.view.describe(self.train.spec.target_shape)
 
     def _keep_if_best(self, sampler: Sampler) -> None:
         found = tracked_figure(self.figures)
         if found is None:
             return
         metric, score = found
-        if self.best is not None and not score < self.best["score"]:
-            return
+        best = self.best
+        if best is not None and best["metric"] == metric and not score < best["score"]:
+            return  # scores of another metric (resumed with another extractor) do not compare
         value = self.figures[metric]
         self.best = {"metric": metric, "value": value, "step": self.game.step, "score": score}
         self._release(sampler, "best")
@@ -367,22 +417,24 @@ class Run:
             self._save_generator(self.config.folder / "generator" / name, sampler)
 
     def _save_generator(self, folder: Path, sampler: Sampler) -> None:
+        judged = self._judged_at == self.game.step  # else the figures are of other weights
         save_generator(
             folder,
             sampler,
             config=self.config.to_dict(),
             spec=self.train.spec,
             step=self.game.step,
-            figures=self.figures,
-            protocol=self.protocol,
+            figures=self.figures if judged else {},
+            protocol=self.protocol if judged else {},
         )
 
     # -- keeping -------------------------------------------------------------------------------
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, last: bool) -> None:
+        """Save everything; the ``last`` of the run, or before a stop, is released as well."""
         with undisturbed():
             sampler = self.game.sampler()
-        if self.game.finished:
+        if last:
             self._release(sampler, "last")
 
         def write(folder: Path) -> None:
@@ -454,6 +506,7 @@ class Run:
             "steps": self.game.steps,
             "workers": self.world.size,
             "device": str(self.world.device),
+            "engine": "graph" if self.game.capture else "eager",
             "parameters": self._parameters(),
             "examples": len(self.train),
             "data": self.fingerprint,
@@ -502,12 +555,12 @@ def make_evaluator(
     *,
     conditional: bool,
     resizer: str,
-    say: Callable[[str], None],
+    say: Callable[[str, str], None],
 ) -> Any:
     """The evaluator of ``config`` on the training split, or False where there is none.
 
-    What cannot be had under ``--extractor auto`` is told through ``say``; asked for by name it
-    is a ``UserError``.
+    ``say`` (text and level) is told what is used, and what cannot be had under ``--extractor
+    auto``; asked for by name that is a ``UserError``. Every rank calls this.
     """
     from gan_core.data.mixtures import MIXTURES
     from gan_core.metrics.evaluation import Evaluator
@@ -516,13 +569,14 @@ def make_evaluator(
     mixture = MIXTURES.get(config.data)
     if not extractors and mixture is None:
         return False
+    for extractor in extractors:
+        say(f"figures by {extractor.name}, against {len(train)} real pictures", "info")
     return Evaluator(
         reference=train,
         extractors=extractors,
         samples=config.samples,
         world=world,
         cache=config.cache_folder,
-        classifier=next((e for e in extractors if e.name == "classifier"), None),
         mixture=mixture,
         conditional=conditional,
         resizer=resizer,
@@ -530,35 +584,47 @@ def make_evaluator(
 
 
 def make_extractors(
-    config: RunConfig, train: Examples, world: World, say: Callable[[str], None]
+    config: RunConfig, train: Examples, world: World, say: Callable[[str, str], None]
 ) -> list[Any]:
-    """The feature extractors that ``config`` asks for; see :func:`make_evaluator`."""
-    from gan_core.metrics.extractors import create_extractor
+    """The feature extractors that ``config`` asks for; see :func:`make_evaluator`.
 
+    Under auto: the classifier of a labelled source, else the first whose weights are at hand.
+    """
+    check_extractor(config, train.spec)
     if config.extractor == "none" or len(train.spec.target_shape) != 3:
         return []
-    names = [config.extractor]
-    if config.extractor == "auto":
-        names = ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]
-    weights = None if config.extractor_weights is None else Path(config.extractor_weights)
-    for name in names:
-        test = load_split(config, "test") if name == "classifier" else None
+    if config.extractor != "auto":
+        return [_make_extractor(config.extractor, config, train, world)]
+    missing: list[str] = []
+    found: list[Any] = []
+    for name in ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]:
         try:
-            extractor = create_extractor(
-                name,
-                world=world,
-                train=train,
-                test=test,
-                weights=weights,
-                cache=config.cache_folder,
-            )
+            found = [_make_extractor(name, config, train, world)]
+            break
         except UserError as error:
-            if config.extractor != "auto":
-                raise
-            say(f"no figures by {name}: {error}")
-        else:
-            return [extractor]
-    return []
+            missing.append(f"no figures by {name}: {error}")
+    for text in missing:
+        say(text, "info" if found else "warning")
+    return found
+
+
+def _make_extractor(name: str, config: RunConfig, train: Examples, world: World) -> Any:
+    """Every rank gets the extractor or the same error: rank 0 alone looks for what it needs."""
+    from gan_core.metrics.extractors import create_extractor
+    from gan_core.metrics.ranks import on_leader
+
+    loaded: list[Examples] = []
+    if name == "classifier":
+        on_leader(world, lambda: loaded.append(load_test_split(config)))
+    return create_extractor(
+        name,
+        world=world,
+        train=train,
+        test=loaded[0] if loaded else None,
+        weights=None if config.extractor_weights is None else Path(config.extractor_weights),
+        download=config.extractor != "auto",
+        cache=config.cache_folder,
+    )
 
 
 def play(

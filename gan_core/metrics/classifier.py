@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.data.examples import Examples, to_unit_range
+from gan_core.data.examples import DataSpec, Examples, to_unit_range
 from gan_core.errors import UserError
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
@@ -139,21 +139,18 @@ def accuracy(network: ClassifierNetwork, examples: Examples, device: torch.devic
     return correct.item() / len(examples)
 
 
-def _check(setup: ExtractorSetup) -> tuple[Examples, Examples]:
-    train, test = setup.train, setup.test
-    if train is None or test is None:
-        raise ValueError("the classifier is made from labelled train and test examples")
-    if not train.spec.classes or "label" not in train.tensors:
+def check_spec(spec: DataSpec, source: str) -> None:
+    """Raises ``UserError`` if no classifier can be made for data like ``spec``."""
+    if not spec.classes:
         raise UserError(
-            f"--extractor classifier needs labels and '{train.source}' has none: "
+            f"--extractor classifier needs labels and '{source}' has none: "
             "choose mobilenet_v2 or inception"
         )
-    if len(train.spec.target_shape) != 3 or min(train.spec.target_shape[1:]) < 4:
+    if len(spec.target_shape) != 3 or min(spec.target_shape[1:]) < 4:
         raise UserError(
             f"--extractor classifier needs pictures of at least 4 x 4 pixels; "
-            f"'{train.source}' has {train.spec.target_shape}: choose no extractor"
+            f"'{source}' has {spec.target_shape}: choose no extractor"
         )
-    return train, test
 
 
 @EXTRACTORS.register("classifier")
@@ -172,8 +169,11 @@ class ClassifierExtractor(Extractor):
 
         Raises ``UserError`` for a source without labels, or of anything but pictures.
         """
-        train, test = _check(setup)
-        state, facts = share_state(setup.world, lambda: _load_or_train(setup, train, test))
+        train = setup.train
+        if train is None or (setup.test is None and setup.world.leads):
+            raise ValueError("the classifier is made from labelled train and test examples")
+        check_spec(train.spec, train.source)
+        state, facts = share_state(setup.world, lambda: _load_or_train(setup, train))
         network = _new_network(train, setup.seed, setup.world.device)
         network.load_state_dict(state)
         protocol = {
@@ -202,9 +202,10 @@ def _digest(state: Mapping[str, Tensor]) -> str:
 
 
 def _load_or_train(
-    setup: ExtractorSetup, train: Examples, test: Examples
+    setup: ExtractorSetup, train: Examples
 ) -> tuple[Mapping[str, Tensor], dict[str, str]]:
-    path = None
+    path, test = None, setup.test
+    assert test is not None, "rank 0 has the test split"
     if setup.cache is not None:
         key = f"{train.fingerprint}-v{VERSION}-s{setup.seed}"
         path = setup.cache / f"classifier-{key}.safetensors"

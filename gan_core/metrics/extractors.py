@@ -28,13 +28,16 @@ def create_extractor(
     train: Examples | None = None,
     test: Examples | None = None,
     weights: Path | None = None,
+    download: bool = True,
     cache: Path | None = None,
 ) -> Extractor:
     """The extractor called ``name`` on ``world.device``; every rank calls this.
 
     ``train`` and ``test`` (native size, labelled) are what ``classifier`` learns from and is
-    judged by, ``cache`` the folder where it is kept; ``weights`` is the file that ``inception``
-    or ``mobilenet_v2`` loads instead of looking for its own. Raises ``UserError`` for an unknown
-    name, or if the extractor cannot be had.
+    judged by (``test`` on rank 0 alone), ``cache`` the folder where it is kept; ``weights`` is the
+    file that ``inception`` or ``mobilenet_v2`` loads instead of looking for its own, and without
+    ``download`` only what is on the machine is used. Raises ``UserError`` for an unknown name,
+    or if the extractor cannot be had.
     """
-    return EXTRACTORS[name].create(ExtractorSetup(world, train, test, weights, cache))
+    setup = ExtractorSetup(world, train, test, weights, download, cache)
+    return EXTRACTORS[name].create(setup)

@@ -23,13 +23,15 @@ class ExtractorSetup:
     """What an extractor may be made from.
 
     ``train`` and ``test`` are labelled splits at native size, for those that learn from the
-    source; ``weights`` is a file, for those that come trained; ``cache`` is a folder.
+    source (``test`` is needed by rank 0 alone); ``weights`` is a file, for those that come
+    trained, and ``download`` whether they may fetch it; ``cache`` is a folder.
     """
 
     world: World
     train: Examples | None = None
     test: Examples | None = None
     weights: Path | None = None
+    download: bool = True
     cache: Path | None = None
     seed: int = 0
 

@@ -62,15 +62,20 @@ def _download(extractor: str, url: str) -> Path:
     return path
 
 
-def _find(extractor: str, given: Path | None, places: Iterable[Path], url: str) -> Path:
-    if given is not None:
-        if not given.is_file():
-            raise UserError(f"--extractor-weights: there is no file {given}")
-        return given
+def _find(extractor: str, setup: ExtractorSetup, places: Iterable[Path], url: str) -> Path:
+    if setup.weights is not None:
+        if not setup.weights.is_file():
+            raise UserError(f"--extractor-weights: there is no file {setup.weights}")
+        return setup.weights
     for path in places:
         if path.is_file():
             return path
-    return _download(extractor, url)
+    if setup.download:
+        return _download(extractor, url)
+    raise UserError(
+        f"its weights are not on this machine: put {url.rsplit('/', 1)[-1]} into "
+        f"{_hub_folder()}, or let --extractor {extractor} download them"
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -132,7 +137,7 @@ class MobileNetExtractor(Extractor):
 
     @classmethod
     def create(cls, setup: ExtractorSetup) -> MobileNetExtractor:
-        """From ``setup.weights``, torch's hub folder, an installed package, or the network.
+        """From ``setup.weights``, torch's hub folder, an installed package, or a download.
 
         Raises ``UserError`` if the weights cannot be had or are another network's.
         """
@@ -142,7 +147,7 @@ class MobileNetExtractor(Extractor):
                 _hub_folder() / _MOBILENET_FILE,
                 *_inside_package(_MOBILENET_PACKAGE, _MOBILENET_FILE),
             )
-            return _find(cls.name, setup.weights, places, _MOBILENET_URL)
+            return _find(cls.name, setup, places, _MOBILENET_URL)
 
         def build(state: dict[str, Tensor]) -> nn.Module:
             from torchvision.models import mobilenet_v2
@@ -186,14 +191,14 @@ class InceptionExtractor(Extractor):
 
     @classmethod
     def create(cls, setup: ExtractorSetup) -> InceptionExtractor:
-        """From ``setup.weights``, torch's hub folder, or the network.
+        """From ``setup.weights``, torch's hub folder, or a download.
 
         Raises ``UserError`` if the weights cannot be had or are another network's.
         """
 
         def find() -> Path:
             places = [_hub_folder() / name for name in _INCEPTION_FILES]
-            return _find(cls.name, setup.weights, places, _INCEPTION_URL)
+            return _find(cls.name, setup, places, _INCEPTION_URL)
 
         def build(state: dict[str, Tensor]) -> nn.Module:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

@@ -1,0 +1,269 @@
+"""What a run is judged by: known before it starts, refused early, compared with its like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core.config import RunConfig, make_config
+from gan_core.data.digits import Digits
+from gan_core.data.examples import DataSpec, Examples, Split
+from gan_core.data.sources import SOURCES, picture_spec
+from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.metrics import pretrained
+from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
+from gan_core.run import FolderObserver, Observer, Run, check_data, play
+
+ALONE = World()
+
+
+class Untested(Digits):
+    """Labelled pictures, few, whose test split is missing."""
+
+    summary = "digits without a test split"
+
+    def load(self, split: Split) -> Examples:
+        if split == "test":
+            raise UserError("no file t10k: put it there")
+        found = super().load(split)
+        return dataclasses.replace(found, tensors={n: t[:64] for n, t in found.tensors.items()})
+
+
+class Unlabelled(Untested):
+    """The same pictures without their labels."""
+
+    def load(self, split: Split) -> Examples:
+        found = super().load(split)
+        spec = picture_spec((1, 8, 8))
+        return dataclasses.replace(found, tensors={"image": found.tensors["image"]}, spec=spec)
+
+
+class Means(Extractor):
+    """Means of rows and columns: made at once."""
+
+    made_at: list[str] = []  # noqa: RUF012  (what tests read)
+
+    @classmethod
+    def create(cls, setup: ExtractorSetup) -> Means:
+        torch.rand(3)  # a careless extractor draws from the global generator
+        cls.made_at.append("made")
+        return cls(nn.Identity(), {"weights": "none"}, setup.world.device)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return torch.cat((images.mean(2).flatten(1), images.mean(3).flatten(1)), 1), None
+
+
+class MobileMeans(Means):
+    name = "mobilenet_v2"
+
+
+class InceptionMeans(Means):
+    name = "inception"
+
+
+@pytest.fixture(autouse=True)
+def _sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._entries, "untested", Untested)
+    monkeypatch.setitem(SOURCES._entries, "unlabelled", Unlabelled)
+
+
+class Listener(Observer):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, str, str]] = []
+        self.info: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        self.info = info
+
+    def message(self, step: int, text: str, level: str = "info") -> None:
+        self.told.append((step, level, text))
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self.figures |= values
+
+    def of_level(self, level: str) -> list[str]:
+        return [text for step, at, text in self.told if at == level and step == 0]
+
+
+def config_of(folder: Path, **values: Any) -> RunConfig:
+    sizes = {"latent": 3, "hidden": 8, "maxout_units": 4, "batch_size": 16, "steps": 4}
+    rhythm = {"log_every": 2, "evaluate_every": 2, "checkpoint_every": 0, "samples": 40}
+    plain = {"variant": "gan", "storage": str(folder), "name": "run", "workers": 0}
+    return make_config({**plain, **sizes, **rhythm, **values})
+
+
+@pytest.mark.parametrize(
+    ("data", "extractor", "told"),
+    [
+        ("untested", "classifier", "no file t10k: put it there"),
+        ("unlabelled", "classifier", "--extractor classifier needs labels and 'unlabelled' has"),
+        ("ring", "classifier", "--extractor classifier needs pictures and 'ring' has point data"),
+        ("ring", "inception", "--extractor inception needs pictures and 'ring' has point data"),
+        ("ring", "mobilenet_v2", "--extractor mobilenet_v2 needs pictures"),
+    ],
+)
+def test_an_extractor_that_the_data_cannot_serve_is_refused_before_the_run(
+    data: str, extractor: str, told: str, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, data=data, extractor=extractor)
+    with pytest.raises(UserError, match=told) as caught:
+        check_data(config)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=told):
+        Run(config, ALONE, Observer()).play()
+    for other in ("auto", "none"):
+        assert check_data(dataclasses.replace(config, extractor=other))["examples"] > 0
+
+
+def test_a_missing_test_split_under_auto_is_told_at_the_start_and_leaves_no_figures(
+    tmp_path: Path,
+) -> None:
+    listener = Listener()
+    play(config_of(tmp_path, data="untested"), ALONE, listener)
+    assert listener.of_level("warning") == ["no figures by classifier: no file t10k: put it there"]
+    assert len(listener.told) == 1
+    assert not any(name.startswith("fid") for name in listener.figures)
+
+
+@pytest.fixture
+def nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Any download is a failure; the folder where weights would be looked for."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr(pretrained, "_MOBILENET_PACKAGE", "no_such_package")
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_auto_downloads_nothing_and_says_what_is_missing(
+    nothing_is_fetched: Path, tmp_path: Path
+) -> None:
+    listener = Listener()
+    play(config_of(tmp_path, data="unlabelled"), ALONE, listener)
+    first, second = listener.of_level("warning")
+    assert first.startswith("no figures by inception: its weights are not on this machine: put ")
+    assert f"into {nothing_is_fetched}" in second
+    assert second.startswith("no figures by mobilenet_v2: ")
+    with pytest.raises(AssertionError, match="a download"):
+        play(config_of(tmp_path, data="unlabelled", extractor="inception"), ALONE, Observer())
+
+
+@pytest.mark.usefixtures("nothing_is_fetched")
+@pytest.mark.parametrize("both", [True, False])
+def test_auto_takes_inception_first_and_says_what_it_measures(
+    both: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRACTORS._entries, "mobilenet_v2", MobileMeans)
+    if both:
+        monkeypatch.setitem(EXTRACTORS._entries, "inception", InceptionMeans)
+    listener = Listener()
+    play(config_of(tmp_path, data="unlabelled"), ALONE, listener)
+    used = "inception" if both else "mobilenet_v2"
+    assert listener.of_level("info")[-1] == f"figures by {used}, against 64 real pictures"
+    assert listener.of_level("warning") == []
+    assert ("fid" in listener.figures, "fid_mobilenet_v2" in listener.figures) == (both, not both)
+
+
+def test_the_evaluator_is_made_before_the_first_turn_and_disturbs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRACTORS._entries, "inception", InceptionMeans)
+    weights = []
+    for extractor in ("none", "inception"):
+        config = config_of(tmp_path, data="unlabelled", extractor=extractor, dropout=0.5)
+        run = Run(config, ALONE, Observer())
+        made: list[int] = []
+        play_turn = run.game.iterate
+
+        def iterate(made: list[int] = made, play_turn: Any = play_turn) -> None:
+            made.append(len(Means.made_at))
+            play_turn()
+
+        monkeypatch.setattr(run.game, "iterate", iterate)
+        Means.made_at.clear()
+        run.play()
+        assert made == [1 if extractor == "inception" else 0] * 4
+        weights.append(run.game.variant.state_dict())
+    for name, values in weights[0].items():
+        assert torch.equal(values, weights[1][name])
+
+
+def test_figures_say_how_the_present_stage_s_pictures_were_resized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRACTORS._entries, "inception", InceptionMeans)
+    run = Run(config_of(tmp_path, data="unlabelled", extractor="inception"), ALONE, Observer())
+    texts = iter(["first", "second", "third"])
+    monkeypatch.setattr(run, "_resizer", lambda: next(texts))
+    run._make_evaluator()
+    for text in ("second", "third"):
+        run._evaluate()
+        assert f"resized to native: {text};" in run.protocol["inception"]
+
+
+def test_the_best_of_another_metric_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    run = Run(config_of(tmp_path, extractor="none"), ALONE, Observer())
+    sampler = run.game.sampler()
+    run.best = {"metric": "fid", "value": 1.0, "step": 0, "score": 1.0}
+    run.figures = {"fid_classifier": 50.0}
+    run._keep_if_best(sampler)
+    assert run.best == {"metric": "fid_classifier", "value": 50.0, "step": 0, "score": 50.0}
+    run.figures = {"fid_classifier": 60.0}
+    run._keep_if_best(sampler)
+    assert run.best["value"] == 50.0
+
+
+def released(folder: Path) -> dict[str, Any]:
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())
+
+
+def test_a_stop_releases_the_last_generator_with_no_figures_of_other_weights(
+    tmp_path: Path,
+) -> None:
+    values = {"data": "ring", "evaluate_every": 2, "log_every": 1}
+    config = config_of(tmp_path, **values, steps=4)
+    play(config, ALONE, FolderObserver(config.folder, ALONE))
+    last = config.folder / "generator" / "last"
+    assert released(last)["step"] == 4
+    assert released(last)["figures"]
+    longer = config_of(tmp_path, **values, steps=8)
+
+    class Stopping(FolderObserver):
+        def metrics(self, step: int, values: dict[str, float]) -> None:
+            if step == 5:
+                (self.folder / "STOP").touch()
+
+    observer = Stopping(config.folder, ALONE)
+    summary = play(longer, ALONE, observer, find_checkpoint(config.folder))
+    assert (summary["status"], summary["step"]) == ("stopped", 5)
+    assert (released(last)["step"], released(last)["figures"]) == (5, {})
+
+
+def test_a_start_says_which_engine_plays(tmp_path: Path) -> None:
+    listener = Listener()
+    play(config_of(tmp_path, extractor="none", engine="graph", device="cpu"), ALONE, listener)
+    assert listener.info["engine"] == "eager"  # no graph without a GPU, whatever was asked for
+
+
+def test_the_data_s_shape_decides_whether_a_classifier_is_possible() -> None:
+    from gan_core.metrics.classifier import check_spec
+
+    small: DataSpec = picture_spec((1, 3, 8), ("a", "b"))
+    with pytest.raises(UserError, match="at least 4 x 4 pixels"):
+        check_spec(small, "slits")
