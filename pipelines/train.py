@@ -26,7 +26,7 @@ from gan_core import journal
 from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError
-from gan_core.run import check_data, play
+from gan_core.run import KEPT_CHECKPOINTS, check_data, play
 from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.progress import ProgressLine, duration
@@ -37,7 +37,6 @@ from pipelines.tracking import Busy, Shipper, State, Tracker, code_version, reas
 
 POLL = 0.2  # seconds between looks at the journal
 FAILURES = 3  # how often Ray Train starts lost workers again
-KEPT_CHECKPOINTS = 2
 COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal
 from pipelines import tracking
@@ -183,6 +184,18 @@ def test_only_one_process_sends_a_run(tmp_path: Path) -> None:
         Tracker(folder, uri=NOBODY)
     first.close()
     Tracker(folder, uri=NOBODY).close()
+
+
+def test_a_run_that_is_being_sent_is_not_trained(tmp_path: Path) -> None:
+    from pipelines.train import Watch, _track
+
+    config = make_config({
+        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
+    })  # fmt: skip
+    sending = Tracker(make_run(config.folder), uri=NOBODY)
+    with pytest.raises(UserError, match="run 'first' is being sent to MLflow by another process"):
+        _track(config, Watch(config))
+    sending.close()
 
 
 def test_the_status_is_the_last_end_unless_started_again(tmp_path: Path) -> None:

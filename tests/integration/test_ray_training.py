@@ -224,6 +224,17 @@ def test_bad_data_are_refused_by_the_workers_in_one_line_and_leave_no_run(
     assert not config.folder.exists()
 
 
+def test_a_check_of_the_data_that_dies_is_told_in_one_line_and_leaves_no_run(
+    storage: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.worker.preflight", lambda _: os._exit(1))
+    config = configure(storage, "dies", workers=1)
+    with pytest.raises(RunFailed, match=r"^the check of the data failed: WorkerCrashed") as failed:
+        train(config)
+    assert "\n" not in str(failed.value)
+    assert not config.folder.exists()
+
+
 def test_more_workers_than_there_can_be_are_refused_at_once(storage: Path, tracked: str) -> None:
     config = configure(storage, "many", workers=64, batch_size=64)
     with pytest.raises(UserError, match="--workers 64 needs a CPU for each"):
