@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -293,7 +294,10 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
         _write_to_journal(folder, scores, step, split)
         tracker.send()
     except Exception as error:
-        _warn(f"MLflow does not take the figures ({tracking.reason(error)}): run `sync` later")
+        _warn(
+            f"MLflow does not take the figures ({tracking.reason(error)}); send them later with: "
+            f"python -m pipelines sync {shlex.quote(str(folder))}"
+        )
     finally:
         tracker.close()
 
