@@ -6,7 +6,7 @@ Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GP
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
 by torchrun with neither. Rounds alternate, so that other load on the machine hits both. Times are
 between logging points, everything included, the first left out (it holds the start-up). Other words are
-options of the run; without any it is that of `make demo` without its penalty.
+options of the run; without any it is that of `make demo` but for its penalty.
 """
 
 from __future__ import annotations

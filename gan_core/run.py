@@ -531,10 +531,17 @@ class Run:
             "images_per_second": self.game.examples_seen / max(self.seconds, 1e-9),
             "figures": self.figures,
             "protocol": self.protocol,
+            "modes_in_data": _count_modes(self.config, self.train.spec),
             "best": best,
             "grid": self._grid,
             "parameters": self._parameters(),
         }
+
+
+def _count_modes(config: RunConfig, spec: DataSpec) -> int:
+    from gan_core.data.mixtures import MIXTURES
+
+    return len(MIXTURES[config.data].modes) if config.data in MIXTURES else spec.classes
 
 
 def tracked_figure(figures: dict[str, float]) -> tuple[str, float] | None:

@@ -444,6 +444,11 @@ def _conclude(
     return summary
 
 
+def _figure(name: str, value: float, modes: int | None) -> str:
+    """A figure as it is shown; modes beside the number that the data have."""
+    return f"{value:.0f} of {modes}" if name == "modes_covered" and modes else f"{value:.4g}"
+
+
 def _lines(summary: Mapping[str, Any]) -> list[str]:
     """The summary for the user."""
     lines = [
@@ -452,7 +457,8 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     figures = summary.get("figures") or {}
     width = max((len(name) for name in figures), default=0)
-    lines += [f"  {name:<{width}}  {value:.4g}" for name, value in sorted(figures.items())]
+    modes = summary.get("modes_in_data")
+    lines += [f"  {n:<{width}}  {_figure(n, v, modes)}" for n, v in sorted(figures.items())]
     lines += [f"  ({name}: {text})" for name, text in (summary.get("protocol") or {}).items()]
     best = summary.get("best")
     if best:
