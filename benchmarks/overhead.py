@@ -4,9 +4,11 @@
 
 Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GPUs) with the same
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
-by torchrun with neither. Rounds alternate, so that other load on the machine hits both. Times are
-between logging points, everything included, the first left out (it holds the start-up). Other words are
-options of the run; without any it is that of `make demo` but for its penalty.
+by torchrun with neither. Rounds alternate, so that other load on the machine hits both. Times
+are between logging points, everything included, the first left out (it holds the start-up).
+Other words are options of the run; without any it is that of `make demo` but for its penalty.
+
+Let the machine be idle: Ray gives its workers a lower priority than a shell's processes have.
 """
 
 from __future__ import annotations
