@@ -6,10 +6,7 @@ layer of 1200; in the discriminator picture and label have maxout layers of thei
 50 units of 5 pieces), joined in one of 240 units of 4 pieces. Noise from the unit hypercube;
 dropout of half of the hidden units in both; batches of 100; the rate falls by 1.00004 an update.
 
-The paper leaves open how weights begin: here as in Goodfellow's code for the same data, but for
-the layers that see the label. One of its inputs is on, against a hundred of noise or hundreds of
-pixels; at equal weights the label is drowned, and the generator never learns to listen to it.
-Theirs are larger, so that both parts begin with about the same variance.
+The paper leaves open how weights begin: here as in Goodfellow's code for the same data.
 """
 
 from __future__ import annotations
@@ -29,9 +26,6 @@ from gan_core.options import option
 from gan_core.variant import register
 from gan_core.variants.adversarial import default
 from gan_core.variants.perceptron import PerceptronOptions, PerceptronVariant
-
-GENERATOR_WEIGHTS, DISCRIMINATOR_WEIGHTS = 0.05, 0.005
-"""Bounds of the initial weights, of layers that see no label."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +63,7 @@ class Generator(nn.Module):
         self.joint = nn.Linear(options.hidden_latent + options.hidden_label, options.hidden)
         self.dropout = nn.Dropout(options.dropout_g)
         self.output = PixelOutput(options.hidden, data.target_shape)
-        uniform_weights(self, GENERATOR_WEIGHTS)
-        uniform_weights(self.from_label, GENERATOR_WEIGHTS * math.sqrt(options.latent))
+        uniform_weights(self, 0.05)
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         one_hot = F.one_hot(label, self.classes).to(latent.dtype)
@@ -91,8 +84,7 @@ class Discriminator(nn.Module):
         self.joint = Maxout(units + options.maxout_label, units, pieces=4)
         self.dropout = nn.Dropout(options.dropout_d)
         self.output = nn.Linear(units, 1)
-        uniform_weights(self, DISCRIMINATOR_WEIGHTS)
-        uniform_weights(self.from_label, DISCRIMINATOR_WEIGHTS * math.sqrt(pixels / 10))
+        uniform_weights(self, 0.005)
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         one_hot = F.one_hot(label, self.classes).to(image.dtype)
