@@ -63,8 +63,9 @@ class Cluster:
 
 def set_environment(own: bool) -> None:
     """Environment variables that Ray reads as it is imported and started."""
-    # report() waits for the controller's next look at the workers, every 2 s by default.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # report() waits for the controller's next look at the workers, every 2 s by default. Looking
+    # costs them time: on two busy cores 0.1 s made every step 15 % slower, 0.5 s 5 %.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not own or "ray" in sys.modules:
         return
