@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from gan_core.data.examples import Examples, Split
-from gan_core.data.sources import OnBadFile, Source, picture_spec, register
+from gan_core.data.sources import PublishedSource, picture_spec, register
 from gan_core.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
@@ -72,7 +72,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
-class IdxSource(Source):
+class IdxSource(PublishedSource):
     """Pictures and labels in the four IDX files of MNIST, plain or gzipped.
 
     They are looked for in ``root``, ``root/raw`` and torchvision's ``root/<dataset>/raw``. The
@@ -84,16 +84,6 @@ class IdxSource(Source):
     dataset: ClassVar[str]
     class_names: ClassVar[tuple[str, ...]]
     name: ClassVar[str]
-
-    def __init__(
-        self,
-        root: Path | None = None,
-        *,
-        on_bad_file: OnBadFile = "error",
-        download: bool = False,
-    ) -> None:
-        super().__init__(root, on_bad_file=on_bad_file)
-        self.download = download
 
     def folders(self) -> Sequence[Path]:
         """Where the files may be, in the order in which they are looked for."""

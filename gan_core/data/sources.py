@@ -46,6 +46,20 @@ class Source(abc.ABC):
         """
 
 
+class PublishedSource(Source):
+    """A source whose files have publishers: with ``download`` they are fetched if they lack."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        on_bad_file: OnBadFile = "error",
+        download: bool = False,
+    ) -> None:
+        super().__init__(root, on_bad_file=on_bad_file)
+        self.download = download
+
+
 SOURCES: Registry[type[Source]] = Registry("data source")
 register = SOURCES.register
 

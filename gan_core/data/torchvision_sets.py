@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 
 from gan_core.data.examples import Examples, Split
-from gan_core.data.sources import OnBadFile, Source, picture_spec, register
+from gan_core.data.sources import PublishedSource, picture_spec, register
 from gan_core.errors import UserError
 
 _DIGITS = tuple(str(digit) for digit in range(10))
 
 
-class TorchvisionSource(Source):
+class TorchvisionSource(PublishedSource):
     """A set read by ``torchvision.datasets``, from the files as their authors publish them.
 
     The last tenth of the training part is validation, the rest train; the test part is test.
@@ -30,16 +30,6 @@ class TorchvisionSource(Source):
     archive: ClassVar[str]
     """What the authors publish, unpacked into ``root``."""
     class_names: ClassVar[tuple[str, ...]] = _DIGITS
-
-    def __init__(
-        self,
-        root: Path | None = None,
-        *,
-        on_bad_file: OnBadFile = "error",
-        download: bool = False,
-    ) -> None:
-        super().__init__(root, on_bad_file=on_bad_file)
-        self.download = download
 
     def _root(self) -> Path:
         if self.root is None:
