@@ -1,0 +1,123 @@
+"""What to search for each variant, and why: one module a variant, nothing else is here.
+
+How to write ``tune_spaces/NAME.py`` for the variant NAME
+---------------------------------------------------------
+The module has one constant, ``SPACE``::
+
+    from ray import tune
+
+    from tune_spaces import Dimension, SearchSpace, Setting
+    from tune_spaces.adversarial import adversarial
+
+    SPACE = SearchSpace(
+        dimensions=adversarial(
+            k=Dimension(tune.choice([1, 5]), "table 1 of the paper compares these"),
+            penalty=Dimension(tune.loguniform(0.1, 100.0), "10 in the paper, a decade either way"),
+        ),
+        settings=(
+            Setting("Miyato et al. 2018, setting A", {"lr_d": 1e-4, "lr_g": 1e-4, "k": 5}),
+            Setting("Miyato et al. 2018, setting B", {"lr_d": 1e-4, "lr_g": 1e-4, "k": 1}),
+        ),
+    )
+
+- A dimension's name is an option of the variant (a field of its ``Options``); its ``domain`` is
+  ``tune.choice``, ``tune.uniform``, ``tune.loguniform`` or ``tune.quniform``. Whole numbers are
+  ``tune.choice`` of the few that matter. ``reason`` says why this range and not another.
+- :func:`tune_spaces.adversarial.adversarial` gives the dimensions that every system of one
+  generator and one discriminator has; what is given by name replaces or adds, ``name=None``
+  takes one away. Other systems write the mapping out.
+- ``settings`` are the papers' own, tried before anything else. What a setting leaves out is the
+  variant's default, so it must say what defaults to ``None``; all must lie inside the domains.
+- A variant that needs another space for another kind of target has ``TARGETS``, a mapping of
+  the target's name (``DataSpec.target``, such as "point") to a ``SearchSpace``.
+- Numbers among the options of kind "schedule" are what population-based training may change
+  while a trial plays; of that nothing need be said here.
+
+``tests/test_tune_spaces.py`` checks every module there is: options exist, settings lie inside,
+drawn values make valid options, reasons are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gan_core.errors import UserError
+
+if TYPE_CHECKING:
+    from ray.tune.search.sample import Domain
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One option that is searched: its ``domain`` in Ray Tune's terms and why it is that."""
+
+    domain: Domain
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Values from a publication, ``source``: they are tried first."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """The options that are searched, by name, and the settings that are tried first."""
+
+    dimensions: Mapping[str, Dimension]
+    settings: tuple[Setting, ...] = ()
+
+    def domains(self) -> dict[str, Domain]:
+        """The space as Ray Tune takes it: option name to domain."""
+        return {name: dimension.domain for name, dimension in self.dimensions.items()}
+
+    def without(self, fixed: Mapping[str, Any]) -> SearchSpace:
+        """The space without the options that the user has ``fixed``.
+
+        A setting that differs from what is fixed is still tried, in what is left of it.
+        """
+        kept = {name: d for name, d in self.dimensions.items() if name not in fixed}
+        settings = tuple(
+            Setting(s.source, {n: v for n, v in s.values.items() if n not in fixed})
+            for s in self.settings
+        )
+        return SearchSpace(kept, settings)
+
+    def first_points(self, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The settings as complete points of the space, each once, in their order.
+
+        ``defaults`` (option name to value) fill what a setting leaves out.
+        """
+        points: list[dict[str, Any]] = []
+        for setting in self.settings:
+            filled = {**defaults, **setting.values}
+            point = {name: filled[name] for name in self.dimensions}
+            if point not in points:
+                points.append(point)
+        return points
+
+
+def space_of(variant: str, target: str = "image") -> SearchSpace:
+    """The space of ``variant`` for data whose target is ``target``.
+
+    A system of one generator and one discriminator without a module of its own (a plugin's) has
+    that of :mod:`tune_spaces.adversarial`. ``UserError`` if there is none at all.
+    """
+    if importlib.util.find_spec(f"tune_spaces.{variant}") is not None:
+        module = importlib.import_module(f"tune_spaces.{variant}")
+        found: SearchSpace = getattr(module, "TARGETS", {}).get(target, module.SPACE)
+        return found
+    from gan_core.variant import VARIANTS
+    from gan_core.variants.adversarial import AdversarialOptions
+    from tune_spaces.adversarial import adversarial
+
+    if issubclass(VARIANTS[variant].Options, AdversarialOptions):
+        return SearchSpace(adversarial())
+    raise UserError(f"nothing says what to search for {variant}: write tune_spaces/{variant}.py")
