@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from gan_core.diagnostics.diagnosis import STOP_WORDS
 from gan_core.errors import UserError, unknown_word
 from gan_core.options import differences, option, parse
 from gan_core.variant import VARIANTS, GameOptions
@@ -79,6 +80,13 @@ class RunConfig:
     samples: int = option(
         2000, "generated examples an evaluation looks at", kind="runtime", minimum=2
     )
+    stop_on: tuple[str, ...] = option(
+        (),
+        "end the run when the diagnosis confirms one of these: collapse, divergence, "
+        "non-convergence, overfitting, vanishing-gradient (several with commas)",
+        kind="runtime",
+        choices=tuple(STOP_WORDS),
+    )
     storage: str = option(
         "runs",
         "folder for runs and checkpoints; on a cluster a folder that all nodes share",
@@ -117,7 +125,11 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML, JSON and a worker's arguments."""
-        return {**dataclasses.asdict(self), "plugins": list(self.plugins)}
+        return {
+            **dataclasses.asdict(self),
+            "plugins": list(self.plugins),
+            "stop_on": list(self.stop_on),
+        }
 
 
 def import_plugins(names: tuple[str, ...] | list[str]) -> None:

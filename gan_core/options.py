@@ -97,6 +97,19 @@ def _check_bounds(value: Any, name: str, bounds: Mapping[str, float | None]) -> 
             raise UserError(f"{flag(name)} must be {words} {bound:g}, not {value}")
 
 
+def _several(field: dataclasses.Field[Any], value: object) -> tuple[Any, ...]:
+    """The elements of a sequence; of words with choices also as one text with commas."""
+    choices = field.metadata.get("choices")
+    if choices is None:
+        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    words = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    found = tuple(str(word).strip() for word in words if str(word).strip())
+    for word in found:
+        if word not in choices:
+            raise unknown_word(flag(field.name), word, choices)
+    return found
+
+
 def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
     """``value`` in the type of ``field``, or ``UserError`` saying what is wrong with it."""
     kind, optional = value_type(cls, field.name)
@@ -111,7 +124,7 @@ def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
         _check_bounds(value, field.name, field.metadata["bounds"])
         return value
     if kind in (tuple, list):
-        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        return _several(field, value)
     if kind is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{flag(field.name)} must be a mapping, not '{value}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import shutil
@@ -16,6 +17,8 @@ from torch import Tensor
 from gan_core.config import RunConfig, import_plugins
 from gan_core.data.examples import DataSpec, Examples, Split
 from gan_core.diagnostics import signals
+from gan_core.diagnostics.diagnosis import Diagnosis
+from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.game import Game, seed_rank
@@ -240,6 +243,8 @@ class Run:
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
         self.history: list[dict[str, float]] = []
+        self.diagnosis = Diagnosis(self._facts())
+        self._stopped_by: Finding | None = None
         self.best: dict[str, Any] | None = None
         self.figures: dict[str, float] = {}
         self.protocol: dict[str, str] = {}
@@ -281,6 +286,8 @@ class Run:
                 break
         if self._saved_at != self.game.step:
             self._pause(lambda: self._checkpoint(last=True))
+        for finding in self.diagnosis.findings.values():
+            self._tag(finding)
         summary = self._summary(status)
         self.observer.end(self.game.step, status, summary)
         return summary
@@ -300,7 +307,7 @@ class Run:
             self._log_metrics()
         if self._due(self.config.evaluate_every):
             self._evaluate()
-        asked = self.world.leads and self.observer.should_stop()
+        asked = self.world.leads and (self._hopeless() or self.observer.should_stop())
         stop = bool(self.world.broadcast_object(asked)) and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
             self._checkpoint(last=stop or self.game.finished)
@@ -337,6 +344,8 @@ class Run:
 
     def _remember(self, values: dict[str, float]) -> None:
         self.history.append({"step": float(self.game.step), **values})
+        for finding in self.diagnosis.take(self.game.step, values):
+            self._announce(finding)
 
     def _evaluate(self) -> None:
         with undisturbed():
@@ -428,6 +437,46 @@ class Run:
             protocol=self.protocol if judged else {},
         )
 
+    # -- diagnosing ----------------------------------------------------------------------------
+
+    def _facts(self) -> Facts:
+        recipe = getattr(self.game.variant, "recipe", self.game.variant.options)
+        return Facts(
+            modes=_count_modes(self.config, self.train.spec),
+            steps=self.game.steps,
+            target=self.train.spec.target,
+            options=dataclasses.asdict(recipe),
+        )
+
+    def _announce(self, finding: Finding) -> None:
+        """One line when a failure begins, gets worse or is over, and the run's tags."""
+        step = self.game.step
+        text = f"iteration {step:,}: {finding.line()}"
+        if finding.advice:
+            text += f" (try {finding.advice[0]})"
+        self.observer.message(step, text, "info" if finding.state == "none" else "warning")
+        self._tag(finding)
+
+    def _tag(self, finding: Finding) -> None:
+        name = f"diagnosis.{finding.failure}"
+        self.observer.tag(self.game.step, name, finding.state)
+        if finding.state != "none":
+            self.observer.tag(self.game.step, f"{name}.evidence", finding.line())
+
+    def _hopeless(self) -> bool:
+        """Whether the diagnosis has confirmed what ``stop_on`` names; told in one line."""
+        found = self.diagnosis.wants_stop(self.config.stop_on)
+        if found is None or self.game.finished:
+            return False
+        self._stopped_by = found
+        words = ",".join(self.config.stop_on)
+        self.observer.message(
+            self.game.step,
+            f"stopped at iteration {self.game.step:,} by --stop-on {words}: {found.line()}",
+            "warning",
+        )
+        return True
+
     # -- keeping -------------------------------------------------------------------------------
 
     def _checkpoint(self, last: bool) -> None:
@@ -489,6 +538,7 @@ class Run:
                 "warning",
             )
         self.history, self.best = shared["history"], shared["best"]
+        self.diagnosis.replay(self.history)
         self.figures, self.protocol = shared["figures"], shared["protocol"]
         self.seconds = shared["clock"]["seconds"]
         self._saved_at = self.game.step
@@ -533,6 +583,8 @@ class Run:
             "protocol": self.protocol,
             "modes_in_data": _count_modes(self.config, self.train.spec),
             "best": best,
+            "diagnosis": {n: f.to_dict() for n, f in self.diagnosis.findings.items()},
+            "stopped_by": self._stopped_by and self._stopped_by.failure,
             "grid": self._grid,
             "parameters": self._parameters(),
         }

@@ -175,7 +175,11 @@ class Variant(nn.Module, abc.ABC):
         return
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits (N,) of the discriminator for "real" and "fake", for its accuracy."""
+        """Logits (N,) of the discriminator for "real" and "fake", for its accuracy.
+
+        "slope" (N,), where it is known: the size of the generator's loss's derivative in each
+        of the fake logits, for a batch of that one.
+        """
         return {}
 
     def conditions(self) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def show(value: object) -> str:
 
 
 def _metavar(kind: type, choices: Sequence[str] | None) -> str:
-    if choices:
+    if choices and kind is not tuple:
         return "|".join(choices)
     return {int: "N", float: "X", tuple: "A,B"}.get(kind, "TEXT")
 

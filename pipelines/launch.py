@@ -42,9 +42,11 @@ _NESTED = ("options", "data_options")
 _LEARNT = ("data", "data_root", "train_split")
 _WATCHING = (
     "log_every", "evaluate_every", "samples", "extractor", "extractor_weights", "experiment",
-    "name",
+    "name", "stop_on",
 )  # fmt: skip
 _PLACE = ("workers", "device", "checkpoint_every", "storage", "cache")
+STOPPED_BY_DIAGNOSIS = 3
+"""The exit code of a run that --stop-on ended; 130 is that of one stopped by Ctrl-C."""
 # How options stand in the parser's result beside RunConfig's fields, which have no prefix.
 _GAME, _SOURCE = "options.", "data_options."
 
@@ -61,8 +63,10 @@ def train_command(arguments: list[str]) -> int:
     except RunFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    # Stopped by Ctrl-C: what a shell has chained behind must not go on as if all were done.
-    return 0 if summary["status"] == "finished" else 130
+    # Stopped: what a shell has chained behind must not go on as if all were done.
+    if summary["status"] == "finished":
+        return 0
+    return STOPPED_BY_DIAGNOSIS if summary.get("stopped_by") else 130
 
 
 def plan(arguments: list[str]) -> tuple[RunConfig | None, bool]:

@@ -100,7 +100,7 @@ def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
     game = game_of(train, held_out)
     game.variant.discriminator = Threshold(0.3)  # type: ignore[assignment]
     game.variant.generator = Constant(1.0)  # type: ignore[assignment]
-    found = {name: value.item() for name, value in signals.accuracies(game).items()}
+    found = {name: value.item() for name, value in signals.judgement(game).items()}
     for name, which in (("train", False), ("held_out", True)):
         seen = game.examples_for_judgement(signals.JUDGED, which)["point"]
         assert len(seen) == signals.JUDGED
@@ -109,7 +109,7 @@ def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
         assert found[f"accuracy/{name}"] == pytest.approx((seen[:, 0] > 0.3).float().mean().item())
     assert found["accuracy/held_out"] > found["accuracy/train"] + 0.05
     game.variant.generator = Constant(0.1)  # type: ignore[assignment]
-    assert signals.accuracies(game)["accuracy/fake"].item() == 1.0  # all left of the edge
+    assert signals.judgement(game)["accuracy/fake"].item() == 1.0  # all left of the edge
     assert 0.3 < found["accuracy/fake"] < 0.7  # half of them right of it
 
 
@@ -131,7 +131,7 @@ def test_examples_are_judged_by_the_statistics_of_their_own_batch() -> None:
 def test_a_small_split_is_judged_whole() -> None:
     game = game_of(points(30, 0), points(12, 1))
     assert len(game.examples_for_judgement(signals.JUDGED, held_out=True)["point"]) == 12
-    assert 0 <= signals.accuracies(game)["accuracy/held_out"].item() <= 1
+    assert 0 <= signals.judgement(game)["accuracy/held_out"].item() <= 1
 
 
 @pytest.mark.parametrize("variant", ["gan", "dcgan"])

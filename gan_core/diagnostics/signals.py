@@ -14,8 +14,8 @@ from gan_core.priors import draw
 from gan_core.randomness import stream_key
 from gan_core.variant import Variant
 
-JUDGED = 256
-"""Real examples (and as many generated ones) that the discriminator's accuracy is measured on."""
+JUDGED = 128
+"""Training examples, and as many held-out ones, that the discriminator is asked about."""
 COMPARED = 128
 """Samples whose mean pairwise distance is the diversity."""
 
@@ -71,25 +71,37 @@ def _judging_copy(game: Game) -> Variant:
 
 
 @torch.no_grad()
-def accuracies(game: Game) -> dict[str, Tensor]:
-    """D's share of right decisions on training and on held-out examples, and on samples.
+def judgement(game: Game) -> dict[str, Tensor]:
+    """What D thinks of training, held-out and generated examples, all judged in one batch.
 
-    ``accuracy/train`` and ``accuracy/held_out`` are on real examples that D has and has not
-    learned from (a gap is overfitting), ``accuracy/fake`` on generated ones.
+    ``accuracy/train``, ``accuracy/held_out``: D's share of right decisions on real examples that it
+    has and has not learned from (a gap is overfitting); ``accuracy/fake`` on generated ones.
+    ``overfitting/rv``: how much of what D sees between training and generated examples it does
+    not see in held-out ones, (E D(train) - E D(held-out)) / (E D(train) - E D(fake)) of logits:
+    0 without overfitting (or where D takes fakes for real), 1 at its worst (Karras et al. 2020,
+    arXiv:2006.06676, equation 1).
+    ``slope/generator``: mean size of the generator's loss's derivative at the logits.
     """
-    judge = _judging_copy(game)
-    found: dict[str, Tensor] = {}
-    for name, held_out in (("train", False), ("held_out", True)):
-        batch = game.examples_for_judgement(JUDGED, held_out)
-        index = torch.arange(len(next(iter(batch.values()))), device=game.world.device)
-        for spec in game.variant.noise(game.stage.name):
-            key = stream_key(game.seed, "judgement", spec.name)
-            batch[spec.name] = draw(spec.prior, key, index, spec.shape)
-        logits = judge.judge(batch)
-        if not logits:
-            return {}
-        found[f"accuracy/{name}"] = (logits["real"] > 0).float().mean()
-        found["accuracy/fake"] = (logits["fake"] < 0).float().mean()
+    train, held_out = (game.examples_for_judgement(JUDGED, held_out=h) for h in (False, True))
+    batch = {name: torch.cat((train[name], held_out[name])) for name in train}
+    first = len(next(iter(train.values())))
+    index = torch.arange(len(next(iter(batch.values()))), device=game.world.device)
+    for spec in game.variant.noise(game.stage.name):
+        key = stream_key(game.seed, "judgement", spec.name)
+        batch[spec.name] = draw(spec.prior, key, index, spec.shape)
+    logits = _judging_copy(game).judge(batch)
+    if not logits:
+        return {}
+    known, unknown, fake = logits["real"][:first], logits["real"][first:], logits["fake"]
+    span = known.mean() - fake.mean()
+    found = {
+        "accuracy/train": (known > 0).float().mean(),
+        "accuracy/held_out": (unknown > 0).float().mean(),
+        "accuracy/fake": (fake < 0).float().mean(),
+        "overfitting/rv": ((known.mean() - unknown.mean()) / span).clamp(-1, 1) * (span > 0),
+    }
+    if "slope" in logits:
+        found["slope/generator"] = logits["slope"].mean()
     return found
 
 
@@ -100,6 +112,6 @@ def measure(game: Game) -> dict[str, float]:
     """
     values = game.take_diagnostics()
     with undisturbed():
-        found = norms(game) | {"diversity": diversity(game)} | accuracies(game)
+        found = norms(game) | {"diversity": diversity(game)} | judgement(game)
     numbers = torch.stack([value.double().cpu() for value in found.values()]).tolist()
     return values | dict(zip(found, numbers, strict=True))

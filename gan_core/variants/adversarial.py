@@ -65,6 +65,18 @@ class AdversarialOptions(GameOptions):
     )
 
 
+def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The size (N,) of the generator's loss's derivative in each fake logit, times N.
+
+    sigmoid(a) for the minimax loss, 1 - sigmoid(a) for the non-saturating one.
+    """
+    with torch.enable_grad():
+        logits = fake_logits.detach().requires_grad_()
+        total = loss.generator(logits, real_logits.detach())
+        (slopes,) = torch.autograd.grad(total, logits)
+    return slopes.abs() * len(slopes)
+
+
 def default(name: str, value: object, options: type[GameOptions] = AdversarialOptions) -> Any:
     """The option ``name`` of ``options`` with another default: a paper's own value."""
     return dataclasses.field(default=value, metadata=options.__dataclass_fields__[name].metadata)
@@ -219,10 +231,10 @@ class AdversarialVariant(Variant):
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         """Logits (N,) for the batch's real targets and for as many generated ones."""
         boundary = self.loss.boundary
-        return {
-            "real": self.discriminate(batch[self.target], batch) - boundary,
-            "fake": self.discriminate(self.generate(batch), batch) - boundary,
-        }
+        real = self.discriminate(batch[self.target], batch)
+        fake = self.discriminate(self.generate(batch), batch)
+        slope = logit_slopes(self.loss, real, fake)
+        return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}

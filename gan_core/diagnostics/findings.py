@@ -1,0 +1,115 @@
+"""The words of a diagnosis: signs, thresholds, findings, advice."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+State = Literal["none", "suspected", "confirmed"]
+STATES: tuple[State, ...] = ("none", "suspected", "confirmed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a run beside its metrics.
+
+    ``modes``: classes or Gaussians in the data, 0 where they cannot be counted. ``steps``: the
+    iterations that the run is to have. ``options``: the variant's, by name, as they are played.
+    ``target``: the kind of data ("image", "point").
+    """
+
+    modes: int = 0
+    steps: int = 0
+    target: str = "image"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """One thing that was seen: its ``level`` (0 harmless, 1 suspicious, 2 proof), in words.
+
+    ``form`` names a stronger form of the failure that this sign shows ("divergence").
+    """
+
+    level: int
+    text: str
+    form: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Where a value becomes suspicious and where it is proof.
+
+    Low values are bad if ``confirmed`` lies below ``suspected``, else high ones.
+    """
+
+    suspected: float
+    confirmed: float
+
+    def level(self, value: float) -> int:
+        """0, 1 or 2; what is not a number says nothing."""
+        if math.isnan(value):
+            return 0
+        sign = 1 if self.confirmed > self.suspected else -1
+        return sum(sign * value > sign * bound for bound in (self.suspected, self.confirmed))
+
+    def sign(self, value: float, text: str) -> Sign:
+        """A sign at the level of ``value``."""
+        return Sign(self.level(value), text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """``words`` (an option as the user types it, and why) for runs where it is not in use.
+
+    It is in use where ``option`` is not one of ``unused``; a variant without it gets no advice.
+    """
+
+    option: str
+    unused: tuple[Any, ...]
+    words: str
+
+    def applies(self, options: Mapping[str, Any]) -> bool:
+        """Whether a run with ``options`` could follow it."""
+        return self.option in options and options[self.option] in self.unused
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is known of one failure.
+
+    ``state``: "none", "suspected" or "confirmed"; ``since``: the iteration at which it began
+    (``None`` in state none); ``evidence``: what was seen, in words with numbers; ``form``: its
+    strongest form, where it has one ("divergence"); ``advice``: options to try, with reasons.
+    """
+
+    failure: str
+    state: State = "none"
+    since: int | None = None
+    evidence: str = ""
+    form: str = ""
+    advice: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """One line for the user."""
+        name = (self.form or self.failure).replace("_", " ")
+        if self.state == "none":
+            return f"no {name}" + (f": {self.evidence}" if self.evidence else "")
+        return f"{name} {self.state}, since iteration {self.since:,}: {self.evidence}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a summary."""
+        return {**dataclasses.asdict(self), "advice": list(self.advice)}
+
+
+def worst(signs: Sequence[Sign]) -> int:
+    """The level of the strongest sign, 0 without any."""
+    return max((sign.level for sign in signs), default=0)
+
+
+def in_words(signs: Sequence[Sign]) -> str:
+    """The evidence: the strongest signs first; without any suspicion nothing."""
+    bad = sorted((sign for sign in signs if sign.level > 0), key=lambda sign: -sign.level)
+    return "; ".join(sign.text for sign in bad)

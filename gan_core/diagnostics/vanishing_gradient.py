@@ -1,0 +1,26 @@
+"""Vanishing gradient: the discriminator is so sure that the generator learns nothing from it."""
+
+from __future__ import annotations
+
+from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
+from gan_core.diagnostics.history import History
+
+WINDOW = 3
+"""Logging points whose median is judged."""
+
+SLOPE = Threshold(0.02, 0.005)
+"""Mean size of the generator's loss's derivative at the logits: 1 is all there can be."""
+
+ADVICE = (
+    Advice("loss", ("minimax",), "--loss non-saturating: a strong gradient where D is sure"),
+    Advice("r1", (0, 0.0), "--r1 1: keeps D's slope between real and generated"),
+    Advice("instance_noise", (0, 0.0), "--instance-noise 0.1: real and generated overlap"),
+    Advice("label_smoothing", (0, 0.0), "--label-smoothing 0.1: D is never quite sure"),
+    Advice("loss", ("minimax", "non-saturating"), "--loss wasserstein: no saturation at all"),
+)
+
+
+def examine(history: History, facts: Facts) -> list[Sign]:
+    """Signs of a vanishing gradient in what was measured so far."""
+    slope = history.median("slope/generator", WINDOW)
+    return [SLOPE.sign(slope, f"the generator's loss has a slope of {slope:.1e} at D's logits")]

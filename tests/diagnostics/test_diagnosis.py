@@ -1,0 +1,109 @@
+"""From metrics to findings: when they begin, get worse, and are taken back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gan_core.config import make_config
+from gan_core.diagnostics.diagnosis import CALM, FAILURES, STOP_WORDS, Diagnosis
+from gan_core.diagnostics.findings import Facts, Finding, Sign, Threshold, in_words
+from gan_core.errors import UserError
+
+FACTS = Facts(modes=10, steps=100, options={"loss": "minimax", "r1": 0.0, "ema": 0.9})
+NAN = {"loss/generator": math.nan, "loss/discriminator": 1.0}
+FINE = {"loss/generator": 1.0, "loss/discriminator": 1.0}
+
+
+def test_a_threshold_is_beyond_its_bounds_in_its_direction() -> None:
+    low, high = Threshold(0.5, 0.2), Threshold(2.0, 3.0)
+    assert [low.level(v) for v in (0.6, 0.5, 0.4, 0.2, 0.1, -math.inf)] == [0, 0, 1, 1, 2, 2]
+    assert [high.level(v) for v in (1.0, 2.0, 2.5, 3.0, 4.0, math.inf)] == [0, 0, 1, 1, 2, 2]
+    assert low.level(math.nan) == high.level(math.nan) == 0
+
+
+def test_evidence_names_the_strongest_signs_first_and_no_harmless_ones() -> None:
+    assert in_words([Sign(1, "poor"), Sign(0, "fine"), Sign(2, "dead")]) == "dead; poor"
+    assert in_words([Sign(0, "fine")]) == ""
+
+
+def test_without_metrics_there_is_no_failure() -> None:
+    diagnosis = Diagnosis(FACTS)
+    assert {f.state for f in diagnosis.findings.values()} == {"none"}
+    assert diagnosis.take(1, {}) == []
+    assert diagnosis.take(50, FINE) == []
+
+
+def test_a_number_that_is_none_is_divergence_at_once() -> None:
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(10, FINE)
+    (found,) = diagnosis.take(20, NAN)
+    assert (found.failure, found.state, found.form) == (
+        "non_convergence",
+        "confirmed",
+        "divergence",
+    )
+    assert found.since == 20
+    assert "loss/generator" in found.evidence
+    assert "loss/discriminator" not in found.evidence
+    assert diagnosis.take(30, NAN) == []  # told once
+    assert diagnosis.findings["non_convergence"].since == 20
+
+
+def test_a_finding_is_taken_back_only_after_a_calm() -> None:
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(1, NAN)
+    for step in range(2, 1 + CALM):
+        assert diagnosis.take(step, FINE) == []
+    (over,) = diagnosis.take(1 + CALM, FINE)
+    assert over == Finding("non_convergence")
+
+
+def test_a_relapse_during_the_calm_is_the_same_finding() -> None:
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(1, NAN)
+    for step in range(2, 4 * CALM):
+        assert diagnosis.take(step, NAN if step % (CALM - 1) == 0 else FINE) == []
+    assert diagnosis.findings["non_convergence"].since == 1
+
+
+def test_a_replay_comes_to_the_same_findings() -> None:
+    rows = [{"step": float(s), "diversity": d} for s, d in enumerate([1, 0.9, 0.5, 0.4] * 9)]
+    rows += [{"step": 40.0 + s, "diversity": 0.1, **(NAN if s > 5 else FINE)} for s in range(10)]
+    once, again = Diagnosis(FACTS), Diagnosis(FACTS)
+    for row in rows:
+        once.take(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
+    again.replay(rows[:20])
+    again.replay(rows[20:])
+    assert once.findings == again.findings
+    assert once.findings["mode_collapse"].state == "confirmed"
+
+
+def test_advice_is_of_options_that_the_variant_has_and_does_not_use() -> None:
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(1, NAN)
+    advice = " ".join(diagnosis.findings["non_convergence"].advice)
+    assert "--r1" in advice
+    assert "--ema" not in advice  # in use
+    assert "--beta1" not in advice  # unknown to the variant
+
+
+def test_every_word_of_stop_on_means_a_failure() -> None:
+    assert set(STOP_WORDS.values()) == {*FAILURES, "divergence"}
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(1, NAN)
+    for word in STOP_WORDS:
+        stops = diagnosis.wants_stop((word,)) is not None
+        assert stops == (word in ("divergence", "non-convergence")), word
+    assert diagnosis.wants_stop(()) is None
+
+
+def test_the_words_of_stop_on_are_checked() -> None:
+    values = {"variant": "gan", "stop_on": "collapse,divergence"}
+    assert make_config(values).stop_on == ("collapse", "divergence")
+    assert make_config({"variant": "gan"}).stop_on == ()
+    kept = make_config(make_config(values).to_dict())
+    assert kept.stop_on == ("collapse", "divergence")
+    with pytest.raises(UserError, match="did you mean 'collapse'"):
+        make_config({"variant": "gan", "stop_on": "divergence,colapse"})

@@ -1,0 +1,70 @@
+"""What a run does with its diagnosis: lines, tags, the summary, and a stop."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from engine_toys import tiny_config
+
+from gan_core import journal
+from gan_core.diagnostics.diagnosis import FAILURES
+from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.world import World
+from gan_core.run import FolderObserver, Run, play
+
+
+class Diverging(FolderObserver):
+    """Spoils the generator's weights after the step ``at``."""
+
+    def __init__(self, folder: Path, at: int) -> None:
+        super().__init__(folder, World())
+        self.at = at
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        super().metrics(step, values)
+        if step == self.at:
+            with torch.no_grad():
+                next(self.run.game.variant.generator.parameters()).fill_(math.nan)  # type: ignore[attr-defined]
+
+
+def diverged(folder: Path, **values: object) -> tuple[dict[str, object], Path]:
+    config = tiny_config(folder, "gan", **values)
+    observer = Diverging(config.folder, at=6)
+    observer.run = Run(config, World(), observer)  # type: ignore[attr-defined]
+    return observer.run.play(), config.folder  # type: ignore[attr-defined]
+
+
+def events(folder: Path, kind: str) -> list[dict[str, object]]:
+    return [e for e, _ in journal.read(folder / journal.FILE) if e["kind"] == kind]
+
+
+def test_stop_on_ends_a_run_with_a_line_and_a_checkpoint(tmp_path: Path) -> None:
+    summary, folder = diverged(tmp_path / "run", stop_on=("divergence",), steps=30)
+    assert (summary["status"], summary["step"]) == ("stopped", 9)
+    assert summary["stopped_by"] == "non_convergence"
+    assert find_checkpoint(folder).name == "step_00000009"  # type: ignore[union-attr]
+    texts = [str(e["text"]) for e in events(folder, "message")]
+    assert len([t for t in texts if "divergence confirmed, since iteration 9" in t]) == 2
+    assert any("--stop-on divergence" in t for t in texts)
+    tags = {e["name"]: e["value"] for e in events(folder, "tag")}
+    assert tags["diagnosis.non_convergence"] == "confirmed"
+    assert "not finite" in str(tags["diagnosis.non_convergence.evidence"])
+    assert tags["diagnosis.overfitting"] == "none"
+    # Resumed without the option it goes on.
+    config = tiny_config(folder, "gan", steps=12)
+    resumed = play(config, World(), FolderObserver(folder, World()), find_checkpoint(folder))
+    assert (resumed["status"], resumed["step"]) == ("finished", 12)
+    assert resumed["diagnosis"]["non_convergence"]["since"] == 9
+
+
+def test_the_summary_holds_the_diagnosis_as_plain_values(tmp_path: Path) -> None:
+    summary, _ = diverged(tmp_path / "run", steps=12)
+    assert summary["status"] == "finished"
+    assert summary["stopped_by"] is None
+    found = json.loads(json.dumps(summary["diagnosis"]))
+    assert set(found) == set(FAILURES)
+    assert found["non_convergence"]["form"] == "divergence"
+    assert found["non_convergence"]["state"] == "confirmed"
