@@ -15,15 +15,17 @@ from torch import Tensor
 
 from gan_core.config import import_plugins
 from gan_core.data.examples import Batch, DataSpec
-from gan_core.data.views import View
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler, copy_networks
 from gan_core.errors import UserError
 from gan_core.randomness import stream_key
-from gan_core.variant import Variant, create
+from gan_core.variant import Stage, Variant, create
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
+EXAMPLES = 64
+"""How many examples of what it is asked for (pictures to translate) a generator comes with."""
+_CONDITION = "condition/"  # before a condition's name in the file of weights
 
 
 def save_generator(
@@ -46,14 +48,19 @@ def save_generator(
         for name in sampler.variant.sampling_networks(sampler.stage)
         for key, value in sampler.network(name).state_dict().items()
     }
-    labels = sampler.conditions(torch.arange(1)).keys()
+    conditions = sampler.conditions(torch.arange(EXAMPLES))
+    weights |= {
+        _CONDITION + name: values.detach().contiguous().cpu()
+        for name, values in conditions.items()
+        if name != "label"
+    }
     description = {
         "format": FORMAT,
         "config": dict(config),
         "spec": spec.to_dict(),
         "stage": sampler.stage,
         "step": step,
-        "conditions": sorted(labels),
+        "conditions": sorted(conditions),
         "figures": dict(figures or {}),
         "protocol": dict(protocol or {}),
     }
@@ -66,12 +73,17 @@ def save_generator(
 
 @dataclasses.dataclass(frozen=True)
 class ReleasedGenerator:
-    """A trained generator, ready to sample. ``spec`` is the source's; ``info`` the description."""
+    """A trained generator, ready to sample. ``spec`` is the source's; ``info`` the description.
+
+    ``examples``: by name, up to 64 of what it was asked for in training's evaluations, if that is
+    more than a class (pictures to translate, captions); samples without conditions are of these.
+    """
 
     variant: Variant
     spec: DataSpec
     info: dict[str, Any]
     device: torch.device
+    examples: Batch = dataclasses.field(default_factory=dict)
 
     def _sampler(self, seed: int) -> Sampler:
         return Sampler(self.variant, self.info["stage"], seed, self.device)
@@ -92,14 +104,20 @@ class ReleasedGenerator:
         noise: Batch | None = None,
         native: bool = False,
         seed: int | None = None,
+        *,
+        conditions: Batch | None = None,
     ) -> Tensor:
         """Samples (N, ...) of the target, pictures in [-1, 1], for the numbers ``index``.
 
         ``labels`` (int64, (N,)) are the classes of a conditional variant; without them, classes
-        are drawn evenly as a function of ``index``. ``noise`` replaces what ``index`` would give.
+        are drawn evenly as a function of ``index``. ``conditions`` are other things asked for, by
+        name (N, ...), as the networks see them; without them, sample i is of example i % 64 of
+        those that the generator came with. ``noise`` replaces what ``index`` would give.
         ``native`` resizes to the source's own size. Raises ``UserError`` for a label out of range.
         """
-        conditions: Batch = {}
+        place = index.to(self.device)
+        asked = {name: values[place % len(values)] for name, values in self.examples.items()}
+        asked |= {name: values.to(self.device) for name, values in (conditions or {}).items()}
         if self.conditional:
             classes = self.spec.classes
             wanted = stream_key(0, "labels") % classes + index if labels is None else labels
@@ -107,16 +125,16 @@ class ReleasedGenerator:
                 raise UserError(f"classes go from 0 to {classes - 1}")
             if len(wanted) != len(index):
                 raise UserError(f"{len(index)} samples need as many labels, not {len(wanted)}")
-            conditions["label"] = (wanted % classes).to(self.device)
+            asked["label"] = (wanted % classes).to(self.device)
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
         given = {name: values.to(self.device) for name, values in (noise or {}).items()}
-        target = sampler(index, given, conditions)[self.spec.target]
-        return self._view.restore(target, self.spec.target_shape) if native else target
+        target = sampler(index, given, asked)[self.spec.target]
+        return self.stage.view.restore(target, self.spec.target_shape) if native else target
 
     @property
-    def _view(self) -> View:
-        """How the generator's stage saw the data."""
-        return next(s.view for s in self.variant.stages() if s.name == self.info["stage"])
+    def stage(self) -> Stage:
+        """The stage that the generator was trained in."""
+        return next(s for s in self.variant.stages() if s.name == self.info["stage"])
 
 
 def _generator_folder(path: Path) -> Path:
@@ -166,4 +184,9 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
                 "describes: one of the two is damaged, or of another run"
             ) from None
     variant = copy_networks(variant.to(device), names)
-    return ReleasedGenerator(variant, spec, info, torch.device(device))
+    examples = {
+        name.removeprefix(_CONDITION): values
+        for name, values in weights.items()
+        if name.startswith(_CONDITION)
+    }
+    return ReleasedGenerator(variant, spec, info, torch.device(device), examples)

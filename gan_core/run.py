@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
 """How many of the newest checkpoints a run keeps."""
 _GRID = 64
+_SHOWN = 8  # held-out examples in a picture
 LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
 """The figures that decide which generator is the best, the first that there is."""
 
@@ -182,7 +183,7 @@ def check_extractor(config: RunConfig, spec: DataSpec) -> None:
 
     if config.extractor in ("auto", "none"):
         return
-    if len(spec.target_shape) != 3:
+    if not spec.pictures:
         raise UserError(
             f"--extractor {config.extractor} needs pictures and '{config.data}' has "
             f"{spec.target} data: leave it out"
@@ -352,18 +353,41 @@ class Run:
             sampler = self.game.sampler()
             self._show(sampler)
             evaluator = self._make_evaluator()
-            if evaluator is None:
+            own = self._own_figures(sampler)
+            if evaluator is None and not own:
                 return
-            evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
-            labels = sampler.conditions(torch.arange(self.config.samples)).get("label")
-            evaluation = evaluator(lambda index: self._native(sampler, index), labels)
-        self.figures = {name: float(value) for name, value in evaluation.figures.items()}
-        self.protocol, self._judged_at = evaluation.protocol, self.game.step
+            self.figures, self.protocol = own, self._own_protocol() if own else {}
+            if evaluator is not None:
+                evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
+                labels = sampler.conditions(torch.arange(evaluator.samples)).get("label")
+                evaluation = evaluator(lambda index: self._native(sampler, index), labels)
+                self.figures |= {n: float(value) for n, value in evaluation.figures.items()}
+                self.protocol |= evaluation.protocol
+        self._judged_at = self.game.step
         self._remember(self.figures)
         self.observer.metrics(self.game.step, self.figures)
         for family, text in self.protocol.items():
             self.observer.tag(self.game.step, f"protocol.{family}", text)
         self._keep_if_best(sampler)
+
+    def _own_figures(self, sampler: Sampler) -> dict[str, float]:
+        """The variant's own figures of the held-out examples, where it asks for them."""
+        if not self.game.variant.asks_held_out:
+            return {}
+        from gan_core.metrics.held_out import held_out_figures
+
+        return held_out_figures(sampler, self.game.held_out_examples(), self._asked(), self.world)
+
+    def _asked(self) -> int:
+        """How many samples an evaluation makes."""
+        variant, held_out = self.game.variant, len(self.game.held_out)
+        return min(self.config.samples, held_out) if variant.asks_held_out else self.config.samples
+
+    def _own_protocol(self) -> dict[str, str]:
+        held_out = self.game.held_out
+        where = f"{self._asked()} examples of {held_out.split} of {held_out.source}"
+        text = self.game.variant.protocol(self.game.stage.name)
+        return {self.config.variant: f"{text}: {where}" if text else where}
 
     def _native(self, sampler: Sampler, index: Tensor) -> Tensor:
         """Samples at the source's own size, so that figures of all variants compare."""
@@ -376,6 +400,10 @@ class Run:
         if not self.world.leads:
             return
         spec = self.train.spec
+        image = self._held_out_picture(sampler)
+        if image is not None:
+            self._publish(image)
+            return
         if "label" in self.game.variant.conditions():
             labels = torch.arange(min(spec.classes, 10)).repeat_interleave(10)
             index, columns = torch.arange(len(labels)), 10
@@ -387,7 +415,18 @@ class Run:
             index, columns = torch.arange(2500 if points else _GRID), 8
             samples = sampler(index)[spec.target]
             real = self.train.tensors[spec.target][:2500] if points else None
-        image = sample_picture(samples.cpu(), spec, real, columns)
+        self._publish(sample_picture(samples.cpu(), spec, real, columns))
+
+    def _held_out_picture(self, sampler: Sampler) -> Tensor | None:
+        """What the variant makes of the first held-out examples, if it wants to show that."""
+        if not self.game.variant.asks_held_out:
+            return None
+        count = min(_SHOWN, self._asked())
+        index = torch.arange(count, device=self.world.device)
+        held_out = {n: t[index % len(t)] for n, t in self.game.held_out_examples().items()}
+        return self.game.variant.picture(self.game.stage.name, sampler(index), held_out)
+
+    def _publish(self, image: Tensor) -> None:
         self.observer.picture(self.game.step, "samples", image)
         self._grid = f"samples/samples_{self.game.step:08d}.png"
 
@@ -396,10 +435,12 @@ class Run:
         known at once (its statistics are cached).
         """
         if self._evaluator is None:
+            held_out = self.game.held_out if self.game.variant.asks_held_out else None
             self._evaluator = make_evaluator(
                 self.config,
                 self.train,
                 self.world,
+                reference=held_out,
                 conditional="label" in self.game.variant.conditions(),
                 resizer=self._resizer(),
                 say=lambda text, level: self.observer.message(self.game.step, text, level),
@@ -410,7 +451,7 @@ class Run:
         return self.game.stage.view.describe(self.train.spec.target_shape)
 
     def _keep_if_best(self, sampler: Sampler) -> None:
-        found = tracked_figure(self.figures)
+        found = tracked_figure(self.figures, self.game.variant.best_by)
         if found is None:
             return
         metric, score = found
@@ -596,8 +637,17 @@ def _count_modes(config: RunConfig, spec: DataSpec) -> int:
     return len(MIXTURES[config.data].modes) if config.data in MIXTURES else spec.classes
 
 
-def tracked_figure(figures: dict[str, float]) -> tuple[str, float] | None:
-    """The figure that decides which generator is best, and a score: the lower, the better."""
+def tracked_figure(
+    figures: dict[str, float], best_by: tuple[tuple[str, str], ...] = ()
+) -> tuple[str, float] | None:
+    """The figure that decides which generator is best, and a score: the lower, the better.
+
+    ``best_by``: the variant's own, see :class:`~gan_core.variant.Variant`.
+    """
+    for name, good in best_by:
+        if name in figures:
+            score = figures[name] if good == "low" else -figures[name]
+            return name, score if math.isfinite(score) else math.inf
     for name in LOWER_IS_BETTER:
         if name in figures:
             return name, figures[name] if math.isfinite(figures[name]) else math.inf
@@ -612,12 +662,15 @@ def make_evaluator(
     train: Examples,
     world: World,
     *,
+    reference: Examples | None = None,
     conditional: bool,
     resizer: str,
     say: Callable[[str, str], None],
 ) -> Any:
-    """The evaluator of ``config`` on the training split, or False where there is none.
+    """The evaluator of ``config``, or False where there is none.
 
+    Generated examples are compared with the training split, or with ``reference``, where samples
+    are made for its examples: then with as many samples as it has, if ``config`` wants more.
     ``say`` (text and level) is told what is used, and what cannot be had under ``--extractor
     auto``; asked for by name that is a ``UserError``. Every rank calls this.
     """
@@ -628,12 +681,13 @@ def make_evaluator(
     mixture = MIXTURES.get(config.data)
     if not extractors and mixture is None:
         return False
+    real = train if reference is None else reference
     for extractor in extractors:
-        say(f"figures by {extractor.name}, against {len(train)} real pictures", "info")
+        say(f"figures by {extractor.name}, against {len(real)} real pictures", "info")
     return Evaluator(
-        reference=train,
+        reference=real,
         extractors=extractors,
-        samples=config.samples,
+        samples=config.samples if reference is None else min(config.samples, len(real)),
         world=world,
         cache=config.cache_folder,
         mixture=mixture,
@@ -650,7 +704,7 @@ def make_extractors(
     Under auto: the classifier of a labelled source, else the first whose weights are at hand.
     """
     check_extractor(config, train.spec)
-    if config.extractor == "none" or len(train.spec.target_shape) != 3:
+    if config.extractor == "none" or not train.spec.pictures:
         return []
     if config.extractor != "auto":
         return [_make_extractor(config.extractor, config, train, world)]

@@ -114,6 +114,10 @@ class Stage:
     view: View = View()
     batch: Literal["turn", "iteration"] = "turn"
 
+    def __post_init__(self) -> None:
+        if self.batch == "iteration" and any(p.batch_scale != 1 for p in self.players):
+            raise ValueError(f"stage {self.name}: players that share a batch cannot scale it")
+
 
 @dataclasses.dataclass(frozen=True)
 class GameOptions:
@@ -136,6 +140,12 @@ class Variant(nn.Module, abc.ABC):
     targets: ClassVar[frozenset[str]] = frozenset({"image"})
     """The kinds of target that the variant can learn."""
     Options: ClassVar[type[GameOptions]] = GameOptions
+    asks_held_out: ClassVar[bool] = False
+    """Whether evaluations give :meth:`sample` the conditions of the held-out examples, each one's
+    once (a picture to translate), rather than classes in the training split's proportions."""
+    best_by: ClassVar[tuple[tuple[str, Literal["low", "high"]], ...]] = ()
+    """The figures that decide which generator is the best, the first that there is, and whether
+    low or high is good; before those that every variant has (``fid...``)."""
 
     def __init__(self, options: GameOptions) -> None:
         super().__init__()
@@ -185,6 +195,24 @@ class Variant(nn.Module, abc.ABC):
     def conditions(self) -> tuple[str, ...]:
         """The names of the data tensors that :meth:`sample` needs (such as "label")."""
         return ()
+
+    def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
+        """Figures of its own, for variants that ask for held-out examples.
+
+        ``generated``: all that :meth:`sample` made, (N, ...) by name, from the noise of N samples
+        and the conditions of the N held-out examples ``held_out``, as the networks see them.
+        """
+        return {}
+
+    def protocol(self, stage: str) -> str:
+        """How :meth:`figures` measures, in a line; what is left out, the caller adds: N, split."""
+        return ""
+
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor | None:
+        """Generated examples beside the held-out ones they were made from, uint8 (C, H, W);
+        ``None``: a plain grid of samples will do. Arguments as for :meth:`figures`, but few.
+        """
+        return None
 
     def sampling_networks(self, stage: str) -> tuple[str, ...]:
         """The networks that :meth:`sample` uses."""
@@ -237,9 +265,7 @@ def create(
     parsed = options if isinstance(options, GameOptions) else parse(cls.Options, options)
     variant = cls(parsed)
     variant.check(data)
-    from gan_core.data.views import spec_through
-
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
-        variant.build(spec_through(variant.view(data), data))
+        variant.build(variant.view(data).through(data))
     return variant

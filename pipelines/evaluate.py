@@ -150,6 +150,9 @@ def compare(
     from gan_core.metrics.evaluation import Evaluator
     from gan_core.run import make_extractors
 
+    if generator.variant.asks_held_out:
+        compare_held_out(generator, config, options, world, scores)
+        return
     train = load(generator, config, config.train_split)
     extractors = make_extractors(config, train, world, _warn)
     mixture = MIXTURES.get(config.data)
@@ -171,6 +174,51 @@ def compare(
     scores.figures |= {prefix + name: value for name, value in found.figures.items()}
     scores.protocol |= found.protocol
     scores.per_class |= {prefix + name: row for name, row in found.per_class.items()}
+
+
+def compare_held_out(
+    generator: ReleasedGenerator,
+    config: RunConfig,
+    options: EvaluateOptions,
+    world: World,
+    scores: Scores,
+) -> None:
+    """Add the figures of a variant that is asked for held-out examples: its own, and the
+    evaluator's against these examples. Held out from training is the validation split, or test.
+    """
+    import torch
+
+    from gan_core.engine.sampling import Sampler
+    from gan_core.metrics.held_out import held_out_figures
+    from gan_core.run import make_evaluator
+
+    split = "test" if options.split == "test" else "validation"
+    native, variant, stage = load(generator, config, split), generator.variant, generator.stage
+    prepared = stage.view.prepare(native).tensors
+    held_out = stage.view.present({n: t.to(world.device) for n, t in prepared.items()})
+    asked = {name: held_out[name] for name in variant.conditions()}
+    sampler = Sampler(variant, stage.name, config.seed, world.device, asked)
+    count, prefix = min(config.samples, len(native)), "test/" if split == "test" else ""
+    own = held_out_figures(sampler, held_out, count, world)
+    scores.figures |= {prefix + name: value for name, value in own.items()}
+    where = f"{count} examples of {split} of {config.data}"
+    scores.protocol[variant.name] = ": ".join(filter(None, (variant.protocol(stage.name), where)))
+    train = load(generator, config, config.train_split)
+    evaluator = make_evaluator(
+        config, train, world, reference=native, conditional=generator.conditional,
+        resizer=stage.view.describe(generator.spec.target_shape), say=_warn,
+    )  # fmt: skip
+    if not evaluator:
+        return
+
+    def generate(index: torch.Tensor) -> torch.Tensor:
+        target = sampler(index)[generator.spec.target]
+        return stage.view.restore(target, generator.spec.target_shape)
+
+    labels = sampler.conditions(torch.arange(evaluator.samples)).get("label")
+    found = evaluator(generate, labels)
+    scores.figures |= {prefix + name: value for name, value in found.figures.items()}
+    scores.protocol |= found.protocol
 
 
 def asked_labels(train: Examples, config: RunConfig, count: int | None = None) -> Tensor:
@@ -196,7 +244,7 @@ def maker(generator: ReleasedGenerator, labels: Tensor | None) -> Any:
 
 def check_parzen(generator: ReleasedGenerator) -> None:
     """Raises ``UserError`` where the protocol means nothing."""
-    if len(generator.spec.target_shape) != 3:
+    if not generator.spec.pictures:
         raise UserError("--parzen is for pictures; points are judged by their modes: leave it out")
 
 

@@ -21,12 +21,15 @@ class TensorSpec:
 
     ``shape`` is without the batch dimension. ``low`` and ``high`` bound the values (pictures:
     -1 and 1; ``None``: unbounded). ``classes`` is set for labels: integers in [0, classes).
+    Tensors of one ``series`` belong together, example by example; another series has a length and
+    an order of its own (the second domain of unpaired pictures).
     """
 
     shape: tuple[int, ...]
     low: float | None = None
     high: float | None = None
     classes: int | None = None
+    series: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,11 @@ class DataSpec:
     def target_shape(self) -> tuple[int, ...]:
         """The shape of one example of the target, such as (channels, height, width)."""
         return self.tensors[self.target].shape
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the target is a picture (channels, rows, columns), which extractors can see."""
+        return self.target == "image" and len(self.target_shape) == 3
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -96,8 +104,13 @@ class Examples:
         return digest.hexdigest()[:16]
 
     def select(self, index: Tensor) -> Examples:
-        """The examples at the positions ``index`` (int64, (M,))."""
-        return dataclasses.replace(self, tensors={n: t[index] for n, t in self.tensors.items()})
+        """The examples at the positions ``index`` (int64, (M,)); other series stay whole."""
+        own = self.spec.tensors[self.spec.target].series
+        chosen = {
+            name: tensor[index] if self.spec.tensors[name].series == own else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return dataclasses.replace(self, tensors=chosen)
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -93,20 +93,22 @@ def check_examples(examples: Examples, *, batch_size: int) -> None:
     range against the specification; labels in [0, classes), and in training data every class.
     """
     where = f"the {examples.split} split of '{examples.source}'"
+    own = examples.spec.tensors[examples.spec.target].series
     for name, spec in examples.spec.tensors.items():
         if name not in examples.tensors:
             raise UserError(f"{where} has no tensor '{name}', which its specification promises")
         tensor = examples.tensors[name]
-        _check_form(f"'{name}' in {where}", tensor, spec, len(examples))
+        count = len(tensor) if spec.series != own else len(examples)
+        _check_form(f"'{name}' in {where}", tensor, spec, count)
+        if len(tensor) < batch_size:
+            raise UserError(
+                f"{where} holds {len(tensor)} examples, fewer than one batch of {batch_size}: "
+                "give more, or a smaller --batch-size"
+            )
         if spec.classes is None:
             _check_values(f"'{name}' in {where}", tensor, spec)
         else:
             _check_labels(f"'{name}' in {where}", tensor, spec.classes)
-    if len(examples) < batch_size:
-        raise UserError(
-            f"{where} holds {len(examples)} examples, fewer than one batch of {batch_size}: "
-            "give more, or a smaller --batch-size"
-        )
     if examples.split in ("train", "train+validation"):
         _check_every_class(where, examples)
 

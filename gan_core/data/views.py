@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_unit_range
+from gan_core.data.examples import Batch, DataSpec, Examples, to_unit_range
 
 _PADDING_SHARE = 8  # a frame of up to an eighth of the size; what needs more is enlarged
 
@@ -16,6 +16,10 @@ _PADDING_SHARE = 8  # a frame of up to an eighth of the size; what needs more is
 @dataclasses.dataclass(frozen=True)
 class View:
     """Data as it comes: nothing is resized; uint8 pictures become floats in [-1, 1]."""
+
+    def through(self, spec: DataSpec) -> DataSpec:
+        """What ``spec`` becomes."""
+        return spec
 
     def prepare(self, examples: Examples) -> Examples:
         """The whole split, once, before training."""
@@ -40,9 +44,11 @@ class SquareView(View):
 
     A picture that lacks at most an eighth of the size (MNIST's 28 of 32) is padded with its
     darkest value; other sizes are resized with antialiasing (digits' 8 are enlarged to 32).
+    ``also`` names further tensors of pictures that are seen like the target.
     """
 
     size: int = 32
+    also: tuple[str, ...] = ()
 
     def _pads(self, native: tuple[int, ...]) -> bool:
         rows, columns = native[-2:]
@@ -51,20 +57,28 @@ class SquareView(View):
     def _margins(self, native: tuple[int, ...]) -> tuple[int, int]:
         return (self.size - native[-2]) // 2, (self.size - native[-1]) // 2
 
+    def through(self, spec: DataSpec) -> DataSpec:
+        seen = {
+            name: dataclasses.replace(
+                spec.tensors[name], shape=(spec.tensors[name].shape[0], self.size, self.size)
+            )
+            for name in (spec.target, *self.also)
+        }
+        return dataclasses.replace(spec, tensors={**spec.tensors, **seen})
+
     def prepare(self, examples: Examples) -> Examples:
-        target = examples.spec.target
-        images = examples.tensors[target]
-        if tuple(images.shape[-2:]) != (self.size, self.size):
-            images = self._pad(images) if self._pads(images.shape) else self._resize(images)
-        old = examples.spec.tensors[target]
-        shape = (images.shape[1], self.size, self.size)
-        spec = dataclasses.replace(
-            examples.spec,
-            tensors={**examples.spec.tensors, target: TensorSpec(shape, old.low, old.high)},
-        )
+        seen = {
+            name: self._square(examples.tensors[name])
+            for name in (examples.spec.target, *self.also)
+        }
         return dataclasses.replace(
-            examples, tensors={**examples.tensors, target: images}, spec=spec
+            examples, tensors={**examples.tensors, **seen}, spec=self.through(examples.spec)
         )
+
+    def _square(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) == (self.size, self.size):
+            return images
+        return self._pad(images) if self._pads(images.shape) else self._resize(images)
 
     def _pad(self, images: Tensor) -> Tensor:
         top, left = self._margins(images.shape)
@@ -97,15 +111,4 @@ class SquareView(View):
 def _resized(images: Tensor, rows: int, columns: int, antialias: bool = True) -> Tensor:
     return F.interpolate(
         images, size=(rows, columns), mode="bicubic", antialias=antialias, align_corners=False
-    )
-
-
-def spec_through(view: View, spec: DataSpec) -> DataSpec:
-    """What ``spec`` becomes under ``view``."""
-    if not isinstance(view, SquareView):
-        return spec
-    old = spec.tensors[spec.target]
-    shape = (old.shape[0], view.size, view.size)
-    return dataclasses.replace(
-        spec, tensors={**spec.tensors, spec.target: TensorSpec(shape, old.low, old.high)}
     )

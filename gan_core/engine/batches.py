@@ -60,15 +60,16 @@ class _Ahead:
 
     start: int
     turns: int
-    examples: Tensor | None
+    examples: dict[str, Tensor]  # of each series
     noise: Batch
 
 
 class BatchStream:
     """The batches of one player (or of a whole iteration, where the stage shares one).
 
-    ``batch_size`` is global; ``next`` gives this rank's slice. ``position`` counts the samples
-    that all ranks have drawn together; setting it moves the stream anywhere.
+    ``series`` says which tensors belong together (see ``TensorSpec``); each series is drawn in an
+    order of its own. ``batch_size`` is global; ``next`` gives this rank's slice. ``position``
+    counts the samples that all ranks have drawn together; setting it moves the stream anywhere.
     """
 
     def __init__(
@@ -82,15 +83,19 @@ class BatchStream:
         seed: int,
         names: tuple[str, ...],
         world: World,
+        series: Mapping[str, str] | None = None,
     ) -> None:
         self._stored = {name: stored[name] for name in reads}
+        self._series = {name: (series or {}).get(name, "") for name in reads}
         self._view, self._noise = view, tuple(noise)
         self._keys = {spec.name: stream_key(seed, *names, spec.name) for spec in noise}
         self._world = world
         self.batch_size = batch_size
         self.position = 0
-        count = len(next(iter(stored.values())))
-        self._order = ShuffledOrder(count, seed, *names)
+        self._orders = {
+            series: ShuffledOrder(len(self._stored[name]), seed, *names, *filter(None, (series,)))
+            for name, series in self._series.items()
+        }
         values = sum(math.prod(spec.shape) for spec in noise) + 1
         share = max(1, batch_size // world.size)
         self._turns = max(1, min(_TURNS_AHEAD, _VALUES_AHEAD // (share * values)))
@@ -101,9 +106,10 @@ class BatchStream:
         turns = torch.arange(self._turns)[:, None] * self.batch_size
         index = (self.position + turns + torch.arange(mine.start, mine.stop)).flatten()
         device = self._world.device
-        examples = None
-        if self._stored:
-            examples = _to_device(self._order.examples(index), device)
+        examples = {
+            series: _to_device(order.examples(index), device)
+            for series, order in self._orders.items()
+        }
         index = _to_device(index, device)
         noise = {
             spec.name: draw(spec.prior, self._keys[spec.name], index, spec.shape)
@@ -121,9 +127,11 @@ class BatchStream:
         share = self._world.slice_of(self.batch_size)
         rows = slice(turn * (share.stop - share.start), (turn + 1) * (share.stop - share.start))
         batch = {name: values[rows] for name, values in ahead.noise.items()}
-        if ahead.examples is not None:
-            chosen = ahead.examples[rows]
-            batch |= self._view.present({n: t[chosen] for n, t in self._stored.items()})
+        if self._stored:
+            chosen = {series: examples[rows] for series, examples in ahead.examples.items()}
+            batch |= self._view.present(
+                {n: t[chosen[self._series[n]]] for n, t in self._stored.items()}
+            )
         self.position += self.batch_size
         return batch
 

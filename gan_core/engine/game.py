@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -310,7 +311,12 @@ class Game:
             seed=self.seed,
             names=names,
             world=self.world,
+            series=self._series,
         )
+
+    @property
+    def _series(self) -> dict[str, str]:
+        return {name: spec.series for name, spec in self.train.spec.tensors.items()}
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -376,7 +382,9 @@ class Game:
         with undisturbed():
             names = self.variant.sampling_networks(self.stage.name)
             copies = copy_networks(self.variant, names)
-            sampler = self._sampler_on(copies, self.seed if seed is None else seed)
+            sampler = self._sampler_on(
+                copies, self.seed if seed is None else seed, self._sampling_conditions()
+            )
             for name in names:
                 for buffer in getattr(copies, name).buffers():
                     self.world.broadcast(buffer)
@@ -384,10 +392,8 @@ class Game:
                 self._use_averages(copies, names)
         return sampler
 
-    def _sampler_on(self, variant: Variant, seed: int) -> Sampler:
-        return Sampler(
-            variant, self.stage.name, seed, self.world.device, self._sampling_conditions()
-        )
+    def _sampler_on(self, variant: Variant, seed: int, conditions: Batch) -> Sampler:
+        return Sampler(variant, self.stage.name, seed, self.world.device, conditions)
 
     def _use_averages(self, copies: Variant, names: tuple[str, ...]) -> None:
         averages = {n: a for seat in self.seats for n, a in seat.averages.items()}
@@ -396,7 +402,11 @@ class Game:
             averages[name].copy_to(getattr(copies, name))
         if not any(has_batch_statistics(getattr(copies, name)) for name in used):
             return
-        statistics = self._sampler_on(copies, stream_key(self.seed, "batch statistics") >> 1)
+        statistics = self._sampler_on(
+            copies,
+            stream_key(self.seed, "batch statistics") >> 1,
+            self._training_conditions(),
+        )
 
         def generate(number: int) -> object:
             start = number * _STATISTICS_BATCH_SIZE
@@ -406,25 +416,42 @@ class Game:
         measure_batch_statistics(together, generate, _STATISTICS_BATCHES)
 
     def _sampling_conditions(self) -> Batch:
-        """Conditions of real examples in a fixed shuffled order, so in the real proportions."""
-        names = self.variant.conditions()
-        if not names:
-            return {}
-        key = stream_key(self.seed, "conditions") & (2**63 - 1)
-        count = len(next(iter(self._stored.values())))
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(key))
-        order = order.to(self.world.device)
-        view = self.stage.view
-        return view.present({name: self._stored[name][order] for name in names})
+        """What samples are asked for: held-out examples' conditions in their order, where the
+        variant wants these, else training examples'.
+        """
+        if self.variant.asks_held_out:
+            return self.held_out_examples(self.variant.conditions())
+        return self._training_conditions()
+
+    def _training_conditions(self) -> Batch:
+        """Of training examples in a fixed shuffled order, so in the real proportions."""
+        chosen = self._shuffled(self._stored, self.variant.conditions(), "conditions")
+        return self.stage.view.present(chosen)
+
+    def held_out_examples(self, names: Sequence[str] | None = None) -> Batch:
+        """The tensors ``names`` (default: all) of the held-out split, as the networks see them."""
+        chosen = self._stored_held_out if names is None else names
+        return self.stage.view.present({name: self._stored_held_out[name] for name in chosen})
 
     def examples_for_judgement(self, count: int, held_out: bool) -> Batch:
         """``count`` real examples, the same at every call, as the networks see them."""
         stored = self._stored_held_out if held_out else self._stored
-        total = len(next(iter(stored.values())))
-        key = stream_key(self.seed, "judgement", str(held_out)) & (2**63 - 1)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(key))[:count]
-        order = order.to(self.world.device)
-        return self.stage.view.present({name: values[order] for name, values in stored.items()})
+        count = min(count, *map(len, stored.values()))
+        chosen = self._shuffled(stored, tuple(stored), "judgement", str(held_out), count=count)
+        return self.stage.view.present(chosen)
+
+    def _shuffled(
+        self, stored: Batch, names: Sequence[str], *purpose: str, count: int | None = None
+    ) -> Batch:
+        """The first ``count`` of each of the tensors ``names`` in an order fixed by ``purpose``."""
+        key = stream_key(self.seed, *purpose) & (2**63 - 1)
+        orders = {
+            length: torch.randperm(length, generator=torch.Generator().manual_seed(key))[:count]
+            for length in {len(stored[name]) for name in names}
+        }
+        return {
+            name: stored[name][orders[len(stored[name])].to(self.world.device)] for name in names
+        }
 
     def take_diagnostics(self) -> dict[str, float]:
         """Means of the objectives' diagnostics since the last call, over all workers."""

@@ -146,7 +146,7 @@ def check_spec(spec: DataSpec, source: str) -> None:
             f"--extractor classifier needs labels and '{source}' has none: "
             "choose mobilenet_v2 or inception"
         )
-    if len(spec.target_shape) != 3 or min(spec.target_shape[1:]) < 4:
+    if not spec.pictures or min(spec.target_shape[1:]) < 4:
         raise UserError(
             f"--extractor classifier needs pictures of at least 4 x 4 pixels; "
             f"'{source}' has {spec.target_shape}: choose no extractor"

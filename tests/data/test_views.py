@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from gan_core.data import DataSpec, Examples, TensorSpec, load_examples
 from gan_core.data.examples import to_pixels, to_unit_range
 from gan_core.data.sources import picture_spec
-from gan_core.data.views import SquareView, View, spec_through
+from gan_core.data.views import SquareView, View
 
 
 def random_pictures(rows: int, columns: int, count: int = 5, channels: int = 1) -> Examples:
@@ -75,7 +75,7 @@ def test_resized_pixels_are_rounded_to_the_nearest(native):
 def test_the_specification_through_a_view_is_that_of_the_prepared_examples(view, size):
     examples = random_pictures(*size, channels=3)
     prepared = view.prepare(examples)
-    assert prepared.spec == spec_through(view, examples.spec)
+    assert prepared.spec == view.through(examples.spec)
     assert tuple(prepared.tensors["image"].shape[1:]) == prepared.spec.target_shape
     assert torch.equal(prepared.tensors["label"], examples.tensors["label"])
 

@@ -135,3 +135,28 @@ def test_examples_of_one_batch_may_come_from_many_passes() -> None:
     assert Counter(found) == dict.fromkeys(range(3), 10)
     again = ShuffledOrder(3, 0, "x")
     assert [again.examples(torch.tensor([i])).item() for i in reversed(range(30))] == found[::-1]
+
+
+def test_series_have_lengths_and_orders_of_their_own() -> None:
+    stored = {
+        "a": torch.arange(7)[:, None],
+        "a_name": torch.arange(7) * 10,
+        "b": torch.arange(5)[:, None],
+    }
+    drawn = BatchStream(
+        stored,
+        View(),
+        ("a", "a_name", "b"),
+        (),
+        batch_size=3,
+        seed=4,
+        names=("stage",),
+        world=World(),
+        series={"b": "second"},
+    )
+    found = [drawn.next() for _ in range(35)]
+    a, b, names = (torch.cat([batch[n].flatten() for batch in found]) for n in ("a", "b", "a_name"))
+    assert torch.equal(names, a * 10)
+    assert all(sorted(one.tolist()) == list(range(7)) for one in a.split(7))
+    assert all(sorted(one.tolist()) == list(range(5)) for one in b.split(5))
+    assert len(set(zip(a.tolist(), b.tolist(), strict=True))) > 20  # no fixed pairs

@@ -10,7 +10,6 @@ from torch import Tensor
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
-from gan_core.data.views import spec_through
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.priors import draw
@@ -68,7 +67,7 @@ def random_tensor(name: str, spec: TensorSpec) -> Tensor:
 
 def batch_for(variant: Variant, stage: Stage, reader: str, reads: tuple[str, ...]) -> Batch:
     """A random batch with what ``reader`` says that it reads, and nothing else."""
-    seen = spec_through(stage.view, variant.given)  # type: ignore[arg-type]
+    seen = stage.view.through(variant.given)  # type: ignore[arg-type]
     batch = {name: random_tensor(name, seen.tensors[name]) for name in reads}
     for spec in variant.noise(stage.name):
         if spec.read_by(reader):
@@ -155,7 +154,7 @@ def test_samples_are_like_the_data(name: str, options: dict[str, object], data: 
     variant = built(name, options, data).eval()
     for stage in variant.stages():
         batch = batch_for(variant, stage, "sample", variant.conditions())
-        spec = spec_through(stage.view, data).tensors[data.target]
+        spec = stage.view.through(data).tensors[data.target]
         with torch.no_grad():
             sample = variant.sample(stage.name, batch)[data.target]
             again = variant.sample(stage.name, batch)[data.target]

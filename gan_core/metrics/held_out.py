@@ -1,0 +1,38 @@
+"""Figures that a variant has of its own: what it makes of held-out examples."""
+
+from __future__ import annotations
+
+import torch
+
+from gan_core.data.examples import Batch
+from gan_core.engine.sampling import Sampler
+from gan_core.engine.world import World
+from gan_core.metrics.ranks import on_leader
+from gan_core.metrics.sampling import windows
+
+BATCH_SIZE = 100
+"""Examples at once on each rank."""
+
+
+def held_out_figures(
+    sampler: Sampler, held_out: Batch, count: int, world: World
+) -> dict[str, float]:
+    """The variant's figures by name, of ``count`` samples; every rank calls it.
+
+    ``held_out``: the held-out examples as the networks see them, on ``world.device``; sample i is
+    made for example i (of each series: i modulo its length). All ranks get the same figures.
+    """
+    generated = _generate(sampler, count, world)
+    examples = {n: t[torch.arange(count, device=t.device) % len(t)] for n, t in held_out.items()}
+    variant, stage = sampler.variant, sampler.stage
+    return on_leader(world, lambda: variant.figures(stage, generated, examples))
+
+
+def _generate(sampler: Sampler, count: int, world: World) -> Batch:
+    """All samples by name, each rank having made its share."""
+    parts: dict[str, list[torch.Tensor]] = {}
+    for window, new in windows(world, count, BATCH_SIZE):
+        made = sampler(torch.arange(window.start, window.stop, device=world.device))
+        for name, values in made.items():
+            parts.setdefault(name, []).append(values[new])
+    return {name: world.gather(torch.cat(p), count) for name, p in parts.items()}
