@@ -1,6 +1,6 @@
-"""What Ray Train and MLflow cost: the same two-worker run by Ray and by torchrun, in turns.
+"""What Ray Train and MLflow cost: the same run by Ray and by torchrun, in turns.
 
-    python -m benchmarks.overhead
+    python -m benchmarks.overhead [--workers 1]
 
 Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GPUs) with the same
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
@@ -9,6 +9,8 @@ are between logging points, everything included, the first left out (it holds th
 Other words are options of the run; without any it is that of `make demo` but for its penalty.
 
 Let the machine be idle: Ray gives its workers a lower priority than a shell's processes have.
+Every worker computes with one thread. Ray, the driver and MLflow are processes too: with as many
+workers as cores they take what they need from the workers, with a core to spare they need not.
 """
 
 from __future__ import annotations
@@ -70,9 +72,10 @@ def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]
         *("--extractor", "none", "--storage", str(folder), *arguments.options),
     ]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node", "2", "-m", "pipelines"]
+    workers = str(arguments.workers)
+    torchrun += ["--nproc-per-node", workers, "-m", "pipelines"]
     return {
-        RAY: [sys.executable, "-m", "pipelines", *common, "--workers", "2"],
+        RAY: [sys.executable, "-m", "pipelines", *common, "--workers", workers],
         TORCHRUN: [*torchrun, *common, "--workers", "0"],
     }
 
@@ -82,8 +85,7 @@ def play(name: str, command: Sequence[str], folder: Path, number: int) -> Timing
     run = f"{'ray' if name == RAY else 'torchrun'}-{number}"
     environment = {
         **os.environ,
-        # Ray gives each of two workers on this machine half of its cores.
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)),
+        "OMP_NUM_THREADS": "1",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
     }
     log = folder / f"{run}.log"
@@ -111,6 +113,7 @@ def main() -> None:
     """Alternate the two, and print the ratio with its confidence interval."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--variant", default="dcgan")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=1050)
     parser.add_argument("--checkpoint-every", type=int, default=1000)

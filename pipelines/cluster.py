@@ -168,6 +168,12 @@ def threads_per_worker(cluster: Cluster, workers: int) -> int:
     """How many threads a worker computes with on the CPU.
 
     Ray starts workers with one. A machine that runs nothing but them divides its cores among
-    them; on a cluster others may have the rest, so it stays at the one core that was asked for.
+    them, or gives each what the user's ``OMP_NUM_THREADS`` says; on a cluster others may have the
+    rest, so it stays at the one core that was asked for.
     """
-    return max(1, int(cluster.resources.get("CPU", 1)) // workers) if cluster.own else 1
+    if not cluster.own:
+        return 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return max(1, int(cluster.resources.get("CPU", 1)) // workers)
