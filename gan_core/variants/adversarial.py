@@ -179,7 +179,8 @@ class AdversarialVariant(Variant):
         return tuple(batch[name] for name in self.conditions())
 
     def _both_logits(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        if not self.one_pass:
+        if not self.one_pass or self.recipe.r1 > 0:
+            # Under R1 one pass would carry second derivatives through the fakes for nothing.
             return self.discriminate(real, batch), self.discriminate(fake, batch)
         twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
         real_logits, fake_logits = self.discriminate(torch.cat((real, fake)), twice).chunk(2)
@@ -193,13 +194,19 @@ class AdversarialVariant(Variant):
         with torch.no_grad():
             fake = self.generate(batch)
         real_logits, fake_logits = self._both_logits(real, fake, batch)
-        loss = self.loss.discriminator(real_logits, fake_logits)
-        diagnostics = {"loss/discriminator": loss.detach()}
+        loss, diagnostics = self.adversarial_loss(real_logits, fake_logits, batch)
+        diagnostics["loss/discriminator"] = loss.detach()
         diagnostics.update(self._decisions(real_logits.detach(), fake_logits.detach()))
         for name, penalty, weight in self._penalties(real, fake, real_logits, batch):
             loss = loss + weight * penalty
             diagnostics[f"penalty/{name}"] = penalty.detach()
         return Loss(loss, diagnostics)
+
+    def adversarial_loss(
+        self, real_logits: Tensor, fake_logits: Tensor, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's loss without penalties, and what a variant has to say about it."""
+        return self.loss.discriminator(real_logits, fake_logits), {}
 
     def _decisions(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
         real, fake = real_logits - self.loss.boundary, fake_logits - self.loss.boundary

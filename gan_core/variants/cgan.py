@@ -6,7 +6,9 @@ layer of 1200; in the discriminator picture and label have maxout layers of thei
 50 units of 5 pieces), joined in one of 240 units of 4 pieces. Noise from the unit hypercube;
 dropout of half of the hidden units in both; batches of 100; the rate falls by 1.00004 an update.
 
-The paper leaves open how weights begin: here as in Goodfellow's code for the same data.
+The paper leaves open how weights begin: here as in Goodfellow's code for the same data. With these
+the label, one input beside a hundred bright pixels, at first hardly moves the discriminator:
+``init_label`` makes its weights larger, and ``wrong_label`` makes the discriminator need it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from gan_core.layers.pixels import PixelOutput, to_flat_pixels
 from gan_core.options import option
 from gan_core.variant import register
 from gan_core.variants.adversarial import default
+from gan_core.variants.matching import MatchingAware, MatchingOptions
 from gan_core.variants.perceptron import PerceptronOptions, PerceptronVariant
+
+INITIAL_WEIGHTS = 0.005
+"""The bound of the discriminator's uniform initial weights in ``mnist.yaml``."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CGANOptions(PerceptronOptions):
+class CGANOptions(MatchingOptions, PerceptronOptions):
     """The options of ``cgan``."""
 
     lr_decay: float = default("lr_decay", 1.00004, PerceptronOptions)
@@ -40,6 +46,12 @@ class CGANOptions(PerceptronOptions):
         240, "discriminator's maxout units for the picture, and for both together", minimum=1
     )
     maxout_label: int = option(50, "discriminator's maxout units for the label", minimum=1)
+    init_label: float = option(
+        INITIAL_WEIGHTS,
+        "bound of the discriminator's uniform initial weights for the label; 0.005 is that of "
+        "all its other weights",
+        above=0,
+    )
     dropout_g: float = option(
         0.5, "share of the generator's hidden units dropped", kind="schedule", minimum=0, below=1
     )
@@ -84,7 +96,9 @@ class Discriminator(nn.Module):
         self.joint = Maxout(units + options.maxout_label, units, pieces=4)
         self.dropout = nn.Dropout(options.dropout_d)
         self.output = nn.Linear(units, 1)
-        uniform_weights(self, 0.005)
+        uniform_weights(self, INITIAL_WEIGHTS)
+        with torch.no_grad():
+            self.from_label.linear.weight *= options.init_label / INITIAL_WEIGHTS
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         one_hot = F.one_hot(label, self.classes).to(image.dtype)
@@ -94,14 +108,13 @@ class Discriminator(nn.Module):
 
 
 @register("cgan")
-class CGAN(PerceptronVariant):
+class CGAN(MatchingAware, PerceptronVariant):
     """The conditional GAN."""
 
     summary = "conditional: the label as a one-hot vector in both networks"
     paper = "Mirza and Osindero 2014, arXiv:1411.1784"
     needs = frozenset({"label"})
     Options = CGANOptions
-    conditional = True
     uniform_bounds = (0.0, 1.0)
 
     def make_generator(self, data: DataSpec) -> nn.Module:

@@ -47,6 +47,7 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("cgan", TINY_CGAN, pictures(1, 8, classes=10)),
     ("cgan", TINY_CGAN, pictures(3, 6, classes=2)),
     ("cgan", TINY_CGAN | PENALISED, pictures(1, 8, classes=10)),
+    ("cgan", TINY_CGAN | PENALISED | {"wrong_label": 0.5}, pictures(1, 8, classes=2)),
     ("dcgan", TINY_DCGAN, pictures(1, 8)),
     ("dcgan", TINY_DCGAN | {"image_size": 32, "kernel": 4}, pictures(3, 32, classes=3)),
     ("dcgan", TINY_DCGAN | PENALISED, pictures(1, 16)),
