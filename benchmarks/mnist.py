@@ -69,7 +69,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "dropout_g": 0.0,
         "dropout_d": 0.0,
         "wrong_label": 0.5,
-        "init_label": 0.1,
+        "init_label": 0.5,
         "ema": 0.99,
     },
     # The paper's, at half its width, with an average of weights.

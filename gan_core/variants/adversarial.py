@@ -179,8 +179,7 @@ class AdversarialVariant(Variant):
         return tuple(batch[name] for name in self.conditions())
 
     def _both_logits(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        if not self.one_pass or self.recipe.r1 > 0:
-            # Under R1 one pass would carry second derivatives through the fakes for nothing.
+        if not self.one_pass:
             return self.discriminate(real, batch), self.discriminate(fake, batch)
         twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
         real_logits, fake_logits = self.discriminate(torch.cat((real, fake)), twice).chunk(2)
