@@ -15,19 +15,22 @@ def class_shares(labels: Tensor, classes: int) -> Tensor:
 
 
 def mode_figures(predicted: Tensor, balance: Tensor) -> dict[str, float]:
-    """``modes_covered`` and ``mode_kl`` of the classes (N,) that a classifier saw.
+    """``modes_covered``, ``mode_kl``, ``least_class_ratio`` of classes (N,) that a classifier saw.
 
     ``modes_covered`` counts the classes with at least one sample, ``mode_kl`` is KL(generated
     class shares || ``balance``) in nats, ``balance`` (K,) the class shares of the real data:
     infinite if a class appears that the real data have not. A perfect generator's KL is about
     (K - 1) / 2N. (Metz et al. 2017, arXiv:1611.02163, section 3.3; Lin et al. 2018.)
+    ``least_class_ratio``: the lowest share of a class over its real share, 1 at best.
     """
     shares = class_shares(predicted, len(balance))
     present = shares > 0
     divergence = (shares[present] * (shares[present] / balance.cpu().double()[present]).log()).sum()
+    real = balance.cpu().double()
     return {
         "modes_covered": float(present.sum()),
         "mode_kl": max(0.0, float(divergence)),  # rounding may leave -1e-17
+        "least_class_ratio": float((shares / real)[real > 0].min()),
     }
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_core.data.examples import Examples, to_unit_range
+from gan_core.data.examples import Examples, to_pixels, to_unit_range
 from gan_core.data.mixtures import Mixture
 from gan_core.engine.world import World
-from gan_core.metrics import coverage, distances, manifold
+from gan_core.metrics import coverage, distances, diversity, manifold, similarity
+from gan_core.metrics.bins import count_bins
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.metrics.features import Extractor
 from gan_core.metrics.ranks import on_leader
@@ -83,11 +84,17 @@ class Evaluator:
         self.conditional = conditional
         self.resizer = resizer
         self._shape = reference.spec.target_shape
+        self._similar: float | None = None
         self._stored = reference.tensors[reference.spec.target]
         self._labels = reference.tensors["label"] if reference.spec.classes else None
         self._real = {n: self._real_features(e, cache) for n, e in self.extractors.items()}
         self._manifolds = {
             name: manifold.RealManifold(features[self._compared(len(features))])
+            for name, features in self._real.items()
+            if world.leads
+        }
+        self._diversity = {
+            name: diversity.RealDiversity(features)
             for name, features in self._real.items()
             if world.leads
         }
@@ -106,6 +113,8 @@ class Evaluator:
         if self.conditional and (labels is None or len(labels) != self.samples):
             raise ValueError(f"a conditional evaluation needs {self.samples} labels")
         made = self._sample(generate)
+        if "predicted" in made:
+            made["pictures"] = self._pictures(generate)
         figures, per_class = on_leader(self.world, lambda: self._measure(made, labels))
         bad = int((made["finite"] == 0).sum())
         if bad:
@@ -130,6 +139,12 @@ class Evaluator:
             for name, tensor in seen.items():
                 parts.setdefault(name, []).append(tensor)
         return {n: self.world.gather(torch.cat(p), self.samples) for n, p in parts.items()}
+
+    def _pictures(self, generate: Generate) -> Tensor:
+        """The first samples again, as uint8 pixels, to compare those of a class."""
+        count = min(self.samples, similarity.PICTURES)
+        made = generated(generate, self.world, count, self.batch_size, self._shape)
+        return self.world.gather(torch.cat([to_pixels(targets) for targets, _ in made]), count)
 
     def _see(self, targets: Tensor) -> dict[str, Tensor]:
         if self.mixture is not None:
@@ -161,6 +176,8 @@ class Evaluator:
             figures |= self._distance_figures(name, features, made.get(f"logits {name}"))
             own, recall = self._manifold_figures(name, features, labels)
             figures |= own
+            alike = self._diversity[name].figures(features)
+            figures |= {f"{figure}{suffix}": value for figure, value in alike.items()}
             if recall is not None:
                 present = recall[~recall.isnan()]
                 figures[f"min_class_recall{suffix}"] = present.min().item()
@@ -169,6 +186,7 @@ class Evaluator:
             balance = coverage.class_shares(self._labels, self.reference.spec.classes)
             shares = coverage.class_shares(made["predicted"], len(balance))
             figures |= coverage.mode_figures(made["predicted"], balance)
+            figures |= self._similarity(made["pictures"], made["predicted"])
             per_class["class_share_real"] = balance.tolist()
             per_class["class_share_generated"] = shares.tolist()
             if labels is not None:
@@ -215,6 +233,19 @@ class Evaluator:
             recall = manifold.mean_by_class(result.recalled, real_labels, classes)
         return figures, recall
 
+    def _similarity(self, pictures: Tensor, predicted: Tensor) -> dict[str, float]:
+        """``ms_ssim`` within the classes of the samples, and of as many real pictures."""
+        assert self._labels is not None
+        index = manifold.spread(len(self.reference), similarity.PICTURES)
+        real = self._stored[index]
+        if real.dtype == torch.uint8:
+            real = to_unit_range(real)
+        fake = to_unit_range(pictures)
+        within = similarity.similarity_within_classes
+        if self._similar is None:
+            self._similar = within(real, self._labels[index])
+        return {"ms_ssim": within(fake, predicted[: len(fake)]), "ms_ssim_real": self._similar}
+
     def _compared(self, count: int) -> Tensor:
         return manifold.spread(count).to(self.world.device)
 
@@ -247,13 +278,16 @@ class Evaluator:
             f"generated, resized to native: {self.resizer}"
         )
         size = distances.kernel_subset_size(real, self.samples)
+        bins = count_bins(real)
         settings = (
             f"kid {distances.SUBSETS} subsets of {size}, "
             f"inception score {distances.SPLITS} splits, "
             f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
             f"k={manifold.DENSITY_NEIGHBOURS} on {min(real, manifold.LIMIT)} against "
             f"{min(self.samples, manifold.LIMIT)}, class recall by "
-            f"{'the fakes of the class' if self.conditional else 'all fakes'}"
+            f"{'the fakes of the class' if self.conditional else 'all fakes'}, ndb K={bins}, "
+            f"vendi, distance, birthday on {min(diversity.LIMIT, real)} against "
+            f"{min(diversity.LIMIT, self.samples)}"
         )
         lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
         if self.classifier is not None and self._labels is not None:

@@ -1,0 +1,91 @@
+"""NDB: in how many regions of the data a generator puts too many or too few samples."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from gan_core.metrics.manifold import spread
+from gan_core.metrics.numerics import exact_float32, squared_distances
+
+BINS = 100
+"""Bins of the method's own experiments; fewer where that leaves less than 10 examples a bin."""
+CRITICAL = 1.959964
+"""The two-sided 5 % point of the normal distribution."""
+_ROUNDS = 20
+_FEWEST = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class BinFigures:
+    """``ndb``: the share of bins with statistically different proportions, about 0.05 for equal
+    distributions; ``jensen_shannon``: the divergence between the proportions, in nats."""
+
+    ndb: float
+    jensen_shannon: float
+
+
+def count_bins(real: int, most: int = BINS) -> int:
+    """How many bins ``real`` examples are put into."""
+    return max(1, min(most, real // _FEWEST))
+
+
+class Bins:
+    """The regions of the nearest of K centres, found by k-means in ``real`` (N, d)."""
+
+    def __init__(self, real: Tensor, bins: int = BINS, seed: int = 0) -> None:
+        self.centre = real.mean(0)
+        self.centres = _k_means(real - self.centre, count_bins(len(real), bins), seed)
+        self.counts = self._count(real)
+
+    def _count(self, points: Tensor) -> Tensor:
+        nearest = _nearest(points - self.centre, self.centres)
+        return torch.bincount(nearest, minlength=len(self.centres)).double().cpu()
+
+    def compare(self, fake: Tensor) -> BinFigures:
+        """How ``fake`` (M, d) falls into the bins, against the real points.
+
+        A pooled two-proportion z-test a bin at 5 % (Richardson and Weiss 2018, arXiv:1805.12462,
+        section 3).
+        """
+        return compare_counts(self.counts, self._count(fake))
+
+
+def compare_counts(first: Tensor, second: Tensor) -> BinFigures:
+    """The figures of two histograms (K,) of counts over the same bins."""
+    total_1, total_2 = first.sum(), second.sum()
+    share_1, share_2 = first / total_1, second / total_2
+    pooled = (first + second) / (total_1 + total_2)
+    error = (pooled * (1 - pooled) * (1 / total_1 + 1 / total_2)).sqrt()
+    different = (share_1 - share_2).abs() > CRITICAL * error
+    middle = (share_1 + share_2) / 2
+    divergence = sum(
+        torch.special.xlogy(share, share / middle.clamp_min(1e-300)).sum() / 2
+        for share in (share_1, share_2)
+    )
+    return BinFigures(different.double().mean().item(), max(0.0, float(divergence)))
+
+
+@torch.no_grad()
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    with exact_float32():
+        parts = [squared_distances(p, centres).argmin(1) for p in points.split(10_000)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _k_means(points: Tensor, bins: int, seed: int) -> Tensor:
+    """Lloyd's algorithm from random examples, on at most 10,000 of them; the centres (K, d)."""
+    points = points[spread(len(points)).to(points.device)]
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randperm(len(points), generator=generator)[:bins].to(points.device)
+    centres = points[start].clone()
+    for _ in range(_ROUNDS):
+        owner = _nearest(points, centres)
+        counts = torch.bincount(owner, minlength=bins)
+        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        filled = counts > 0
+        centres[filled] = sums[filled] / counts[filled, None]
+    return centres

@@ -1,0 +1,96 @@
+"""How different samples are from each other, and whether they are training examples again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan_core.metrics.bins import Bins
+from gan_core.metrics.manifold import spread, squared_radii
+from gan_core.metrics.numerics import exact_float32, squared_distances
+
+LIMIT = 2_000
+"""At most this many samples are compared with each other."""
+NEAR = 0.01
+"""The share of real examples that lie nearer to another than the distance called "near"."""
+
+
+def vendi_score(features: Tensor) -> float:
+    """exp of the entropy of the eigenvalues of K / n, K the cosine similarities of (N, d).
+
+    The effective number of different things: 1 for identical ones, N for orthogonal ones (Friedman
+    and Dieng 2022, arXiv:2210.02410). Rows of zeros count as different from everything.
+    """
+    unit = torch.nn.functional.normalize(features.double(), dim=1)
+    # The eigenvalues of X X^T and of X^T X are the same but for zeros: the smaller one is quicker.
+    gram = unit @ unit.t() if len(unit) <= unit.shape[1] else unit.t() @ unit
+    values = torch.linalg.eigvalsh(gram.cpu() / len(unit)).clamp_min(0)
+    return float(torch.exp(-torch.special.xlogy(values, values).sum()))
+
+
+def mean_distance(features: Tensor) -> float:
+    """The mean Euclidean distance between two different rows of (N, d)."""
+    return float(torch.nn.functional.pdist(features.double()).mean())
+
+
+def birthday_support(samples: Tensor, near: float) -> float:
+    """How many different things a generator makes, from how often two of N samples are the same.
+
+    ``samples`` (N, d); two nearer than ``near`` are the same. In a uniform support of n, a pair is
+    the same with probability 1/n, so n is about the number of pairs over those that are the same
+    (Arora and Zhang 2017, arXiv:1706.08224: collisions become likely at N = sqrt(n)). Without any
+    the answer is the number of pairs, and means: at least.
+    """
+    distances = torch.nn.functional.pdist(samples.double())
+    return len(distances) / max(1, int((distances <= near).sum()))
+
+
+class RealDiversity:
+    """What samples are compared with: the features ``real`` (N, d) of the training examples."""
+
+    def __init__(self, real: Tensor) -> None:
+        self.centre = real.mean(0)
+        self._real = real - self.centre
+        chosen = self._real[self._chosen(len(real))]
+        self.bins = Bins(real)
+        self.vendi = vendi_score(chosen)
+        self.distance = mean_distance(chosen)
+        (radii,) = squared_radii(chosen, (1,))
+        self.near_each_other = float(radii.sqrt().quantile(NEAR))
+        nearest = self._to_others(self._chosen(len(real)))
+        self.near_training = float(nearest.quantile(NEAR))
+
+    def _chosen(self, count: int) -> Tensor:
+        return spread(count, LIMIT).to(self._real.device)
+
+    def _to_others(self, index: Tensor) -> Tensor:
+        """The distance (M,) of the real examples ``index`` to the nearest other one."""
+        with exact_float32():
+            distances = squared_distances(self._real[index], self._real)
+        distances[torch.arange(len(index), device=index.device), index] = torch.inf
+        return distances.amin(1).sqrt()
+
+    @torch.no_grad()
+    def figures(self, fake: Tensor) -> dict[str, float]:
+        """Figures of features ``fake`` (M, d); every ratio is 1 for samples like the real ones.
+
+        - ``ndb``, ``bin_divergence``: see :class:`gan_core.metrics.bins.Bins`; 0.05 and 0 at best
+        - ``vendi_ratio``, ``distance_ratio``: :func:`vendi_score` (of features with the real mean
+          taken off) and :func:`mean_distance` over those of real examples
+        - ``birthday_support``: :func:`birthday_support`, "near" being nearer than 99 % of the real
+          examples are to another
+        - ``copied_share``: the samples nearer to a training example than 99 % of these are to
+          another: 0.01 for new ones, 1 for copies
+        """
+        bins = self.bins.compare(fake)
+        centred = (fake - self.centre)[self._chosen(len(fake))]
+        with exact_float32():
+            nearest = squared_distances(centred, self._real).amin(1).sqrt()
+        return {
+            "ndb": bins.ndb,
+            "bin_divergence": bins.jensen_shannon,
+            "vendi_ratio": vendi_score(centred) / self.vendi,
+            "distance_ratio": mean_distance(centred) / max(self.distance, 1e-12),
+            "birthday_support": birthday_support(centred, self.near_each_other),
+            "copied_share": (nearest < self.near_training).double().mean().item(),
+        }

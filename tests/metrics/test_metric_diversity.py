@@ -1,0 +1,206 @@
+"""Exact facts of the metrics of diversity, and of their figures on samples of known kinds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist, pdist
+from torch import Tensor
+
+from gan_core.data.mixtures import MIXTURES
+from gan_core.metrics import similarity
+from gan_core.metrics.bins import BINS, Bins, compare_counts, count_bins
+from gan_core.metrics.coverage import mixture_figures, mode_figures
+from gan_core.metrics.diversity import (
+    NEAR,
+    RealDiversity,
+    birthday_support,
+    mean_distance,
+    vendi_score,
+)
+from gan_core.metrics.manifold import DENSITY_NEIGHBOURS, RealManifold
+
+
+def gaussian(count: int, dimensions: int = 8, seed: int = 0) -> Tensor:
+    return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+
+
+# -- Vendi score -----------------------------------------------------------------------------------
+
+
+def test_vendi_of_identical_things_is_one_and_of_orthogonal_ones_their_number() -> None:
+    assert vendi_score(torch.ones(7, 3) * 0.4) == pytest.approx(1.0, abs=1e-9)
+    for count in (1, 5, 12):
+        assert vendi_score(3 * torch.eye(12)[:count]) == pytest.approx(count, rel=1e-9)
+    assert vendi_score(torch.eye(4).repeat(9, 1)) == pytest.approx(4, rel=1e-9)
+
+
+@pytest.mark.parametrize(("count", "dimensions"), [(9, 30), (30, 9)])
+def test_vendi_is_the_entropy_of_the_similarities_eigenvalues(count: int, dimensions: int) -> None:
+    rows = gaussian(count, dimensions).double().numpy()
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(unit @ unit.T / count)
+    values = values[values > 1e-12]
+    expected = math.exp(-(values * np.log(values)).sum())
+    assert vendi_score(torch.from_numpy(rows)) == pytest.approx(expected, rel=1e-8)
+
+
+# -- birthday paradox ------------------------------------------------------------------------------
+
+
+def test_the_birthday_estimate_on_a_uniform_discrete_support() -> None:
+    generator = torch.Generator().manual_seed(0)
+    support = gaussian(500)
+    estimates = [
+        birthday_support(support[torch.randint(500, (300,), generator=generator)], near=1e-3)
+        for _ in range(60)
+    ]
+    # 1 / estimate is unbiased for 1 / 500: with 44,850 pairs a draw its relative error is 1.4 %.
+    assert 1 / np.mean([1 / e for e in estimates]) == pytest.approx(500, rel=0.06)
+
+
+def test_without_a_collision_the_estimate_is_the_number_of_pairs() -> None:
+    assert birthday_support(gaussian(40), near=1e-6) == 40 * 39 / 2
+    assert birthday_support(torch.ones(40, 2), near=1e-6) == 1.0
+
+
+# -- NDB -------------------------------------------------------------------------------------------
+
+
+def test_train_against_train_differs_in_a_twentieth_of_the_bins() -> None:
+    shares = [
+        Bins(gaussian(4000, seed=2 * s)).compare(gaussian(4000, seed=2 * s + 1)).ndb
+        for s in range(6)
+    ]
+    # 600 tests at 5 %: 30 expected, standard deviation 5.3; k-means has seen one side.
+    assert 0.02 < np.mean(shares) < 0.10
+
+
+def test_the_pooled_two_proportion_test_of_each_bin() -> None:
+    # z of 60 of 1,000 against 40 of 1,000 is 2.05, of 58 against 40 it is 1.86.
+    first, second = torch.tensor([60.0, 940.0]), torch.tensor([40.0, 960.0])
+    assert compare_counts(first, second).ndb == 1.0
+    assert compare_counts(torch.tensor([58.0, 942.0]), second).ndb == 0.0
+    three = compare_counts(torch.tensor([60.0, 40.0, 900.0]), torch.tensor([40.0, 40.0, 920.0]))
+    assert three.ndb == pytest.approx(1 / 3)
+
+
+def test_the_divergence_of_equal_and_of_disjoint_shares() -> None:
+    assert compare_counts(torch.tensor([3.0, 1.0]), torch.tensor([6.0, 2.0])).jensen_shannon == 0
+    apart = compare_counts(torch.tensor([5.0, 0.0]), torch.tensor([0.0, 9.0]))
+    assert apart.jensen_shannon == pytest.approx(math.log(2))
+    assert apart.ndb == 1.0
+
+
+def test_a_dropped_half_of_the_data_shows_in_most_bins() -> None:
+    real = gaussian(4000)
+    half = gaussian(8000, seed=1)
+    half = half[half[:, 0] > 0]
+    assert Bins(real).compare(half).ndb > 0.6
+
+
+def test_small_data_have_fewer_bins() -> None:
+    assert (count_bins(5), count_bins(200), count_bins(50_000)) == (1, 20, BINS)
+    assert len(Bins(gaussian(200)).centres) == 20
+
+
+# -- all figures together --------------------------------------------------------------------------
+
+
+def test_the_mean_distance_is_scipys() -> None:
+    rows = gaussian(40)
+    assert mean_distance(rows) == pytest.approx(pdist(rows.double().numpy()).mean(), rel=1e-9)
+
+
+def test_samples_like_the_real_ones_have_figures_of_one() -> None:
+    found = RealDiversity(gaussian(3000, 4)).figures(gaussian(2000, 4, seed=1))
+    assert found["ndb"] < 0.15
+    assert found["bin_divergence"] < 0.02
+    assert found["vendi_ratio"] == pytest.approx(1, abs=0.02)
+    assert found["distance_ratio"] == pytest.approx(1, abs=0.03)
+    assert found["copied_share"] == pytest.approx(NEAR, abs=0.01)
+
+
+def test_copies_of_few_training_examples_are_seen_as_such() -> None:
+    real = gaussian(3000)
+    copies = real[:20][torch.randint(20, (1500,), generator=torch.Generator().manual_seed(3))]
+    found = RealDiversity(real).figures(copies)
+    assert found["copied_share"] == 1.0
+    assert found["birthday_support"] == pytest.approx(20, rel=0.1)
+    assert found["ndb"] > 0.7
+    assert found["vendi_ratio"] < 1
+
+
+def test_what_is_near_is_what_brute_force_finds() -> None:
+    real = gaussian(300, 3)
+    distances = cdist(real.double().numpy(), real.double().numpy())
+    np.fill_diagonal(distances, np.inf)
+    near = np.quantile(distances.min(1), NEAR)
+    reference = RealDiversity(real)
+    assert reference.near_training == pytest.approx(near, rel=1e-4)
+    fake = gaussian(200, 3, seed=1)
+    nearest = cdist(fake.double().numpy(), real.double().numpy()).min(1)
+    assert reference.figures(fake)["copied_share"] == pytest.approx((nearest < near).mean())
+
+
+# -- MS-SSIM within classes ------------------------------------------------------------------------
+
+
+def images(count: int, size: int = 16) -> Tensor:
+    return gaussian(count, size * size).reshape(count, 1, size, size).clamp(-1, 1)
+
+
+def test_equal_pictures_are_fully_similar_and_only_pairs_of_a_class_count() -> None:
+    one, other = images(2)
+    same = torch.stack([one] * 4 + [other] * 4)
+    labels = torch.tensor([0] * 4 + [1] * 4)
+    assert similarity.similarity_within_classes(same, labels) == pytest.approx(1.0)
+    assert similarity.similarity_within_classes(same, 1 - labels) == pytest.approx(1.0)
+    mixed = similarity.similarity_within_classes(same, labels.roll(2))
+    assert mixed < 0.9
+    assert math.isnan(similarity.similarity_within_classes(same[:2], torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("size", [8, 16, 28, 32, 64, 200])
+def test_every_size_has_scales(size: int) -> None:
+    window, weights = similarity.scales(size)
+    assert sum(weights) == pytest.approx(1)
+    assert size // 2 ** (len(weights) - 1) >= window
+    pictures = images(2, size)
+    assert similarity.ms_ssim(pictures, pictures) == pytest.approx(1.0)
+    assert similarity.ms_ssim(pictures, pictures.flip(0)) < 0.5
+    assert (size == 200) == (len(weights) == 5)
+
+
+# -- what the others promise -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_a_perfect_sampler_is_of_high_quality_in_98_89_percent(name: str) -> None:
+    mixture = MIXTURES[name]
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(mixture.modes), (400_000,), generator=generator)
+    points = mixture.modes[chosen].double()
+    points += mixture.sigma * torch.randn(points.shape, generator=generator, dtype=torch.float64)
+    found = mixture_figures(points, mixture.modes, mixture.sigma)
+    assert found["modes_covered"] == len(mixture.modes)
+    # The standard error of 400,000 decisions is 0.017 %.
+    assert found["high_quality_share"] == pytest.approx(1 - math.exp(-4.5), abs=6e-4)
+    assert round(100 * (1 - math.exp(-4.5)), 2) == 98.89
+
+
+def test_identical_distributions_have_density_one_and_the_known_coverage() -> None:
+    found = RealManifold(gaussian(3000, 6)).compare(gaussian(3000, 6, seed=1))
+    assert found.density == pytest.approx(1, abs=0.05)
+    # With N = M the chance that none of the M lies within the k-th neighbour is 2^-k.
+    assert found.coverage == pytest.approx(1 - 2.0**-DENSITY_NEIGHBOURS, abs=0.015)
+
+
+def test_the_least_class_ratio_is_that_of_the_rarest_class() -> None:
+    balance = torch.tensor([0.5, 0.3, 0.2, 0.0])
+    predicted = torch.tensor([0] * 50 + [1] * 45 + [2] * 5)
+    assert mode_figures(predicted, balance)["least_class_ratio"] == pytest.approx(0.05 / 0.2)
+    assert mode_figures(predicted[:50], balance)["least_class_ratio"] == 0
