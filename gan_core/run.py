@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gan_core.config import RunConfig, import_plugins
 from gan_core.data.examples import DataSpec, Examples, Split
-from gan_core.diagnostics import signals
+from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.engine import checkpoint as checkpoints
@@ -246,6 +246,7 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.diagnosis = Diagnosis(self._facts())
         self._stopped_by: Finding | None = None
+        self._memory: signals.Memory = {}
         self.best: dict[str, Any] | None = None
         self.figures: dict[str, float] = {}
         self.protocol: dict[str, str] = {}
@@ -307,6 +308,7 @@ class Run:
         if self._due(self.config.log_every):
             self._log_metrics()
         if self._due(self.config.evaluate_every):
+            self._probe()
             self._evaluate()
         asked = self.world.leads and (self._hopeless() or self.observer.should_stop())
         stop = bool(self.world.broadcast_object(asked)) and not self.game.finished
@@ -331,7 +333,7 @@ class Run:
     # -- looking -------------------------------------------------------------------------------
 
     def _log_metrics(self) -> None:
-        values = signals.measure(self.game)
+        values = signals.measure(self.game, self._memory)
         self._remember(values)
         seen, seconds = self.game.examples_seen, self.seconds
         elapsed = max(seconds - self._last_seconds, 1e-9)
@@ -347,6 +349,13 @@ class Run:
         self.history.append({"step": float(self.game.step), **values})
         for finding in self.diagnosis.take(self.game.step, values):
             self._announce(finding)
+
+    def _probe(self) -> None:
+        """Signals that are too costly for every logging point."""
+        values = dynamics.measure(self.game)
+        if values:
+            self._remember(values)
+            self.observer.metrics(self.game.step, values)
 
     def _evaluate(self) -> None:
         with undisturbed():
@@ -543,6 +552,7 @@ class Run:
             "best": self.best,
             "figures": self.figures,
             "protocol": self.protocol,
+            "signals": self._memory,
             "clock": {"seconds": self.seconds},
         }
 
@@ -579,6 +589,7 @@ class Run:
                 "warning",
             )
         self.history, self.best = shared["history"], shared["best"]
+        self._memory = shared.get("signals", {})  # those of earlier versions have none
         self.diagnosis.replay(self.history)
         self.figures, self.protocol = shared["figures"], shared["protocol"]
         self.seconds = shared["clock"]["seconds"]

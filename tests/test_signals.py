@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 from torch import nn
 
 import gan_core.variants  # noqa: F401
@@ -89,9 +90,9 @@ def test_diversity_is_a_ratio_of_mean_distances_and_zero_at_a_collapse() -> None
     fake = game.sampler(averaged=False)(torch.arange(signals.COMPARED))["point"]
     real = game.examples_for_judgement(signals.COMPARED, held_out=False)["point"]
     expected = pdist(fake.double().numpy()).mean() / pdist(real.double().numpy()).mean()
-    assert signals.diversity(game).item() == pytest.approx(expected, rel=1e-9)
+    assert signals.diversity(game, {})["diversity"].item() == pytest.approx(expected, rel=1e-9)
     game.variant.generator = Constant(0.0)  # type: ignore[assignment]
-    assert signals.diversity(game).item() == 0.0
+    assert signals.diversity(game, {})["diversity"].item() == 0.0
 
 
 def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
@@ -119,11 +120,11 @@ def test_examples_are_judged_by_the_statistics_of_their_own_batch() -> None:
     batch = game.examples_for_judgement(20, held_out=True)
     batch["latent"] = torch.linspace(-1, 1, 60).reshape(20, 3)
     with torch.no_grad():
-        before = signals._judging_copy(game).judge(batch)
+        before = signals.judging_copy(game).judge(batch)
         for name, buffer in game.variant.named_buffers():
             if name.endswith("running_mean"):
                 buffer.add_(5.0)  # what a batch's own mean does not know of
-        after = signals._judging_copy(game).judge(batch)
+        after = signals.judging_copy(game).judge(batch)
     assert torch.equal(before["real"], after["real"])
     assert torch.equal(before["fake"], after["fake"])
 
@@ -158,3 +159,51 @@ def test_what_objectives_report_is_averaged_over_the_time_since_the_last_look() 
     for name, value in game.take_diagnostics().items():
         assert value == pytest.approx(sum(row[name] for row in rows) / 4, rel=1e-5)
     assert game.take_diagnostics() == {}
+
+
+def test_the_distance_to_the_nearest_other_sample_is_brute_forces() -> None:
+    samples = torch.randn(30, 2, 3, generator=torch.Generator().manual_seed(0))
+    distances = squareform(pdist(samples.flatten(1).double().numpy()))
+    expected = np.mean([np.sort(row)[1] for row in distances])
+    found = signals.mean_nearest_distance(samples).item()
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert signals.mean_nearest_distance(samples.repeat(2, 1, 1)).item() < 1e-6
+
+
+def test_movement_is_how_far_samples_went_since_the_last_look() -> None:
+    train = points(300, 0)
+    game, memory = game_of(train, points(300, 1)), {}
+    game.variant.generator = Constant(1.0)  # type: ignore[assignment]
+    assert "movement" not in signals.diversity(game, memory)
+    assert signals.diversity(game, memory)["movement"].item() == 0.0
+    game.variant.generator = Constant(1.5)  # type: ignore[assignment]
+    real = game.examples_for_judgement(signals.COMPARED, held_out=False)["point"]
+    expected = 0.5 / pdist(real.double().numpy()).mean()
+    assert signals.diversity(game, memory)["movement"].item() == pytest.approx(expected, rel=1e-6)
+    assert signals.diversity(game, memory)["movement"].item() == 0.0
+
+
+def test_slopes_are_those_of_both_losses_at_the_logits() -> None:
+    for loss in ("minimax", "non-saturating"):
+        game = game_of(points(300, 0), points(300, 1), loss=loss)
+        game.play(2)
+        found = signals.judgement(game)
+        own = found["slope/minimax" if loss == "minimax" else "slope/non_saturating"]
+        assert found["slope/generator"].item() == pytest.approx(own.item(), rel=1e-5)
+        assert (found["slope/minimax"] + found["slope/non_saturating"]).item() == 1.0
+
+
+def test_what_is_seen_in_training_examples_alone_is_overfitting() -> None:
+    train, held_out = points(300, 0), points(500, 1)
+    train.tensors["point"].add_(4.0)
+    game = game_of(train, held_out)
+    game.variant.discriminator = Threshold(0.0)  # type: ignore[assignment]
+    game.variant.generator = Constant(0.0)  # type: ignore[assignment]
+    seen = [game.examples_for_judgement(signals.JUDGED, h)["point"][:, 0] for h in (False, True)]
+    expected = (seen[0].mean() - seen[1].mean()) / seen[0].mean()
+    found = signals.judgement(game)["overfitting/rv"].item()
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+    game.variant.generator = Constant(0.0)  # type: ignore[assignment]
+    game.variant.discriminator = Threshold(0.0)  # type: ignore[assignment]
+    game.variant.discriminator.forward = lambda target: -target[:, :1]  # type: ignore[method-assign,union-attr]
+    assert signals.judgement(game)["overfitting/rv"].item() == 0.0  # fakes rank higher

@@ -17,7 +17,11 @@ from gan_core.variant import Variant
 JUDGED = 128
 """Training examples, and as many held-out ones, that the discriminator is asked about."""
 COMPARED = 128
-"""Samples whose mean pairwise distance is the diversity."""
+"""Samples that are compared with each other."""
+FOLLOWED = 32
+"""Samples at fixed noise whose movement is followed."""
+Memory = dict[str, Tensor]
+"""What signals keep from one logging point to the next; part of a run's state."""
 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -43,20 +47,42 @@ def mean_pairwise_distance(samples: Tensor) -> Tensor:
     return torch.nn.functional.pdist(flat).mean()
 
 
-def diversity(game: Game) -> Tensor:
-    """Mean pairwise distance of samples over that of real examples: 1 is as diverse as real.
+def mean_nearest_distance(samples: Tensor) -> Tensor:
+    """Mean Euclidean distance of each of the ``samples`` (N, ...) to the nearest other one."""
+    flat = samples.flatten(1).double()
+    distances = torch.cdist(flat, flat).fill_diagonal_(torch.inf)
+    return distances.amin(1).mean()
 
-    Pixel distance: cheap, and a collapse to few pictures shows as a fall towards 0; noise of
-    high contrast shows as more than 1.
+
+def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
+    """How different samples at fixed noise are from each other and from what they were.
+
+    All are distances of pixels or points over those of as many real examples:
+
+    - ``diversity``: mean distance of two samples; a collapse to few pictures shows as a fall
+      towards 0; noise of high contrast shows as more than 1
+    - ``neighbour_distance``: mean distance to the nearest other sample; 0 if all appear twice
+    - ``movement``: how far samples have moved since ``memory`` was last used (not at first)
     """
     sampler = game.sampler(averaged=False)
     target = game.train.spec.target
     fake = sampler(torch.arange(COMPARED))[target]
     real = game.examples_for_judgement(COMPARED, held_out=False)[target]
-    return mean_pairwise_distance(fake) / mean_pairwise_distance(real).clamp_min(1e-12)
+    scale = mean_pairwise_distance(real).clamp_min(1e-12)
+    found = {
+        "diversity": mean_pairwise_distance(fake) / scale,
+        "neighbour_distance": mean_nearest_distance(fake)
+        / mean_nearest_distance(real).clamp_min(1e-12),
+    }
+    before = memory.get("samples")
+    memory["samples"] = fake[:FOLLOWED]
+    if before is not None and before.shape == memory["samples"].shape:
+        moved = (memory["samples"] - before).flatten(1).double()
+        found["movement"] = torch.linalg.vector_norm(moved, dim=1).mean() / scale
+    return found
 
 
-def _judging_copy(game: Game) -> Variant:
+def judging_copy(game: Game) -> Variant:
     """Copies of all networks without dropout; batch normalisation normalises by the batch.
 
     So training and held-out examples are judged on the same footing.
@@ -80,7 +106,8 @@ def judgement(game: Game) -> dict[str, Tensor]:
     not see in held-out ones, (E D(train) - E D(held-out)) / (E D(train) - E D(fake)) of logits:
     0 without overfitting (or where D takes fakes for real), 1 at its worst (Karras et al. 2020,
     arXiv:2006.06676, equation 1).
-    ``slope/generator``: mean size of the generator's loss's derivative at the logits.
+    ``slope/generator``: mean size of the generator's loss's derivative at the logits; beside it
+    what the minimax and the non-saturating loss would have there: sigmoid(a), 1 - sigmoid(a).
     """
     train, held_out = (game.examples_for_judgement(JUDGED, held_out=h) for h in (False, True))
     batch = {name: torch.cat((train[name], held_out[name])) for name in train}
@@ -89,7 +116,7 @@ def judgement(game: Game) -> dict[str, Tensor]:
     for spec in game.variant.noise(game.stage.name):
         key = stream_key(game.seed, "judgement", spec.name)
         batch[spec.name] = draw(spec.prior, key, index, spec.shape)
-    logits = _judging_copy(game).judge(batch)
+    logits = judging_copy(game).judge(batch)
     if not logits:
         return {}
     known, unknown, fake = logits["real"][:first], logits["real"][first:], logits["fake"]
@@ -101,17 +128,21 @@ def judgement(game: Game) -> dict[str, Tensor]:
         "overfitting/rv": ((known.mean() - unknown.mean()) / span).clamp(-1, 1) * (span > 0),
     }
     if "slope" in logits:
+        minimax = torch.sigmoid(fake).mean()
         found["slope/generator"] = logits["slope"].mean()
+        found |= {"slope/minimax": minimax, "slope/non_saturating": 1 - minimax}
     return found
 
 
-def measure(game: Game) -> dict[str, float]:
+def measure(game: Game, memory: Memory | None = None) -> dict[str, float]:
     """All signals by name; means over the time since the last call for what objectives report.
+
+    ``memory``: what the last call with it has left there, to compare with; it is renewed.
 
     The values are rank 0's where ranks differ in nothing but rounding.
     """
     values = game.take_diagnostics()
     with undisturbed():
-        found = norms(game) | {"diversity": diversity(game)} | judgement(game)
+        found = norms(game) | diversity(game, {} if memory is None else memory) | judgement(game)
     numbers = torch.stack([value.double().cpu() for value in found.values()]).tolist()
     return values | dict(zip(found, numbers, strict=True))

@@ -433,8 +433,11 @@ class Game:
         chosen = self._stored_held_out if names is None else names
         return self.stage.view.present({name: self._stored_held_out[name] for name in chosen})
 
-    def examples_for_judgement(self, count: int, held_out: bool) -> Batch:
-        """``count`` real examples, the same at every call, as the networks see them."""
+    def examples_for_judgement(self, count: int, held_out: bool, start: int = 0) -> Batch:
+        """``count`` real examples, the same at every call, as the networks see them.
+
+        They are those from ``start`` on in an order of their own, which begins again at its end.
+        """
         stored = self._stored_held_out if held_out else self._stored
         count = min(count, *map(len, stored.values()))
         chosen = self._shuffled(stored, tuple(stored), "judgement", str(held_out), count=count)

@@ -22,6 +22,7 @@ def copy_networks(variant: Variant, networks: Sequence[str]) -> Variant:
     """
     clone = copy.copy(variant)
     clone._modules = dict(variant._modules)
+    clone._buffers = {n: b if b is None else b.clone() for n, b in variant._buffers.items()}
     for name in networks:
         network = copy.deepcopy(getattr(variant, name)).eval().requires_grad_(False)
         clone._modules[name] = network

@@ -20,7 +20,7 @@ from engine_toys import (
 )
 from torch import Tensor, nn
 
-from gan_core.diagnostics import signals
+from gan_core.diagnostics import dynamics, signals
 from gan_core.engine.averaging import MovingAverage, measure_batch_statistics
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import undisturbed
@@ -51,7 +51,8 @@ def test_training_is_the_same_bit_for_bit_with_and_without_looking_on(
         play(config, World(), FolderObserver(config.folder, World()))
         ends.append(saved(folder / "checkpoints" / "step_00000006"))
     for end in ends:
-        del end["state"]["history"], end["state"]["best"]  # what was looked at, and how often
+        for seen in ("history", "best", "signals"):  # what was looked at, and how often
+            del end["state"][seen]
     assert difference(*ends) == []
     assert len(list((tmp_path / "1" / "samples").iterdir())) == 6
     assert len(list((tmp_path / "100" / "samples").iterdir())) == 1
@@ -99,6 +100,7 @@ def test_sampling_and_measuring_leave_everything_as_it_was(variant, options) -> 
         sampler(torch.arange(20))
         sampler.network("generator").weight = None
     assert signals.measure(game)
+    assert dynamics.measure(game)
     game.examples_for_judgement(20, held_out=True)
     assert difference(before, disturbed(game)) == []
 

@@ -1,0 +1,148 @@
+"""Games whose course is known in closed form: Dirac-GAN, and a walk down a bowl."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
+from gan_core.diagnostics import dynamics
+from gan_core.engine.game import Game
+from gan_core.priors import Gaussian
+from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+
+RATE = 0.1
+
+
+class Scalar(nn.Module):
+    """One weight."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(value, dtype=torch.float64))
+
+
+class Toy(Variant):
+    """Generator weight theta, discriminator weight psi; all real data at ``data``."""
+
+    def __init__(self, theta: float, psi: float, kind: str) -> None:
+        super().__init__(GameOptions(steps=100))
+        self.generator, self.discriminator, self.kind = Scalar(theta), Scalar(psi), kind
+
+    def build(self, data: DataSpec) -> None:
+        pass
+
+    def stages(self) -> tuple[Stage, ...]:
+        sgd = OptimizerSpec("sgd", RATE)
+        d = Player("discriminator", ("discriminator",), self.d_loss, sgd, reads=("point",))
+        g = Player("generator", ("generator",), self.g_loss, sgd)
+        return (Stage("only", (d, g), 100),)
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        return (NoiseSpec("latent", (1,), Gaussian()),)
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        return {"point": self.generator.weight.expand(len(batch["latent"]), 1)}
+
+    def d_loss(self, batch: Batch) -> Loss:
+        theta, psi = self.generator.weight.detach(), self.discriminator.weight
+        if self.kind == "dirac":  # D(x) = psi x, data at 0 (Mescheder et al. 2018, section 2)
+            total = F.softplus(-psi * 0) + F.softplus(psi * theta)
+        elif self.kind == "bilinear":
+            total = -psi * theta
+        else:
+            total = (psi - 1).square()
+        return Loss(total, {"loss/discriminator": total.detach()})
+
+    def g_loss(self, batch: Batch) -> Loss:
+        theta, psi = self.generator.weight, self.discriminator.weight.detach()
+        if self.kind == "dirac":
+            total = -F.softplus(psi * theta)
+        elif self.kind == "bilinear":
+            total = psi * theta
+        else:
+            total = (theta - 1).square()
+        return Loss(total, {"loss/generator": total.detach()})
+
+
+def game(theta: float, psi: float, kind: str) -> Game:
+    spec = DataSpec({"point": TensorSpec((1,))}, "point")
+    examples = Examples({"point": torch.zeros(300, 1)}, spec, "toys")
+    return Game(Toy(theta, psi, kind), examples, examples, batch_size=4)
+
+
+def weights(played: Game) -> tuple[float, float]:
+    variant: Any = played.variant
+    return variant.generator.weight.item(), variant.discriminator.weight.item()
+
+
+@pytest.mark.parametrize(("theta", "psi"), [(1.0, 0.5), (0.01, -0.02), (-2.0, 1.5)])
+def test_dirac_gan_grows_by_the_closed_form_under_simultaneous_steps(
+    theta: float, psi: float
+) -> None:
+    played = game(theta, psi, "dirac")
+    d, g = played.stage.players
+    variant: Any = played.variant
+    variant.requires_grad_(True)
+    for player in (d, g):
+        player.objective({"latent": torch.zeros(4, 1)}).total.backward()
+    with torch.no_grad():
+        for weight in (variant.generator.weight, variant.discriminator.weight):
+            weight.sub_(RATE * weight.grad)
+    after = math.hypot(*weights(played))
+    slope = 1 / (1 + math.exp(-theta * psi))
+    # Each step is at right angles to the last: the norm grows by sqrt(1 + h^2 sigmoid^2).
+    assert after / math.hypot(theta, psi) == pytest.approx(math.sqrt(1 + (RATE * slope) ** 2))
+
+
+def test_near_its_equilibrium_dirac_gan_grows_by_half_the_rate_squared() -> None:
+    slope = 1 / (1 + math.exp(-1e-8))
+    assert math.sqrt(1 + (RATE * slope) ** 2) == pytest.approx(math.sqrt(1 + RATE**2 / 4))
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "dirac"])
+def test_a_game_of_pure_rotation_has_a_rotation_of_one(kind: str) -> None:
+    assert dynamics.rotation(game(0.03, 0.02, kind)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_two_walks_down_the_same_bowl_have_none() -> None:
+    assert dynamics.rotation(game(3.0, -2.0, "bowls")) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_duality_gap_of_the_bilinear_game_is_what_its_steps_gain() -> None:
+    # V = psi theta. K steps of D add K h theta^2 to it, K of G take K h psi^2 off.
+    theta, psi, steps = 0.4, -0.7, dynamics.STEPS
+    expected = steps * RATE * (theta**2 + psi**2)
+    assert dynamics.duality_gap(game(theta, psi, "bilinear")) == pytest.approx(expected, rel=1e-6)
+    assert dynamics.duality_gap(game(0.0, 0.0, "bilinear")) == 0.0
+
+
+def test_probing_leaves_the_weights_and_needs_a_game_of_two() -> None:
+    played = game(0.4, -0.7, "dirac")
+    found = dynamics.measure(played)
+    assert set(found) == {"duality_gap", "rotation"}
+    assert found == dynamics.measure(played)
+    assert weights(played) == (0.4, -0.7)
+    assert not any(p.requires_grad for p in played.variant.parameters())
+
+    class Other(Toy):
+        def stages(self) -> tuple[Stage, ...]:
+            return (Stage("only", super().stages()[0].players[:1], 100),)
+
+    examples = played.train
+    assert dynamics.measure(Game(Other(0.1, 0.1, "dirac"), examples, examples, batch_size=4)) == {}
+
+
+def test_the_copies_learn_as_the_game_would() -> None:
+    played = game(0.3, 0.2, "dirac")
+    learned: Any = dynamics._learn(played, "discriminator")
+    psi: Tensor = torch.tensor(0.2, dtype=torch.float64)
+    for _ in range(dynamics.STEPS):
+        psi = psi - RATE * torch.sigmoid(psi * 0.3) * 0.3
+    assert learned.discriminator.weight.item() == pytest.approx(psi.item())
+    assert learned.generator.weight.item() == 0.3
