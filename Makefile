@@ -20,8 +20,8 @@ help: ## show this
 demo: $(STAMP) ## make the environment and run the main job: DCGAN on digits, two workers
 	@$(BIN)/python -m pipelines $(DEMO)
 
-test: $(STAMP) ## make the environment if needed and run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## make the environment if needed and run the tests, on two cores
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

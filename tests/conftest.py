@@ -1,0 +1,37 @@
+"""How the tests are shared out where several processes run them (``make test``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SHARED_OUT = "PYTEST_XDIST_WORKER" in os.environ
+if SHARED_OUT:
+    # One process a core: threads of their own would be in each other's way. Before torch is here.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file's tests go to one process, which makes the file's fixtures once.
+
+    Integration tests that need the session's Ray are one group. They come first, as they last
+    longest, then other integration tests; the rest fills up what is left of the processes.
+    """
+    if not SHARED_OUT:
+        return
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if _needs_ray(item) else str(item.path)))
+    items.sort(key=_turn)
+
+
+def _needs_ray(item: pytest.Item) -> bool:
+    return "local_ray" in getattr(item, "fixturenames", ())
+
+
+def _turn(item: pytest.Item) -> int:
+    if _needs_ray(item):
+        return 0
+    return 1 if item.path.is_relative_to(HERE / "integration") else 2
