@@ -136,7 +136,7 @@ class Variant(nn.Module, abc.ABC):
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Names of the tensors that the source must have beside the target, such as "label"."""
+    """Names of the tensors that the source must have beside the target and the conditions."""
     targets: ClassVar[frozenset[str]] = frozenset({"image"})
     """The kinds of target that the variant can learn."""
     Options: ClassVar[type[GameOptions]] = GameOptions
@@ -156,7 +156,7 @@ class Variant(nn.Module, abc.ABC):
         if spec.target not in self.targets:
             wanted = " or ".join(sorted(self.targets))
             raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
-        for name in sorted(self.needs - set(spec.tensors)):
+        for name in sorted((self.needs | set(self.conditions())) - set(spec.tensors)):
             hint = " (class folders, or a labelled source such as digits)" * (name == "label")
             raise UserError(f"{self.name} needs a source with {name}s{hint}, this one has none")
 

@@ -30,3 +30,27 @@ def normal_weights(network: nn.Module, std: float = 0.02) -> None:
             nn.init.normal_(module.weight, mean, std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def glorot_weights(network: nn.Module, gain: float = 1.0) -> None:
+    """Weights U(-b, b) with b = gain sqrt(6 / (fan in + fan out)), biases 0.
+
+    Glorot and Bengio 2010, equation 16.
+    """
+    for module in network.modules():
+        if isinstance(module, _WEIGHTED):
+            nn.init.xavier_uniform_(module.weight, gain)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def orthogonal_weights(network: nn.Module) -> None:
+    """Weights with orthonormal rows, or columns, as a matrix (outputs, all the rest); biases 0.
+
+    Saxe et al. 2014, arXiv:1312.6120.
+    """
+    for module in network.modules():
+        if isinstance(module, _WEIGHTED):
+            nn.init.orthogonal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.data.examples import Batch, DataSpec
+from gan_core.layers.augmentation import Augmentation
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
 from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+from gan_core.variants.schedules import LinearRamp, Product
 
 WGAN_GP_WEIGHT = 10.0
 """lambda of Gulrajani et al. 2017, algorithm 1."""
@@ -63,6 +66,33 @@ class AdversarialOptions(GameOptions):
         minimum=0,
         below=1,
     )
+    lr_decay_to: float = option(
+        1.0,
+        "share of the learning rates that is left at the end, falling linearly over the steps; "
+        "1 for no fall",
+        kind="schedule",
+        minimum=0,
+        maximum=1,
+    )
+    diffaug: str = option(
+        "none",
+        "differentiable augmentation of what the discriminator sees: some of color, translation, "
+        "cutout, flip with commas, or none",
+        kind="schedule",
+    )
+    batch_scale_g: int = option(
+        1, "the generator's batch as a multiple of --batch-size", kind="schedule", minimum=1
+    )
+    accumulate: int = option(
+        1,
+        "into how many parts a batch is cut, to fit a small device; batch statistics are a part's",
+        kind="schedule",
+        minimum=1,
+    )
+
+
+Term = tuple[str, Tensor, float]
+"""A part of an objective beside its adversarial loss: its name in the log, scalar and weight."""
 
 
 def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -86,15 +116,17 @@ class AdversarialVariant(Variant):
     """One generator against one discriminator.
 
     A subclass gives ``make_generator`` and ``make_discriminator``. Networks are called as
-    ``generator(latent)`` and ``discriminator(target)``, with ``label`` (int64, (N,)) as a second
-    argument where ``conditional`` is true. The discriminator gives logits (N,) or (N, 1).
+    ``generator(latent)`` and ``discriminator(target)``, with ``label`` as a second argument where
+    ``conditional`` is true (a class attribute, or set from the options before ``build``): int64
+    (N,), or floats (N, classes) for mixtures of classes. The discriminator gives logits (N,) or
+    (N, 1); one that gives more overrides :meth:`outputs` and :meth:`logits`.
     """
 
     Options = AdversarialOptions
-    conditional: ClassVar[bool] = False
+    conditional: bool = False
     uniform_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     """The uniform prior's bounds in the paper."""
-    one_pass: ClassVar[bool] = True
+    one_pass: bool
     """Whether D may see real and fake in one batch: faster, wrong with batch statistics."""
 
     generator: nn.Module
@@ -103,6 +135,10 @@ class AdversarialVariant(Variant):
     target: str
     recipe: Any
     """The options, with those that were left to the data or to other options filled in."""
+
+    def __init__(self, options: GameOptions) -> None:
+        super().__init__(options)
+        self.augmentation = Augmentation.parse(self.options.diffaug)
 
     @abc.abstractmethod
     def make_generator(self, data: DataSpec) -> nn.Module:
@@ -116,6 +152,10 @@ class AdversarialVariant(Variant):
         """Values for the options that are ``None``, by name."""
         return {"gradient_penalty": WGAN_GP_WEIGHT if self.options.loss == "wasserstein" else 0.0}
 
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        self.augmentation.check(spec.target)
+
     def build(self, data: DataSpec) -> None:
         left_open = {
             n: v for n, v in self.resolve(data).items() if getattr(self.options, n) is None
@@ -124,6 +164,7 @@ class AdversarialVariant(Variant):
         self.data, self.target = data, data.target
         self.generator = self.make_generator(data)
         self.discriminator = self.make_discriminator(data)
+        self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
 
     @property
     def loss(self) -> AdversarialLoss:
@@ -131,8 +172,20 @@ class AdversarialVariant(Variant):
         return LOSSES[self.recipe.loss]
 
     def optimizer(self, learning_rate: float) -> OptimizerSpec:
-        """A player's optimiser."""
+        """A player's optimiser, its rate not yet falling by ``lr_decay_to``."""
         return OptimizerSpec("adam", learning_rate, (self.recipe.beta1, self.recipe.beta2))
+
+    def _decaying(self, spec: OptimizerSpec, updates: int) -> OptimizerSpec:
+        """``spec`` with its rate falling to the share ``lr_decay_to`` over ``updates``."""
+        end = self.recipe.lr_decay_to
+        if end == 1:
+            return spec
+        return dataclasses.replace(spec, rate=Product(spec.rate, LinearRamp(1.0, end, updates)))
+
+    @property
+    def second_order(self) -> bool:
+        """Whether the discriminator's objective differentiates a gradient."""
+        return self.recipe.r1 > 0 or self.recipe.gradient_penalty > 0
 
     def stages(self) -> tuple[Stage, ...]:
         recipe, labels = self.recipe, self.conditions()
@@ -140,17 +193,20 @@ class AdversarialVariant(Variant):
             "discriminator",
             ("discriminator",),
             self.discriminator_loss,
-            self.optimizer(recipe.lr_d),
+            self._decaying(self.optimizer(recipe.lr_d), recipe.steps * recipe.k),
             reads=(self.target, *labels),
             turns=recipe.k,
-            second_order=recipe.r1 > 0 or recipe.gradient_penalty > 0,
+            accumulate=recipe.accumulate,
+            second_order=self.second_order,
         )
         generator = Player(
             "generator",
             ("generator",),
             self.generator_loss,
-            self.optimizer(recipe.lr_g),
+            self._decaying(self.optimizer(recipe.lr_g), recipe.steps),
             reads=labels,
+            batch_scale=recipe.batch_scale_g,
+            accumulate=recipe.accumulate,
             ema=("generator",) if recipe.ema > 0 else (),
             ema_decay=recipe.ema,
         )
@@ -160,9 +216,15 @@ class AdversarialVariant(Variant):
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
         prior = create_prior(self.recipe.prior, *self.uniform_bounds)
-        latent = NoiseSpec("latent", (self.recipe.latent,), prior)
-        mix = NoiseSpec("mix", (), Uniform(0.0, 1.0), players=("discriminator",))
-        return (latent, mix) if self.recipe.gradient_penalty > 0 else (latent,)
+        specs = [NoiseSpec("latent", (self.recipe.latent,), prior)]
+        unit, only_d = Uniform(0.0, 1.0), ("discriminator",)
+        if self.recipe.gradient_penalty > 0:
+            specs.append(NoiseSpec("mix", (), unit, players=only_d))
+        if self.augmentation.numbers:
+            shape = (self.augmentation.numbers,)
+            specs.append(NoiseSpec("augment_real", shape, unit, players=only_d))
+            specs.append(NoiseSpec("augment_fake", shape, unit, players=(*only_d, "generator")))
+        return tuple(specs)
 
     def conditions(self) -> tuple[str, ...]:
         return ("label",) if self.conditional else ()
@@ -171,35 +233,57 @@ class AdversarialVariant(Variant):
         """Targets (N, ...) from the batch's noise and labels."""
         return self.generator(batch["latent"], *self._labels(batch))
 
+    def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
+        """All that the discriminator says (N, ...) of targets that go with the batch's labels."""
+        return self.discriminator(targets, *self._labels(batch))
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logits (N,) of "real" among the discriminator's outputs."""
+        return outputs.flatten()
+
     def discriminate(self, targets: Tensor, batch: Batch) -> Tensor:
         """Logits (N,) of targets that go with the batch's labels."""
-        return self.discriminator(targets, *self._labels(batch)).flatten()
+        return self.logits(self.outputs(targets, batch))
 
     def _labels(self, batch: Batch) -> tuple[Tensor, ...]:
         return tuple(batch[name] for name in self.conditions())
 
-    def _both_logits(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _both_outputs(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         if not self.one_pass:
-            return self.discriminate(real, batch), self.discriminate(fake, batch)
+            return self.outputs(real, batch), self.outputs(fake, batch)
         twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
-        real_logits, fake_logits = self.discriminate(torch.cat((real, fake)), twice).chunk(2)
-        return real_logits, fake_logits
+        real_outputs, fake_outputs = self.outputs(torch.cat((real, fake)), twice).chunk(2)
+        return real_outputs, fake_outputs
+
+    def real_targets(self, batch: Batch) -> Tensor:
+        """The batch's real targets, as the discriminator shall learn from them."""
+        return self._augmented(batch[self.target], batch, "augment_real")
+
+    def fake_targets(self, batch: Batch) -> Tensor:
+        """Generated targets, as the discriminator shall learn from them."""
+        return self._augmented(self.generate(batch), batch, "augment_fake")
+
+    def _augmented(self, targets: Tensor, batch: Batch, numbers: str) -> Tensor:
+        return self.augmentation(targets, batch[numbers]) if self.augmentation.names else targets
 
     def discriminator_loss(self, batch: Batch) -> Loss:
-        """The discriminator's objective: its loss and the penalties that were chosen."""
-        real = batch[self.target]
+        """The discriminator's objective: its loss, the penalties chosen, and further terms."""
+        real = self.real_targets(batch)
         if self.recipe.r1 > 0:
             real = real.detach().requires_grad_()
         with torch.no_grad():
-            fake = self.generate(batch)
-        real_logits, fake_logits = self._both_logits(real, fake, batch)
+            fake = self.fake_targets(batch)
+        outputs = self._both_outputs(real, fake, batch)
+        real_logits, fake_logits = (self.logits(o) for o in outputs)
         loss, diagnostics = self.adversarial_loss(real_logits, fake_logits, batch)
         diagnostics["loss/discriminator"] = loss.detach()
         diagnostics.update(self._decisions(real_logits.detach(), fake_logits.detach()))
-        for name, penalty, weight in self._penalties(real, fake, real_logits, batch):
-            loss = loss + weight * penalty
-            diagnostics[f"penalty/{name}"] = penalty.detach()
-        return Loss(loss, diagnostics)
+        terms = self._penalties(real, fake, real_logits, batch)
+        return _summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
+
+    def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
+        """What the discriminator minimises besides, from its outputs for real and fake."""
+        return []
 
     def adversarial_loss(
         self, real_logits: Tensor, fake_logits: Tensor, batch: Batch
@@ -218,21 +302,27 @@ class AdversarialVariant(Variant):
 
     def _penalties(
         self, real: Tensor, fake: Tensor, real_logits: Tensor, batch: Batch
-    ) -> list[tuple[str, Tensor, float]]:
-        penalties = []
+    ) -> list[Term]:
+        penalties: list[Term] = []
         if self.recipe.r1 > 0:
-            penalties.append(("r1", r1_penalty(real_logits, real), self.recipe.r1))
+            penalties.append(("penalty/r1", r1_penalty(real_logits, real), self.recipe.r1))
         if self.recipe.gradient_penalty > 0:
             penalty = gradient_penalty(
                 lambda between: self.discriminate(between, batch), real, fake, batch["mix"]
             )
-            penalties.append(("gradient", penalty, self.recipe.gradient_penalty))
+            penalties.append(("penalty/gradient", penalty, self.recipe.gradient_penalty))
         return penalties
 
     def generator_loss(self, batch: Batch) -> Loss:
-        """The generator's objective."""
-        loss = self.loss.generator(self.discriminate(self.generate(batch), batch))
-        return Loss(loss, {"loss/generator": loss.detach()})
+        """The generator's objective: its loss, and further terms."""
+        outputs = self.outputs(self.fake_targets(batch), batch)
+        loss = self.loss.generator(self.logits(outputs))
+        diagnostics = {"loss/generator": loss.detach()}
+        return _summed(loss, diagnostics, self.generator_terms(outputs, batch))
+
+    def generator_terms(self, fake: Tensor, batch: Batch) -> list[Term]:
+        """What the generator minimises besides, given the discriminator's outputs for fakes."""
+        return []
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         """Logits (N,) for the batch's real targets and for as many generated ones."""
@@ -244,3 +334,11 @@ class AdversarialVariant(Variant):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}
+
+
+def _summed(loss: Tensor, diagnostics: dict[str, Tensor], terms: list[Term]) -> Loss:
+    """``loss`` and the weighted ``terms``, each logged by its name."""
+    for name, value, weight in terms:
+        loss = loss + weight * value
+        diagnostics[name] = value.detach()
+    return Loss(loss, diagnostics)

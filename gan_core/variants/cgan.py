@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gan_core.data.examples import DataSpec
 from gan_core.layers.init import uniform_weights
+from gan_core.layers.labels import class_weights
 from gan_core.layers.maxout import Maxout
 from gan_core.layers.pixels import PixelOutput, to_flat_pixels
 from gan_core.options import option
@@ -78,7 +79,7 @@ class Generator(nn.Module):
         uniform_weights(self, 0.05)
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
-        one_hot = F.one_hot(label, self.classes).to(latent.dtype)
+        one_hot = class_weights(label, self.classes, latent)
         parts = torch.cat((self.from_latent(latent), self.from_label(one_hot)), dim=1)
         joint = F.relu(self.joint(self.dropout(F.relu(parts))))
         return self.output(self.dropout(joint))
@@ -101,7 +102,7 @@ class Discriminator(nn.Module):
             self.from_label.linear.weight *= options.init_label / INITIAL_WEIGHTS
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        one_hot = F.one_hot(label, self.classes).to(image.dtype)
+        one_hot = class_weights(label, self.classes, image)
         parts = (self.from_image(to_flat_pixels(image)), self.from_label(one_hot))
         joint = self.joint(self.dropout(torch.cat(parts, dim=1)))
         return self.output(self.dropout(joint))

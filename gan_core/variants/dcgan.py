@@ -126,7 +126,6 @@ class DCGAN(AdversarialVariant):
     summary = "convolutional: strided convolutions and batch normalisation, 16, 32 or 64 pixels"
     paper = "Radford et al. 2015, arXiv:1511.06434"
     Options = DCGANOptions
-    one_pass = False
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)

@@ -74,7 +74,7 @@ class MatchingAware(AdversarialVariant):
         if share == 0:
             return loss, diagnostics
         wrong = other_class(batch["label"], batch["label_shift"], self.data.classes)
-        logits = self.discriminate(batch[self.target], {**batch, "label": wrong})
+        logits = self.discriminate(self.real_targets(batch), {**batch, "label": wrong})
         mismatch = self.loss.discriminator(real_logits, logits)
         believed = torch.sigmoid(logits.detach() - self.loss.boundary).mean()
         loss = (1 - share) * loss + share * mismatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,3 +27,14 @@ class LinearRamp:
 
     def __call__(self, updates: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, updates / self.length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """Two schedules multiplied."""
+
+    first: Callable[[int], float]
+    second: Callable[[int], float]
+
+    def __call__(self, updates: int) -> float:
+        return self.first(updates) * self.second(updates)

@@ -9,6 +9,7 @@ import torch
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.options import parse
 from gan_core.variant import Variant, create
@@ -90,7 +91,7 @@ def test_diagnostics_equal_their_definitions() -> None:
 
 def test_one_pass_over_real_and_fake_is_two_passes() -> None:
     together, apart, data = small("cgan"), small("cgan"), batch()
-    apart.one_pass = False  # type: ignore[misc]
+    apart.one_pass = False  # type: ignore[assignment]
     torch.testing.assert_close(
         together.discriminator_loss(data).total, apart.discriminator_loss(data).total
     )
@@ -132,6 +133,60 @@ def test_the_discriminators_turn_builds_no_graph_through_the_generator() -> None
     variant = small("dcgan")
     variant.discriminator_loss(batch()).total.backward()
     assert all(parameter.grad is None for parameter in variant.generator.parameters())
+
+
+def test_rates_fall_linearly_to_the_share_that_was_asked_for() -> None:
+    given = {"steps": 100, "k": 4, "lr_decay_to": 0.2, "lr_g": 1e-3, "lr_d": 2e-3}
+    discriminator, generator = small("dcgan", **given).stages()[0].players
+    for spec, updates in ((discriminator.optimizer, 400), (generator.optimizer, 100)):
+        rates = [spec.rate(int(updates * share)) for share in (0, 0.5, 1, 3)]
+        assert rates == pytest.approx([1, 0.6, 0.2, 0.2])
+    assert generator.optimizer.learning_rate == 1e-3
+    falling = {"lr_decay": 1.01, "lr_decay_to": 0.5, "steps": 10, "optimizer": "adam"}
+    spec = small("gan", **falling).stages()[0].players[1].optimizer
+    assert spec.rate(10) == pytest.approx(1.01**-10 * 0.5)
+
+
+def test_real_and_fake_are_augmented_in_both_turns_by_numbers_of_their_own() -> None:
+    variant = small("dcgan", diffaug="flip")
+    specs = {n.name: n for n in variant.noise("train")}
+    assert {n: specs[n].players for n in specs} == {
+        "latent": (),
+        "augment_real": ("discriminator",),
+        "augment_fake": ("discriminator", "generator"),
+    }
+    data = batch()
+    keep, turn = torch.zeros(16, 1), torch.ones(16, 1)
+    for real, fake in ((keep, turn), (turn, keep), (turn, turn)):
+        given = data | {"augment_real": real, "augment_fake": fake}
+        flipped = variant.real_targets(given)
+        expected = data["image"].flip(3) if real is turn else data["image"]
+        assert torch.equal(flipped, expected)
+        with torch.no_grad():
+            made, seen = variant.generate(given), variant.fake_targets(given)
+        assert torch.equal(seen, made.flip(3) if fake is turn else made)
+    both = [
+        variant.generator_loss(data | {"augment_fake": numbers}).total for numbers in (keep, turn)
+    ]
+    assert both[0] != both[1]
+    assert torch.equal(variant.judge(data)["real"], small("dcgan").judge(data)["real"])
+
+
+def test_points_have_nothing_to_augment() -> None:
+    with pytest.raises(UserError, match="--diffaug is for pictures, this source has point data"):
+        create("gan", DataSpec({"point": TensorSpec((2,))}, "point"), {"diffaug": "color"})
+
+
+@pytest.mark.parametrize(("norm", "one_pass"), [("batch", False), ("layer", True), ("none", True)])
+def test_batch_statistics_decide_whether_real_and_fake_may_go_together(
+    norm: str, one_pass: bool
+) -> None:
+    assert small("dcgan", norm_d=norm).one_pass == one_pass
+
+
+def test_the_size_and_the_parts_of_batches_reach_the_players() -> None:
+    players = small("gan", accumulate=4, batch_scale_g=2).stages()[0].players
+    assert [(p.accumulate, p.batch_scale) for p in players] == [(4, 1), (4, 2)]
 
 
 def test_a_papers_default_keeps_the_options_help_and_bounds() -> None:

@@ -37,6 +37,7 @@ TINY_CGAN = {
     "maxout_label": 3,
 }
 TINY_DCGAN = {"latent": 3, "width": 4, "image_size": 16}
+TINY_RESNET = {"latent": 12, "width_g": 4, "width_d": 4, "image_size": 16}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -52,6 +53,10 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("dcgan", TINY_DCGAN | {"image_size": 32, "kernel": 4}, pictures(3, 32, classes=3)),
     ("dcgan", TINY_DCGAN | PENALISED, pictures(1, 16)),
     *[("gan", TINY_GAN | {"loss": name}, POINTS) for name in LOSSES],
+    ("dcgan", TINY_DCGAN | {"diffaug": "color,translation,cutout,flip"}, pictures(3, 16)),
+    ("sngan", TINY_RESNET | {"diffaug": "color"}, pictures(1, 16)),
+    ("sngan", TINY_RESNET | PENALISED | {"conditional": True}, pictures(3, 16, classes=3)),
+    ("sngan", TINY_RESNET | {"architecture": "cnn", "width_g": 8}, pictures(3, 28)),
 ]
 
 every_row = pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Self-attention over the places of a feature map (Zhang et al. 2018, arXiv:1805.08318)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.layers.spectral import SpectralConv2d
+
+
+class SelfAttention(nn.Module):
+    """x + gamma o(attention(x)) for (N, C, H, W) with even H and W; gamma begins at 0.
+
+    Section 3 and the authors' code: queries and keys of C/8 channels, values of C/2, keys and
+    values pooled to half the resolution, every convolution 1x1 and spectrally normalised, scores
+    not scaled. ``second_order``: written out, because the fused attention has no second
+    derivative.
+    """
+
+    def __init__(self, channels: int, *, second_order: bool = False) -> None:
+        super().__init__()
+        self.second_order = second_order
+        narrow, half = max(1, channels // 8), max(1, channels // 2)
+        self.query = SpectralConv2d(channels, narrow, 1)
+        self.key = SpectralConv2d(channels, narrow, 1)
+        self.value = SpectralConv2d(channels, half, 1)
+        self.output = SpectralConv2d(half, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        query = _places(self.query(values))
+        key = _places(F.max_pool2d(self.key(values), 2))
+        value = _places(F.max_pool2d(self.value(values), 2))
+        attended = self._attend(query, key, value).transpose(1, 2)
+        return values + self.gamma * self.output(attended.unflatten(2, values.shape[2:]))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(N, HW, C/8), (N, HW/4, C/8) and (N, HW/4, C/2) to (N, HW, C/2)."""
+        if self.second_order:
+            return torch.softmax(query @ key.transpose(1, 2), dim=2) @ value
+        # One head; the fused kernels want a dimension for heads.
+        heads = (query[:, None], key[:, None], value[:, None])
+        return F.scaled_dot_product_attention(*heads, scale=1.0)[:, 0]
+
+
+def _places(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, HW, C)."""
+    return features.flatten(2).transpose(1, 2)
