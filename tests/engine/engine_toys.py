@@ -40,6 +40,7 @@ TINY: dict[str, dict[str, Any]] = {
         "maxout_label": 3,
     },
     "dcgan": {"latent": 3, "width": 2, "image_size": 16, "kernel": 4},
+    "sngan": {"latent": 3, "width_g": 2, "width_d": 2, "image_size": 16, "k": 2},
 }
 """Options that make a variant's networks small."""
 

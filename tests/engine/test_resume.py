@@ -92,6 +92,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "gan with dropout": ("gan", {"k": 2}),
     "dcgan with an average": ("dcgan", {"ema": 0.9}),
     "cgan": ("cgan", {}),
+    "sngan by class": ("sngan", {"conditional": True, "diffaug": "color,cutout", "ema": 0.9}),
     "points with figures": ("gan", {"data": "ring", "extractor": "auto", "dropout": 0.3}),
 }
 

@@ -89,7 +89,8 @@ def disturbed(game: Game) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("variant", "options"), [("dcgan", {"ema": 0.9}), ("gan", {"dropout": 0.4}), ("cgan", {})]
+    ("variant", "options"),
+    [("dcgan", {"ema": 0.9}), ("gan", {"dropout": 0.4}), ("cgan", {}), ("sngan", {"ema": 0.9})],
 )
 def test_sampling_and_measuring_leave_everything_as_it_was(variant, options) -> None:
     game = tiny_game(variant, options)

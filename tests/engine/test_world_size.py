@@ -62,7 +62,7 @@ GAMES: dict[str, Callable[[World], Game]] = {
         world=world,
     ),
 }
-RESUMED = ("gan", "dcgan", "cgan")
+RESUMED = ("gan", "dcgan", "cgan", "sngan")
 
 
 class Projection(Extractor):
