@@ -23,6 +23,10 @@ VERBS = {
         "pipelines.launch:train_command",
         "train a GAN, alone or on a Ray cluster, tracked in MLflow",
     ),
+    "tune": (
+        "pipelines.tune:tune_command",
+        "search the options that a GAN is sensitive to, with Ray Tune",
+    ),
     "evaluate": (
         "pipelines.evaluate:evaluate_command",
         "score the generator of a run: FID, coverage, likelihood",

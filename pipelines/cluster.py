@@ -78,11 +78,12 @@ def set_environment(own: bool) -> None:
 
 
 @contextmanager
-def connected() -> Iterator[Cluster]:
+def connected(*, dashboard: bool = False) -> Iterator[Cluster]:
     """Ray for the length of the block: the one that is there, else one on this machine.
 
     There: Ray initialised in this process, ``RAY_ADDRESS``, or the cluster of the job that this
-    process is. A Ray started here is quiet, without dashboard, and ends with the block.
+    process is. A Ray started here is quiet and ends with the block. ``dashboard`` (which listens
+    on the loopback alone): without it trials that Tune stops keep their resources for ever.
     """
     own = not (in_job() or os.environ.get("RAY_ADDRESS"))
     set_environment(own)
@@ -90,7 +91,7 @@ def connected() -> Iterator[Cluster]:
 
     started = not ray.is_initialized()
     if started:
-        _start(own)
+        _start(own, dashboard)
     try:
         yield _describe(own and started)
     finally:
@@ -98,13 +99,14 @@ def connected() -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def _start(own: bool) -> None:
+def _start(own: bool, dashboard: bool) -> None:
     import ray
 
     if own:
         ray.init(
             address="local",
-            include_dashboard=False,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE,

@@ -85,6 +85,18 @@ def plan(arguments: list[str]) -> tuple[RunConfig | None, bool]:
     return config, draft.resumed is not None
 
 
+def configuration(arguments: list[str], verb: str) -> tuple[RunConfig, dict[str, Any]]:
+    """For another verb that takes the words of ``train``: the configuration that they mean,
+    checked against this machine, and what the command line itself said of it.
+    """
+    draft = _Draft(arguments)
+    if draft.variant is None:
+        raise UserError(f"{verb} needs a variant, such as `python -m pipelines {verb} dcgan`")
+    config = draft.config()
+    check_here(config, resume=False)
+    return config, draft.given()
+
+
 class _Draft:
     """The words after ``train``, half understood: a variant's options need its name first."""
 
@@ -141,7 +153,7 @@ class _Draft:
         """Defaults, then the resumed run, then the file, then the command line, checked."""
         from gan_core.config import check_resumable, make_config
 
-        given = self._given()
+        given = self.given()
         if self.variant is None:
             raise UserError(f"train needs a variant, such as `{_EXAMPLE}` (see `list` for all)")
         values = merge(merge(_nested(self.old), _nested(self.file)), given)
@@ -154,7 +166,7 @@ class _Draft:
         check_resumable(make_config(self.old), config)
         return config
 
-    def _given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """What the command line says, as nested configuration values."""
         from gan_core.config import RunConfig
         from gan_core.data.loading import source_options

@@ -16,8 +16,8 @@ REQUIREMENTS = ("torch", "numpy", "safetensors", "PyYAML")
 """What using a generator needs; this project's own code travels with the model."""
 
 
-def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> None:
-    """Log the released generator in ``folder`` as the model ``name`` of an MLflow run.
+def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> str:
+    """Log the released generator in ``folder`` as the model ``name`` of an MLflow run; its URI.
 
     Its signature: a frame with ``index`` (sample numbers) and, for conditional variants,
     optionally ``label``; the answer is float32 of the source's own shape.
@@ -27,7 +27,7 @@ def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> No
     description = json.loads((folder / "generator.json").read_text())
     here = Path(__file__).parent
     with _run(tracking_uri, run_id):
-        mlflow.pyfunc.log_model(
+        logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(here / "generator_model.py"),
             artifacts={"generator": str(folder)},
@@ -37,6 +37,7 @@ def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> No
             step=int(description["step"]),
             metadata={"step": description["step"], "figures": description["figures"]},
         )
+    return str(logged.model_uri)
 
 
 def _requirements() -> list[str]:

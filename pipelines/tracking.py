@@ -148,6 +148,7 @@ class State:
     unsure: bool = False
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     models: dict[str, str] = dataclasses.field(default_factory=dict)
+    log_models: bool = True
     ended: str | None = None
 
     @classmethod
@@ -219,11 +220,17 @@ class Tracker:
     ``uri``: the tracking server of a run that has none yet. A run that has one keeps it, unless
     ``MLFLOW_TRACKING_URI`` names another: there the run is looked up, or sent from its beginning.
     Methods that talk to the server raise whatever MLflow raises; nothing is lost by that.
-    Only one process at a time may have a tracker of a run (``Busy``).
+    Only one process at a time may have a tracker of a run (``Busy``). ``models``: whether the
+    generators are logged as models at the end, which takes seconds.
     """
 
     def __init__(
-        self, folder: Path, *, uri: str | None = None, tags: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        uri: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        models: bool = True,
     ) -> None:
         self.folder = folder
         self._lock = _lock_file(folder)
@@ -235,6 +242,7 @@ class Tracker:
         if self._moved and self.state.run_id is None:
             self.state.tracking_uri, self._moved = str(given), False
         self.state.tags.update(tags or {})
+        self.state.log_models = self.state.log_models and models
         self.state.save(folder)
 
     def _fresh(self, uri: str) -> State:
@@ -401,11 +409,12 @@ class Tracker:
             client, run_id, [], [RunTag(k, v) for k, v in flat_tags(self.state.notes).items()]
         )
         self._mark(notes={})
-        for name in ("config.yaml", "summary.json", "failure.txt"):
+        for name in ("config.yaml", "summary.json", "failure.txt", "best.yaml", "report.html"):
             if (self.folder / name).exists():
                 client.log_artifact(run_id, str(self.folder / name))
         try:
-            self._send_models()
+            if self.state.log_models:
+                self._send_models()
         finally:
             client.set_terminated(run_id, STATUS.get(status, "FAILED"))
         self._mark(ended=status)

@@ -7,7 +7,6 @@ send metrics, handles Ctrl-C, and says how it ended. Ray and MLflow are imported
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
@@ -26,7 +25,7 @@ from gan_core import journal
 from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError
-from gan_core.run import KEPT_CHECKPOINTS, check_data, play
+from gan_core.run import check_data, play
 from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.progress import ProgressLine, duration
@@ -34,10 +33,9 @@ from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finish
 from pipelines.runs import named
 from pipelines.sync import last_status
 from pipelines.tracking import Busy, Shipper, State, Tracker, code_version, reason, tracking_uri
+from pipelines.trainer import make_trainer
 
 POLL = 0.2  # seconds between looks at the journal
-FAILURES = 3  # how often Ray Train starts lost workers again
-COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
 
 
 class RunFailed(RuntimeError):
@@ -321,7 +319,12 @@ class _Training:
 
     def __call__(self) -> dict[str, Any]:
         """Train to the end; rank 0's summary. Raises what ``fit`` raises."""
-        trainer = self._trainer()
+        trainer = make_trainer(
+            self.config,
+            device=self.device,
+            threads=threads_of(self.cluster, self.config.workers),
+            checkpoint=self._checkpoint,
+        )
         thread = threading.Thread(target=self._fit, args=(trainer,), name="fit", daemon=True)
         thread.start()
         begun = told = time.monotonic()
@@ -358,48 +361,6 @@ class _Training:
             )
         coming = "; the cluster is adding nodes" if self.cluster.autoscaling else ""
         self.watch.say(f"waiting for the workers to start ({told}{coming})")
-
-    def _trainer(self) -> Any:
-        import ray.train
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        from pipelines.worker import Job, work
-
-        cuda = self.device == "cuda"
-        storage = self.config.folder / "ray"
-        job = Job(
-            config=self.config.to_dict(),
-            device=self.device,
-            threads=threads_of(self.cluster, self.config.workers),
-            checkpoint=None if self._checkpoint is None else str(self._checkpoint),
-        )
-        return TorchTrainer(
-            work,  # type: ignore[arg-type]  # its annotation denies the value that a loop may return
-            train_loop_config=dataclasses.asdict(job),
-            torch_config=TorchConfig(
-                backend="nccl" if cuda else "gloo", timeout_s=COLLECTIVE_TIMEOUT
-            ),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=self.config.workers,
-                use_gpu=cuda,
-                resources_per_worker={"CPU": 1, "GPU": 1} if cuda else {"CPU": 1},
-            ),
-            run_config=ray.train.RunConfig(
-                # Ray Train takes up a name that it knows: every start has its own.
-                name=f"attempt_{len(list(storage.glob('attempt_*'))) + 1:03d}",
-                storage_path=str(storage),
-                failure_config=ray.train.FailureConfig(max_failures=FAILURES),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
-                callbacks=[_refusal_ends_it()],
-            ),
-        )
-
-
-def _refusal_ends_it() -> Any:
-    """A callback of Ray Train's controller: wrong input does not get better by another try."""
-    from pipelines.refusal import RefusalEndsTraining
-
-    return RefusalEndsTraining()
 
 
 def _explained_by_ray(config: RunConfig, run: _Training) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""The TorchTrainer that plays a run on Ray Train's workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_core.config import RunConfig
+from gan_core.run import KEPT_CHECKPOINTS
+
+FAILURES = 3  # how often Ray Train starts lost workers again
+COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
+
+
+def make_trainer(
+    config: RunConfig,
+    *,
+    device: str,
+    threads: int,
+    checkpoint: Path | None,
+    gpus: float = 1.0,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """The trainer of one attempt at the run ``config``, with ``config.workers`` workers.
+
+    ``device``: "cuda" (``gpus`` for each worker) or "cpu"; ``threads``: that a worker computes
+    with on the CPU; ``checkpoint``: where to start; ``callbacks``: more of Ray Train's.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from pipelines.refusal import RefusalEndsTraining
+    from pipelines.worker import Job, work
+
+    cuda = device == "cuda"
+    storage = config.folder / "ray"
+    job = Job(
+        config=config.to_dict(),
+        device=device,
+        threads=threads,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+    )
+    told: list[Any] = [RefusalEndsTraining(), *callbacks]
+    return TorchTrainer(
+        work,  # type: ignore[arg-type]  # its annotation denies the value that a loop may return
+        train_loop_config=dataclasses.asdict(job),
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=cuda,
+            resources_per_worker={"CPU": 1, "GPU": gpus} if cuda else {"CPU": 1},
+        ),
+        run_config=ray.train.RunConfig(
+            # Ray Train takes up a name that it knows: every start has its own.
+            name=f"attempt_{len(list(storage.glob('attempt_*'))) + 1:03d}",
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+            callbacks=told,
+        ),
+    )

@@ -1,0 +1,212 @@
+"""The verb ``tune``: search the options that a GAN is sensitive to, with Ray Tune and MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from gan_core.errors import UserError
+from gan_core.options import flag
+from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
+from pipelines.tuning.study import RUNGS, Study, TuneOptions, load_study
+
+if TYPE_CHECKING:
+    from gan_core.config import RunConfig
+    from pipelines.cluster import Cluster
+    from pipelines.tuning.prepare import Ground
+    from pipelines.tuning.results import Outcome
+
+STOP_ON = ("collapse", "divergence", "vanishing-gradient")
+"""What ends a trial where the user has not said otherwise."""
+_INSTEAD = {
+    "--steps": "--max-steps",
+    "--workers": "--workers-per-trial",
+    "--checkpoint-every": "--evaluate-every (a trial is judged and saved at the same iterations)",
+}
+
+
+def tune_command(arguments: list[str]) -> int:
+    """``tune``: returns the exit code; ``UserError`` for anything wrong before it starts."""
+    words = join_negative_numbers(arguments)
+    if any(word in ("-h", "--help") for word in words):
+        print(_help(), end="")
+        return 0
+    own, rest = split(words)
+    found = own.pop("resume", None)
+    study = _resumed(found, own, rest) if found else plan(own, rest)
+    outcome = tune(study, resume=found is not None)
+    return 0 if outcome.complete else 130
+
+
+def _help() -> str:
+    parser = Parser(
+        "tune",
+        usage="python -m pipelines tune VARIANT --data SOURCE [OPTION ...]",
+        description="Search the options that a GAN is sensitive to. What is searched, and why, "
+        "stands in tune_spaces/VARIANT.py.\nAll options of `train VARIANT` are taken too: those "
+        "of the variant itself are then fixed and not searched.",
+        epilog="example:\n  python -m pipelines tune dcgan --data digits --image-size 16 "
+        "--width 32 --trials 16 --max-steps 2000",
+        add_help=False,
+    )
+    group = parser.add_argument_group("the search")
+    add_fields(group, TuneOptions, [f.name for f in dataclasses.fields(TuneOptions)])
+    group.add_argument("--resume", metavar="STUDY", help="go on with a search: its name or folder")
+    return parser.format_help()
+
+
+def split(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The search's own options by name, and the words that are left for the run."""
+    flags = {flag(f.name): f.name for f in dataclasses.fields(TuneOptions)}
+    flags["--resume"] = "resume"
+    own: dict[str, Any] = {}
+    rest: list[str] = []
+    waiting: str | None = None
+    for word in words:
+        name, joined, value = word.partition("=")
+        if waiting is not None:
+            own[waiting], waiting = word, None
+        elif name in _INSTEAD:
+            raise UserError(f"{name} is {_INSTEAD[name]} in a search")
+        elif name not in flags:
+            rest.append(word)
+        elif joined:
+            own[flags[name]] = value
+        else:
+            waiting = flags[name]
+    if waiting is not None:
+        raise UserError(f"{flag(waiting)} needs a value")
+    return own, rest
+
+
+def plan(own: dict[str, Any], rest: list[str]) -> Study:
+    """The study that the user's words mean; its metric may still be open."""
+    from pipelines.launch import configuration
+    from pipelines.tuning.objective import parse_requirement
+
+    options = checked_options(TuneOptions, own)
+    for text in options.require:
+        parse_requirement(text)
+    config, given = configuration(rest, "tune")
+    steps = options.max_steps or int(config.options["steps"])
+    every = config.evaluate_every if "evaluate_every" in given else max(1, steps // RUNGS)
+    config = dataclasses.replace(
+        config,
+        options={**config.options, "steps": steps},
+        workers=options.workers_per_trial,
+        evaluate_every=min(every or steps, steps),
+        checkpoint_every=min(every or steps, steps),
+        log_every=config.log_every if "log_every" in given else max(1, min(50, every // 2)),
+        stop_on=config.stop_on if "stop_on" in given else STOP_ON,
+        name=config.name if "name" in given else f"tune-{config.name}",
+    )
+    fixed = tuple(given["options"])
+    return Study(run=config, options=options, target="", fixed=fixed)
+
+
+def _resumed(name: str, own: dict[str, Any], rest: list[str]) -> Study:
+    """The study ``name`` as it was begun; nothing about it can be changed."""
+    from pipelines.command_line import Parser
+    from pipelines.runs import resolve
+
+    parser = Parser("tune --resume STUDY", add_help=False)
+    parser.add_argument("--storage")
+    if own:
+        raise UserError(f"{flag(next(iter(own)))} cannot change a search that goes on")
+    given = parser.read(rest)
+    return load_study(resolve(name, str(given.get("storage", "runs"))))
+
+
+def tune(study: Study, *, resume: bool = False) -> Outcome:
+    """Play a study's trials, or with ``resume`` those that are left; print what came of them.
+
+    Raises ``UserError`` for wrong input, before any trial begins.
+    """
+    from pipelines.cluster import absolute, base_folder, connected
+    from pipelines.run_folder import append
+    from pipelines.tuning.family import Family
+    from pipelines.tuning.results import conclude
+    from pipelines.tuning.table import Table
+
+    study = dataclasses.replace(study, run=absolute(study.run))
+    with ExitStack() as stack:
+        cluster = stack.enter_context(connected(dashboard=True))
+        study = study if resume else _grounded(study, cluster)
+        _check_room(study, cluster)
+        from pipelines.tuning.driver import run
+
+        study.save()
+        table = Table(
+            str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
+        )
+        family = Family(study, base_folder(), table.say)
+        family.start()
+        append(study.folder, "start", trials=study.options.trials)
+        with _sigterm_as_interrupt():
+            complete = run(study, cluster, table, resume=resume)
+        stack.close()  # no trial writes to its journal beyond this point
+        return conclude(study, family, complete)
+
+
+def _grounded(study: Study, cluster: Cluster) -> Study:
+    """``study`` with what is known once the data have been seen, where the trials see them."""
+    from pipelines.tuning.prepare import with_metric
+
+    gpus = study.options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if study.run.device != "cpu" and cluster.resources.get("GPU", 0) else 0.0
+    study = dataclasses.replace(
+        study, options=dataclasses.replace(study.options, gpus_per_trial=gpus)
+    )
+    _check_room(study, cluster)
+    ground = _prepared(study.run, gpus)
+    for text, level in ground.told:
+        print(f"warning: {text}" if level == "warning" else text, file=sys.stderr, flush=True)
+    metric, mode = with_metric(study.options.metric, ground, study.run)
+    options = dataclasses.replace(study.options, metric=metric, mode=study.options.mode or mode)
+    return dataclasses.replace(study, options=options, target=ground.target, modes=ground.modes)
+
+
+def _check_room(study: Study, cluster: Cluster) -> None:
+    from pipelines.tuning.driver import room
+
+    room(study, cluster)
+
+
+def _prepared(config: RunConfig, gpus: float) -> Ground:
+    """What :func:`prepare` finds in a worker."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    from pipelines.tracking import reason
+    from pipelines.train import RunFailed
+    from pipelines.tuning.prepare import prepare
+
+    task = ray.remote(prepare).options(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=1)
+    try:
+        ground: Ground = ray.get(task.remote(config.to_dict()))
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, UserError):
+            raise UserError(str(cause)) from None
+        raise RunFailed(f"the search could not be prepared: {reason(cause or error)}") from error
+    return ground
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """`ray job stop` and a closed terminal end the search as Ctrl-C does: it can be resumed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,97 @@
+"""The best model in MLflow's registry, under the alias "champion"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.models import log_generator
+from pipelines.tracking import State, import_mlflow, metric_name
+from pipelines.tuning.objective import Objective
+
+ALIAS = "champion"
+
+
+def crown(
+    name: str,
+    folder: Path,
+    objective: Objective,
+    figures: Mapping[str, float],
+    protocol: Mapping[str, str],
+) -> str:
+    """Register the last generator of the run in ``folder`` as ``name``; a line about it.
+
+    It becomes the champion if there is none, or if it beats the present one by ``objective``. A
+    champion that was measured by another metric or protocol cannot be compared: it stays, and the
+    line says so. The run must have been sent to MLflow.
+    """
+    state = State.load(folder)
+    if state is None or state.run_id is None:
+        return f"not registered as {name}: the run is not in MLflow (send it with sync)"
+    client = import_mlflow().MlflowClient(state.tracking_uri)
+    value = objective.value(figures)
+    tags = {
+        "metric": objective.metric,
+        "value": repr(value),
+        "protocol": "; ".join(f"{k}: {v}" for k, v in sorted(protocol.items()))[:4000],
+        **{metric_name(k): repr(v) for k, v in figures.items()},
+    }
+    present = _champion(client, name)
+    told, wins = _compare(name, objective, value, tags, present)
+    if wins:
+        version = _register(client, name, folder, state, tags)
+        client.set_registered_model_alias(name, ALIAS, version)
+        told = f"{told} (version {version})"
+    return told
+
+
+def _compare(
+    name: str, objective: Objective, value: float, tags: Mapping[str, str], present: Any
+) -> tuple[str, bool]:
+    """What to say about the challenger, and whether it wins."""
+    this = f"{name}: {objective.metric} {value:.4g}"
+    if not math.isfinite(value):
+        return f"not registered as {name}: {objective.metric} is not finite", False
+    if present is None:
+        return f"{this} is the first {ALIAS}", True
+    was = float(present.tags.get("value", "nan"))
+    for key in ("metric", "protocol"):
+        if present.tags.get(key) != tags[key]:
+            return (
+                f"{this} does not compare with the present {ALIAS} (version {present.version}), "
+                f"which was measured by another {key}: that stays",
+                False,
+            )
+    if objective.better(value, was):
+        return f"{this} beats the {ALIAS}'s {was:.4g} and takes its place", True
+    return f"{this} does not beat the {ALIAS}'s {was:.4g} (version {present.version})", False
+
+
+def _champion(client: Any, name: str) -> Any:
+    """The version that has the alias; ``None`` if none has."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _register(client: Any, name: str, folder: Path, state: State, tags: Mapping[str, str]) -> str:
+    """A new version of the registered model ``name`` from the run's last generator."""
+    from mlflow.exceptions import MlflowException
+
+    uri = log_generator(
+        folder / "generator" / "last", "generator_last", state.tracking_uri, str(state.run_id)
+    )
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, uri, run_id=state.run_id, tags=dict(tags))
+    return str(version.version)

@@ -1,0 +1,221 @@
+"""Runs a study with Ray Tune: begins or restores it, watches it, notes what became of trials."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.tuner import Tuner
+
+from gan_core.errors import UserError
+from pipelines.cluster import Cluster
+from pipelines.run_folder import append
+from pipelines.sync import last_status
+from pipelines.tuning import schedulers
+from pipelines.tuning.callback import Telling, set_board
+from pipelines.tuning.family import forget_lost_trials
+from pipelines.tuning.records import BEHIND, Trial, read_trial, trial_folders
+from pipelines.tuning.study import Study
+from pipelines.tuning.table import Row, Table
+from pipelines.tuning.trial import trainable
+
+_LOST = 2  # how often a trial whose process was lost is begun again from its checkpoint
+_HEAD = 0.001  # of the head node's marker: enough to place a trial that only waits for workers
+
+
+class Watching:
+    """The board of a search: keeps the table, and ends the journals of trials that Tune stops."""
+
+    def __init__(self, study: Study, table: Table) -> None:
+        self.study, self.table = study, table
+        self._objective = study.objective
+
+    def _row(self, trial: str) -> Row:
+        return self.table.rows.get(trial) or Row(trial, {})
+
+    def started(self, trial: str, point: dict[str, Any]) -> None:
+        """It plays."""
+        row = self._row(trial)
+        if row.point and row.point != point:
+            row.note = f"goes on from a better trial at step {row.step}"
+        row.point, row.state = point, "playing"
+        self.table.show(row)
+
+    def reported(self, trial: str, result: dict[str, Any]) -> None:
+        """It has been judged."""
+        row = self._row(trial)
+        row.step = int(result.get("step") or row.step)
+        row.objective = float(result.get("objective", row.objective))
+        value = self._objective.value(result)
+        row.value = value if math.isfinite(value) else row.value
+        self.table.show(row)
+
+    def ended(self, trial: str) -> None:
+        """It will play no more; where it has not said so itself, the scheduler stopped it."""
+        folder = self.study.folder / trial
+        if last_status(folder) is None:
+            append(folder, "end", status="stopped", summary={"reason": BEHIND})
+        self.table.show(row_of(read_trial(folder, self.study)))
+
+    def died(self, trial: str, error: str) -> None:
+        """Its process was lost too often."""
+        folder = self.study.folder / trial
+        folder.mkdir(parents=True, exist_ok=True)
+        append(folder, "end", status="failed", summary={"reason": error})
+        self.table.show(row_of(read_trial(folder, self.study)))
+
+    def looked(self) -> None:
+        """Tune has looked at its trials."""
+        self.table.draw()
+
+
+def row_of(trial: Trial) -> Row:
+    """A trial as the table shows it."""
+    state = trial.status
+    if state == "stopped":
+        state = trial.verdict.replace("_", " ") or BEHIND
+    note = trial.reason if trial.status == "failed" or trial.verdict else ""
+    names = {"open": "playing"}
+    return Row(
+        trial.name,
+        trial.point,
+        names.get(state, state),
+        trial.step,
+        trial.value,
+        trial.objective,
+        note,
+    )
+
+
+def resources(study: Study) -> dict[str, float]:
+    """What Tune sets aside for a trial; one of several workers takes nothing for its driver."""
+    options = study.options
+    if options.workers_per_trial > 1:
+        return {"node:__internal_head__": _HEAD}
+    return {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial or 0.0}
+
+
+def room(study: Study, cluster: Cluster) -> int:
+    """How many trials play at once; ``UserError`` if there is not room for one."""
+    options = study.options
+    workers, gpus = options.workers_per_trial, options.gpus_per_trial or 0.0
+    cpus = float(workers) if workers > 1 else options.cpus_per_trial
+    places = []
+    for kind, each in (("CPU", cpus), ("GPU", gpus * workers)):
+        have = cluster.resources.get(kind, 0.0)
+        if each > have:
+            where = "this machine has" if cluster.own else "the cluster can have"
+            flags = "--workers-per-trial" if workers > 1 else f"--{kind.lower()}s-per-trial"
+            raise UserError(
+                f"a trial needs {each:g} {kind}s and {where} {have:g}: choose less by {flags}"
+            )
+        if each > 0:
+            places.append(int(have / each + 1e-9))
+    return max(1, min([*places, options.concurrent or 10**6, options.trials]))
+
+
+def _directory(study: Study) -> Any:
+    """A function that names the folder of the next trial, and makes it to keep the number."""
+    root = str(study.folder)
+
+    def name(_: Any) -> str:
+        folder = Path(root)
+        number = 1 + max((int(p.name[6:]) for p in folder.glob("trial_[0-9]*")), default=0)
+        (folder / f"trial_{number:04d}").mkdir(parents=True)
+        return f"trial_{number:04d}"
+
+    return name
+
+
+def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
+    """Play the trials of ``study`` that are left; whether all were played to their ends.
+
+    False after Ctrl-C. What became of the trials is in their journals.
+    """
+    os.environ.update(_ENVIRONMENT)
+    board = Watching(study, table)
+    for folder in trial_folders(study.folder):
+        if resume:
+            board.table.rows[folder.name] = row_of(read_trial(folder, study))
+    tuner = _restored(study, table) if resume else None
+    tuner = tuner or _fresh(study, room(study, cluster))
+    set_board(board)
+    try:
+        tuner.fit()
+    finally:
+        set_board(None)
+        table.close()
+    ended = [read_trial(folder, study).ended for folder in trial_folders(study.folder)]
+    return len(ended) >= study.options.trials and all(ended)
+
+
+_ENVIRONMENT = {
+    # A killed driver must not forget trials that have ended: Tune writes down what it knows at
+    # every look, not every 10 s. It is a file of some kB.
+    "TUNE_GLOBAL_CHECKPOINT_S": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A stopped trial's thread ends at its next report, at once; then its process is used again.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "10",
+}
+
+
+def _fresh(study: Study, concurrent: int) -> Tuner:
+    placed = tune.with_resources(trainable(study), resources(study))
+    return Tuner(
+        placed,
+        param_space=schedulers.param_space(study),
+        tune_config=tune.TuneConfig(
+            metric=None,
+            num_samples=len(study.points) or study.options.trials,
+            search_alg=schedulers.make_searcher(study, concurrent),
+            scheduler=schedulers.make_scheduler(study),
+            # Starting a process and importing torch takes seconds, as long as small trials do.
+            reuse_actors=study.options.workers_per_trial == 1,
+            trial_dirname_creator=_directory(study),
+        ),
+        run_config=tune.RunConfig(
+            name=str(study.run.name),
+            storage_path=str(study.folder.parent),
+            verbose=0,
+            callbacks=[Telling()],
+            failure_config=tune.FailureConfig(max_failures=_LOST),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _restored(study: Study, table: Table) -> Tuner | None:
+    """The search as the killed driver left it; ``None`` if it had not begun."""
+    if not Tuner.can_restore(str(study.folder)) or not _states(study.folder):
+        for name in forget_lost_trials(study, set()):
+            table.rows.pop(name, None)
+        return None
+    for name in forget_lost_trials(study, _known(study.folder)):
+        table.rows.pop(name, None)
+        table.say(f"{name} had begun but was not noted: it is begun anew")
+    placed = tune.with_resources(trainable(study), resources(study))
+    return Tuner.restore(
+        str(study.folder), trainable=placed, param_space=schedulers.param_space(study)
+    )
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("experiment_state-*.json"))
+
+
+def _known(folder: Path) -> set[str]:
+    """The folders of the trials that Tune has noted."""
+    state: Mapping[str, Any] = json.loads(_states(folder)[-1].read_text())
+    names = set()
+    for trial in state["trial_data"]:
+        text = trial[0] if isinstance(trial, (list, tuple)) else trial
+        names.add(str(json.loads(text)["custom_dirname"]))
+    return names

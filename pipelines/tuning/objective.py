@@ -1,0 +1,140 @@
+"""What a search minimises: a figure, under the requirements that the user made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from gan_core.errors import UserError, unknown_word
+
+LOWER_IS_BETTER = ("fid", "kid", "mode_kl", "ndb", "js", "ms_ssim", "lpips", "gap")
+"""How the names of figures begin of which less is better; of all others more is."""
+INFEASIBLE = 1e6
+"""Where the objectives of trials begin that miss a requirement; figures stay below it."""
+WORST = 1e9
+"""The objective of a trial that has no finite figure."""
+MIXTURE_SCORE = "mixture_score"
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """A bound on a figure, such as ``modes_covered>=10``."""
+
+    figure: str
+    comparison: str
+    bound: float
+
+    def shortfall(self, figures: Mapping[str, float]) -> float:
+        """By how much ``figures`` miss the bound, as a share of it: 0 if they meet it.
+
+        A figure that is missing or not finite misses it by 1 at least.
+        """
+        value = figures.get(self.figure, math.nan)
+        if not math.isfinite(value):
+            return 1.0 + abs(self.bound)
+        if _COMPARISONS[self.comparison](value, self.bound):
+            return 0.0
+        return max(abs(value - self.bound) / max(abs(self.bound), 1e-9), 1e-9)
+
+    def __str__(self) -> str:
+        return f"{self.figure}{self.comparison}{self.bound:g}"
+
+
+def parse_requirement(text: str) -> Requirement:
+    """``modes_covered>=10`` as a requirement; ``UserError`` if it is none."""
+    found = re.fullmatch(r"\s*([\w./-]+)\s*(>=|<=|>|<)\s*(\S+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError
+        return Requirement(found[1], found[2], float(found[3]))
+    except ValueError:
+        raise UserError(
+            f'--require must be a figure, a comparison and a number such as "modes_covered>=10", '
+            f"not '{text}'"
+        ) from None
+
+
+def mode_of(metric: str) -> str:
+    """ "min" or "max": which direction is better for the figure ``metric``."""
+    lower = any(metric == n or metric.startswith(f"{n}_") for n in LOWER_IS_BETTER)
+    return "min" if lower else "max"
+
+
+def mixture_score(figures: Mapping[str, float], modes: int) -> float:
+    """One number for a mixture of ``modes`` Gaussians: 0 at worst, 3 for perfect samples.
+
+    The share of modes found, the share of samples of high quality, and the share of the rarest
+    mode as part of 1 / modes: the first tells bad from worse, the last good from better.
+    """
+    return (
+        figures["modes_covered"] / modes
+        + figures["high_quality_share"]
+        + min(1.0, figures["smallest_mode_share"] * modes)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The figure ``metric``, minimised or maximised, under ``requirements``.
+
+    ``modes``: how many modes a source of points has, for :func:`mixture_score`.
+    """
+
+    metric: str
+    mode: str
+    requirements: tuple[Requirement, ...] = ()
+    modes: int = 0
+
+    def value(self, figures: Mapping[str, float]) -> float:
+        """The figure itself, NaN if it is missing."""
+        if self.metric == MIXTURE_SCORE and "modes_covered" in figures:
+            return mixture_score(figures, self.modes)
+        return float(figures.get(self.metric, math.nan))
+
+    def shortfall(self, figures: Mapping[str, float]) -> float:
+        """By how much the requirements are missed together; 0 if all are met."""
+        return sum(r.shortfall(figures) for r in self.requirements)
+
+    def __call__(self, figures: Mapping[str, float]) -> float:
+        """What is minimised; finite.
+
+        Among what misses a requirement, that which misses it by less is better, and worse than
+        anything that meets it.
+        """
+        value = self.value(figures)
+        if not math.isfinite(value):
+            return WORST
+        missed = self.shortfall(figures)
+        if missed > 0:
+            return min(INFEASIBLE * (1.0 + missed), WORST / 2)
+        signed = value if self.mode == "min" else -value
+        return max(-INFEASIBLE, min(signed, INFEASIBLE))
+
+    def better(self, one: float, other: float) -> bool:
+        """Whether the figure ``one`` beats ``other``."""
+        return one < other if self.mode == "min" else one > other
+
+    def check(self, figures: Mapping[str, float]) -> None:
+        """Raises ``UserError`` if ``figures`` lack what is asked for, naming what there is."""
+        wanted = [] if self.metric == MIXTURE_SCORE else [self.metric]
+        for name in [*wanted, *(r.figure for r in self.requirements)]:
+            if name not in figures:
+                raise unknown_word("figure", name, figures)
+
+
+def make_objective(
+    metric: str, mode: str | None, require: Sequence[str], modes: int = 0
+) -> Objective:
+    """The objective that the user's words mean."""
+    requirements = tuple(parse_requirement(text) for text in require)
+    return Objective(metric, mode or mode_of(metric), requirements, modes)

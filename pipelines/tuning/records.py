@@ -1,0 +1,178 @@
+"""Trials as their journals tell them: what was tried, how far it got, what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_core import journal
+from gan_core.config import read_config
+from pipelines.tuning.objective import WORST
+from pipelines.tuning.study import Study
+
+BEHIND = "behind"
+"""The reason that ends trials that the scheduler stopped."""
+SEARCHED = "searched/"
+"""How metrics begin that hold what is searched, which can change while a trial plays."""
+_DIAGNOSIS, _PROTOCOL = "diagnosis.", "protocol."
+
+
+@dataclasses.dataclass
+class Trial:
+    """One trial. ``curve`` has (step, figures) of every evaluation, the last decides.
+
+    ``status``: "finished", "stopped", "failed", or "open" while there is more to play.
+    ``findings``: failures of training that the diagnosis has confirmed, with the evidence.
+    ``verdict``: the one for which the trial was stopped, "" if it was not. ``reason``: why it was
+    stopped, or the line of its error. ``seconds``: of playing, without evaluations.
+    """
+
+    name: str
+    folder: Path
+    point: dict[str, Any]
+    status: str = "open"
+    verdict: str = ""
+    reason: str = ""
+    step: int = 0
+    seconds: float = 0.0
+    began: float = 0.0
+    until: float = 0.0
+    curve: list[tuple[int, dict[str, float]]] = dataclasses.field(default_factory=list)
+    findings: dict[str, str] = dataclasses.field(default_factory=dict)
+    protocol: dict[str, str] = dataclasses.field(default_factory=dict)
+    grid: Path | None = None
+    value: float = float("nan")
+    objective: float = WORST
+    feasible: bool = False
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures of the last evaluation."""
+        return self.curve[-1][1] if self.curve else {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to play."""
+        return self.status != "open"
+
+    @property
+    def wall_seconds(self) -> float:
+        """From its first event to its last."""
+        return self.until - self.began
+
+
+def trial_folders(study: Path) -> list[Path]:
+    """The folders of all trials of the study in ``study``, in their order."""
+    return sorted(p for p in study.glob("trial_*") if p.is_dir())
+
+
+def read_trial(folder: Path, study: Study) -> Trial:
+    """The trial in ``folder`` as far as it has got."""
+    trial = Trial(folder.name, folder, _point(folder, study))
+    for event, _ in journal.read(folder / journal.FILE):
+        _take(trial, event)
+    objective = study.objective
+    trial.value = objective.value(trial.figures)
+    broken = trial.status == "failed" or bool(trial.verdict)
+    trial.objective = WORST if broken else objective(trial.figures)
+    trial.feasible = not broken and objective.shortfall(trial.figures) == 0
+    return trial
+
+
+def _take(trial: Trial, event: dict[str, Any]) -> None:
+    """Take in one event of the trial's journal."""
+    kind, step = event["kind"], int(event["step"])
+    trial.began = trial.began or event["time"]
+    trial.until = event["time"]
+    if kind == "start":
+        trial.status, trial.verdict, trial.reason, trial.findings = "open", "", "", {}
+    elif kind == "metrics":
+        _take_metrics(trial, step, event["values"])
+    elif kind == "picture":
+        trial.grid = trial.folder / event["path"]
+    elif kind == "tag" and event["name"].startswith(_DIAGNOSIS):
+        _take_finding(trial, event["name"].removeprefix(_DIAGNOSIS), event["value"])
+    elif kind == "tag" and event["name"].startswith(_PROTOCOL):
+        trial.protocol[event["name"].removeprefix(_PROTOCOL)] = event["value"]
+    elif kind == "end":
+        _take_end(trial, event["status"], event.get("summary") or {})
+    trial.step = max(trial.step, step) if kind in ("metrics", "end") else trial.step
+
+
+def _take_metrics(trial: Trial, step: int, values: dict[str, float]) -> None:
+    if "seconds" in values:  # a logging point
+        trial.seconds = max(trial.seconds, values["seconds"])
+    elif not all(name.startswith(SEARCHED) for name in values):  # an evaluation
+        trial.curve.append((step, values))
+
+
+def _take_finding(trial: Trial, name: str, value: str) -> None:
+    """A tag of the diagnosis: the state of a failure, or the evidence for it."""
+    failure, _, evidence = name.partition(".")
+    if not evidence and value != "confirmed":
+        trial.findings.pop(failure, None)
+    elif not evidence or failure in trial.findings:
+        trial.findings[failure] = value
+
+
+def _take_end(trial: Trial, status: str, summary: dict[str, Any]) -> None:
+    trial.status = status
+    trial.verdict = summary.get("stopped_by") or ""
+    if trial.verdict:
+        trial.reason = trial.findings.get(trial.verdict, trial.verdict)
+    else:
+        trial.reason = summary.get("reason") or ""
+
+
+def _point(folder: Path, study: Study) -> dict[str, Any]:
+    """The values of the options that were searched."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return {}
+    options = read_config(path).get("options") or {}
+    return {name: options.get(name) for name in searched_names(study)}
+
+
+@functools.lru_cache(maxsize=8)
+def _names(variant: str, target: str, fixed: tuple[str, ...]) -> tuple[str, ...]:
+    from tune_spaces import space_of
+
+    return tuple(n for n in space_of(variant, target).dimensions if n not in fixed)
+
+
+def searched_names(study: Study) -> tuple[str, ...]:
+    """The names of the options that the study varies."""
+    if study.points:
+        return tuple(study.points[0])
+    return _names(study.run.variant, study.target, study.fixed)
+
+
+def read_trials(study: Study) -> list[Trial]:
+    """All trials of a study, in the order in which they were begun."""
+    return [read_trial(folder, study) for folder in trial_folders(study.folder)]
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials from the best to the worst.
+
+    What failed, or whose training did, comes last; then what was stopped for being behind,
+    by how far it got; among those that got equally far the objective decides.
+    """
+
+    def key(trial: Trial) -> tuple[bool, int, float]:
+        broken = trial.status == "failed" or bool(trial.verdict)
+        return broken, -trial.step, trial.objective
+
+    return sorted(trials, key=key)
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The best of those that were played to their end and meet what is required.
+
+    ``None`` if there is none.
+    """
+    whole = [t for t in trials if t.status == "finished" and t.feasible and t.objective < WORST]
+    return min(whole, key=lambda t: t.objective, default=None)

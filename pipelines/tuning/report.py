@@ -1,0 +1,208 @@
+"""The report of a search: one HTML file about what was tried and what it showed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.progress import duration
+from pipelines.report import page, svg
+from pipelines.report.scales import Choices, Linear, Log, Scale, fitting
+from pipelines.report.svg import BAD, GOOD, POOR, Dot, Line
+from pipelines.tuning.importance import MINIMUM, importances
+from pipelines.tuning.objective import WORST
+from pipelines.tuning.records import Trial, best_trial, ranked
+from pipelines.tuning.results import REPORT, saved_share
+from pipelines.tuning.study import Study
+from pipelines.tuning.table import show_point, show_value
+from tune_spaces import SearchSpace
+
+_SMALL, _WIDE = (360, 250), (1080, 360)
+
+
+def write_report(study: Study, trials: Sequence[Trial], space: SearchSpace) -> Path:
+    """Write the report into the study's folder; its path."""
+    path = study.folder / REPORT
+    path.write_text(render(study, trials, space))
+    return path
+
+
+def render(study: Study, trials: Sequence[Trial], space: SearchSpace) -> str:
+    """The report as HTML. ``space``: what was searched, with its reasons."""
+    from pipelines.tuning.schedulers import describe
+
+    domains = {name: describe(d) for name, d in space.domains().items()}
+    order = ranked([t for t in trials if t.curve or t.ended])
+    sections = [
+        _summary(study, trials),
+        page.section("The best, the median and the worst trial", _grids(study, order)),
+        page.section("What mattered", _importance(order, domains)),
+        page.section(
+            f"{study.options.metric} against each option", _against(study, order, domains)
+        ),
+        page.section("All options together", _parallel(order, domains)),
+        page.section("Learning curves", _curves(study, order)),
+        page.section("Trials", _table(study, order, list(domains))),
+        page.section("What was searched, and why", _space(space, domains)),
+    ]
+    return page.page(f"Search {study.run.name}", sections)
+
+
+def _colours(order: Sequence[Trial]) -> dict[str, str]:
+    """From the best (blue) to the worst (grey); red for what failed or was diagnosed."""
+    last = max(1, len(order) - 1)
+    return {
+        t.name: BAD if t.verdict or t.status == "failed" else svg.blend(place / last)
+        for place, t in enumerate(order)
+    }
+
+
+_KEY = page.key(
+    [(GOOD, "best"), (POOR, "worst"), (BAD, "failed, or stopped as collapsed or diverged")]
+)
+
+
+def _told(trial: Trial, metric: str | None) -> str:
+    return (
+        f"{trial.name}: {metric} {trial.value:.4g} at step {trial.step}, {show_point(trial.point)}"
+    )
+
+
+def _summary(study: Study, trials: Sequence[Trial]) -> str:
+    from pipelines.tuning.results import summarise
+
+    best = best_trial(trials)
+    n = summarise(study, trials, best)
+    run, options = study.run, study.options
+    lines = [
+        f"{run.variant} on {run.data}, {n['trials']} trials of up to {study.max_steps:,} "
+        f"iterations, scheduler {options.scheduler}, search {options.search}, seed {run.seed}; "
+        f"{options.metric} is {'minimised' if study.objective.mode == 'min' else 'maximised'}"
+        + (f" under {', '.join(options.require)}" if options.require else ""),
+        f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
+        f"{n['diagnosed']} as diagnosed, {n['failed']} failed. Stopping early saved "
+        f"{saved_share(trials, study.max_steps):.0%} of the iterations ({n['steps_played']:,} of "
+        f"{study.max_steps * len(trials):,} played, "
+        f"{duration(sum(t.seconds for t in trials))} of training).",
+    ]
+    if best is None:
+        lines.append("No trial was played to its end and met what is required.")
+    else:
+        lines.append(f"Best: {_told(best, options.metric)}")
+    protocol = best.protocol if best else next((t.protocol for t in trials if t.protocol), {})
+    notes = [page.paragraph(f"{k}: {v}", note=True) for k, v in sorted(protocol.items())]
+    return "".join(page.paragraph(line) for line in lines) + "".join(notes)
+
+
+def _grids(study: Study, order: Sequence[Trial]) -> str:
+    shown = [t for t in order if t.grid is not None]
+    if not shown:
+        return ""
+    places = dict.fromkeys([0, len(shown) // 2, len(shown) - 1])
+    names = ("best", "median", "worst")[: len(places)]
+    return page.row(
+        page.figure(
+            page.picture(shown[place].grid, f"samples of {shown[place].name}", 340),
+            f"{name}: {_told(shown[place], study.options.metric)}",
+        )
+        for name, place in zip(names, places, strict=True)
+    )
+
+
+def _importance(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) -> str:
+    found = importances(order, domains)
+    if not found:
+        return page.paragraph(f"Too few trials have ended: {MINIMUM} are needed.", note=True)
+    told = (
+        "Share of the variance of the trials' ranks that each option explains (fANOVA, Hutter et "
+        "al. 2014, by Optuna). With few trials these are rough."
+    )
+    return svg.bars(list(found.items())) + page.paragraph(told, note=True)
+
+
+def _scale(domain: Mapping[str, Any]) -> Scale:
+    if "choices" in domain:
+        return Choices(tuple(domain["choices"]))
+    kind = Log if domain["log"] else Linear
+    return kind(float(domain["lower"]), float(domain["upper"]))
+
+
+def _value_scale(order: Sequence[Trial]) -> Linear | Log:
+    return fitting([t.value for t in order if t.objective < WORST] or [t.value for t in order])
+
+
+def _against(study: Study, order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) -> str:
+    colours, metric = _colours(order), str(study.options.metric)
+    upright = _value_scale(order)
+    charts = [
+        svg.scatter(
+            [Dot(t.point.get(n), t.value, colours[t.name], _told(t, metric)) for t in order[::-1]],
+            _scale(domain),
+            upright,
+            (n, metric),
+            _SMALL,
+        )
+        for n, domain in domains.items()
+    ]
+    return page.row(map(page.figure, charts)) + _KEY
+
+
+def _parallel(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) -> str:
+    colours = _colours(order)
+    values: Scale = _value_scale(order)
+    axes = [*((n, _scale(d)) for n, d in domains.items()), ("result", values)]
+    rows = [
+        ([*(t.point.get(n) for n in domains), t.value], colours[t.name], _told(t, "result"))
+        for t in order[::-1]
+    ]
+    return svg.parallel(axes, rows, _WIDE) + _KEY
+
+
+def _curves(study: Study, order: Sequence[Trial]) -> str:
+    colours, metric, objective = _colours(order), str(study.options.metric), study.objective
+    series = [
+        Line(
+            [(step, objective.value(figures)) for step, figures in t.curve],
+            colours[t.name],
+            _told(t, metric),
+        )
+        for t in order[::-1]
+    ]
+    values = [v for line in series for _, v in line.points if math.isfinite(v)]
+    chart = svg.lines(
+        series, Linear(0, study.max_steps), fitting(values), ("iteration", metric), _WIDE
+    )
+    return chart + _KEY
+
+
+def _table(study: Study, order: Sequence[Trial], names: Sequence[str]) -> str:
+    head = ["trial", "ended as", "iterations", "seconds", str(study.options.metric), *names, "why"]
+    rows = [
+        [
+            t.name,
+            t.verdict.replace("_", " ") or t.status,
+            f"{t.step:,}",
+            f"{t.seconds:.0f}",
+            f"{t.value:.4g}",
+            *(show_value(t.point.get(name)) for name in names),
+            t.reason or "; ".join(t.findings.values()),
+        ]
+        for t in order
+    ]
+    return page.table(head, rows, text=(0, 1, len(head) - 1))
+
+
+def _space(space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, dimension in space.dimensions.items():
+        d = domains[name]
+        if "choices" in d:
+            told = ", ".join(map(str, d["choices"]))
+        else:
+            told = f"{d['lower']:g} to {d['upper']:g}{' (log)' * d['log']}"
+        rows.append([name, told, dimension.reason])
+    settings = [[s.source, show_point(s.values) or "the defaults"] for s in space.settings]
+    first = page.table(["tried first", "values"], settings, text=(0, 1)) if settings else ""
+    return page.table(["option", "range", "reason"], rows, text=(0, 1, 2)) + first

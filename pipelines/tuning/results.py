@@ -1,0 +1,149 @@
+"""What came of a search: the best configuration, the champion, the report, the last words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_core.journal import Journal
+from pipelines.run_folder import append
+from pipelines.tuning.champion import crown
+from pipelines.tuning.family import Family
+from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
+from pipelines.tuning.study import Study
+from pipelines.tuning.table import show_point
+
+BEST, SUMMARY, REPORT = "best.yaml", "summary.json", "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The end of a search; ``complete``: all trials were played to their ends."""
+
+    study: Study
+    trials: Sequence[Trial]
+    best: Trial | None
+    complete: bool
+
+
+def saved_share(trials: Sequence[Trial], max_steps: int) -> float:
+    """The share of all trials' iterations that stopping early has saved."""
+    ended = [trial for trial in trials if trial.ended]
+    played = sum(min(trial.step, max_steps) for trial in ended)
+    return 1.0 - played / (max_steps * len(ended)) if ended else 0.0
+
+
+def conclude(study: Study, family: Family, complete: bool) -> Outcome:
+    """Write what came of the study, send it, register the winner, and print the last words."""
+    trials = read_trials(study)
+    best = best_trial(trials)
+    if best is not None:
+        write_best(study, best)
+    status = "finished" if complete else "stopped"
+    summary = summarise(study, trials, best)
+    (study.folder / SUMMARY).write_text(json.dumps({"status": status, **summary}, indent=1))
+    if trials:
+        from pipelines.tuning.report import write_report
+        from pipelines.tuning.schedulers import study_space
+
+        write_report(study, trials, study_space(study))
+    _note(study, status, summary, trials)
+    sent = family.end(status)
+    print("\n".join(last_words(study, trials, best, complete)))
+    if complete and best is not None and sent:
+        _register(study, best)
+    if not sent:
+        print(
+            f"MLflow did not take everything; send it with: python -m pipelines sync "
+            f"{study.folder} $(ls -d {study.folder}/trial_*)"
+        )
+    return Outcome(study, trials, best, complete)
+
+
+def write_best(study: Study, best: Trial) -> Path:
+    """The best configuration as the file that ``train --config`` takes."""
+    values = study.trial_config(best.point, best.name).to_dict()
+    for name in ("name", "stop_on", "checkpoint_every", "evaluate_every", "log_every"):
+        del values[name]  # of the search, not of the setting
+    values["storage"] = study.run.storage
+    path = study.folder / BEST
+    path.write_text(
+        f"# {study.run.name}, {best.name}: {study.options.metric} {best.value:.6g} "
+        f"at step {best.step}\n" + yaml.safe_dump(values, sort_keys=False)
+    )
+    return path
+
+
+def summarise(study: Study, trials: Sequence[Trial], best: Trial | None) -> dict[str, Any]:
+    """The search in numbers."""
+    return {
+        "metric": study.options.metric,
+        "trials": len(trials),
+        "finished": sum(t.status == "finished" for t in trials),
+        "behind": sum(t.status == "stopped" and t.reason == BEHIND for t in trials),
+        "failed": sum(t.status == "failed" for t in trials),
+        "diagnosed": sum(bool(t.verdict) for t in trials),
+        "steps_played": sum(t.step for t in trials),
+        "steps_saved_share": saved_share(trials, study.max_steps),
+        "best": best
+        and {
+            "trial": best.name,
+            "value": best.value,
+            "figures": best.figures,
+            "point": best.point,
+        },
+    }
+
+
+def _note(study: Study, status: str, summary: dict[str, Any], trials: Sequence[Trial]) -> None:
+    """The end of the search in its own journal, from where the parent run has it."""
+    numbers = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
+    if summary["best"]:
+        numbers[f"best/{summary['metric']}"] = summary["best"]["value"]
+        append(study.folder, "tag", name="best_trial", value=summary["best"]["trial"])
+    values = {n: v for n, v in numbers.items() if math.isfinite(v)}
+    book = Journal(study.folder)
+    book.write("metrics", sum(t.ended for t in trials), values=values)
+    book.close()
+    append(study.folder, "end", status=status, summary={})
+
+
+def last_words(
+    study: Study, trials: Sequence[Trial], best: Trial | None, complete: bool
+) -> list[str]:
+    """What is said at the end."""
+    numbers = summarise(study, trials, best)
+    lines = [
+        f"{'finished' if complete else 'stopped'}: {study.run.name}, {numbers['trials']} trials: "
+        f"{numbers['finished']} played to the end, {numbers['behind']} stopped as behind, "
+        f"{numbers['diagnosed']} as diagnosed, {numbers['failed']} failed; "
+        f"{numbers['steps_saved_share']:.0%} of the steps saved"
+    ]
+    if best is None:
+        required = ", ".join(study.options.require)
+        lines.append(f"no trial was played to its end{f' and met {required}' * bool(required)}")
+    else:
+        lines.append(f"best   {best.name}: {study.options.metric} {best.value:.4g}")
+        lines.append(f"       {show_point(best.point)}")
+        lines.append(f"config {study.folder / BEST}")
+        lines.append(f"       python -m pipelines train --config {study.folder / BEST} --seed 1")
+    if (study.folder / REPORT).exists():
+        lines.append(f"report {study.folder / REPORT}")
+    if not complete:
+        lines.append(
+            f"go on with: python -m pipelines tune --resume {study.run.name} "
+            f"--storage {study.run.storage}"
+        )
+    return lines
+
+
+def _register(study: Study, best: Trial) -> None:
+    name = study.options.register or f"{study.run.variant}-{study.run.data}"
+    if name != "none":
+        print("model  " + crown(name, best.folder, study.objective, best.figures, best.protocol))

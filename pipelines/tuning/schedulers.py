@@ -1,0 +1,137 @@
+"""Ray Tune's schedulers and searchers, set up for a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
+from ray.tune.search.sample import Categorical, Domain, Float
+
+from gan_core.options import value_type
+from gan_core.variant import VARIANTS, GameOptions
+from pipelines.tuning.study import Study
+from tune_spaces import Dimension, SearchSpace, space_of
+
+METRIC, TIME = "objective", "step"
+
+
+def study_space(study: Study) -> SearchSpace:
+    """What the study varies: the variant's space less what is fixed, or around its own points."""
+    if study.points:
+        return _around(study.points)
+    space = space_of(study.run.variant, study.target)
+    return space.without({name: study.run.options[name] for name in study.fixed})
+
+
+def _around(points: tuple[dict[str, Any], ...]) -> SearchSpace:
+    """A space that holds the given points: ranges of fractions, choices of all else."""
+    dimensions = {}
+    for name in points[0]:
+        values = list(dict.fromkeys(point[name] for point in points))
+        fractions = len(values) > 8 and all(isinstance(v, float) for v in values)
+        domain = tune.uniform(min(values), max(values)) if fractions else tune.choice(values)
+        if fractions and min(values) > 0:
+            domain = tune.loguniform(min(values), max(values))
+        dimensions[name] = Dimension(domain, "given as a list of points")
+    return SearchSpace(dimensions)
+
+
+def first_points(study: Study) -> list[dict[str, Any]]:
+    """The papers' settings, or the study's own list."""
+    if study.points:
+        return [dict(point) for point in study.points]
+    return study_space(study).first_points(study.run.options)
+
+
+def param_space(study: Study) -> dict[str, Any]:
+    """The space as Tune takes it."""
+    return dict(study_space(study).domains())
+
+
+def make_searcher(study: Study, concurrent: int) -> Any:
+    """What proposes the next point; at most ``concurrent`` trials are open at once."""
+    points = first_points(study)
+    seed = study.run.seed
+    if study.points or study.options.search == "random" or study.options.scheduler == "pbt":
+        return BasicVariantGenerator(
+            points_to_evaluate=points, max_concurrent=concurrent, random_state=seed
+        )
+    from optuna import logging
+    from optuna.samplers import TPESampler
+    from ray.tune.search.optuna import OptunaSearch
+
+    logging.set_verbosity(logging.WARNING)
+    # Several trials are open at once: "constant liar" keeps them apart.
+    sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
+    searcher = OptunaSearch(metric=METRIC, mode="min", sampler=sampler, points_to_evaluate=points)
+    return ConcurrencyLimiter(searcher, max_concurrent=concurrent)
+
+
+def make_scheduler(study: Study) -> Any:
+    """What decides which trials go on."""
+    kind = study.options.scheduler
+    if kind == "asha":
+        return ASHAScheduler(
+            time_attr=TIME,
+            metric=METRIC,
+            mode="min",
+            # One more than there is: the last report must not end a trial that is about to end
+            # itself, with its summary.
+            max_t=study.max_steps + 1,
+            grace_period=min(study.grace, study.max_steps),
+            reduction_factor=study.options.reduction,
+        )
+    if kind == "pbt":
+        return PopulationBasedTraining(
+            time_attr=TIME,
+            metric=METRIC,
+            mode="min",
+            perturbation_interval=study.perturb_every,
+            hyperparam_mutations=mutations(study),
+            custom_explore_fn=clipped(study_space(study)),
+            quantile_fraction=0.25,
+        )
+    return FIFOScheduler()
+
+
+def mutations(study: Study) -> dict[str, Any]:
+    """What population-based training may change while a trial plays: numbers of the schedule.
+
+    Choices become lists, among which it moves to a neighbour; multiplying k would not do.
+    """
+    options = VARIANTS[study.run.variant].Options
+    found: dict[str, Any] = {}
+    for name, domain in study_space(study).domains().items():
+        if _changes_live(options, name):
+            found[name] = domain.categories if isinstance(domain, Categorical) else domain
+    return found
+
+
+def _changes_live(options: type[GameOptions], name: str) -> bool:
+    field = next(f for f in dataclasses.fields(options) if f.name == name)
+    number = value_type(options, name)[0] in (int, float)
+    return field.metadata.get("kind") == "schedule" and number
+
+
+def clipped(space: SearchSpace) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that brings a point that was multiplied back into its ranges."""
+    bounds = {n: (d.lower, d.upper) for n, d in space.domains().items() if isinstance(d, Float)}
+
+    def clip(point: dict[str, Any]) -> dict[str, Any]:
+        inside = {n: min(max(point[n], low), high) for n, (low, high) in bounds.items()}
+        return {**point, **inside}
+
+    return clip
+
+
+def describe(domain: Domain) -> Mapping[str, Any]:
+    """A domain for reports: ``choices``, or ``lower``, ``upper`` and ``log``."""
+    if isinstance(domain, Categorical):
+        return {"choices": list(domain.categories)}
+    assert isinstance(domain, Float), "spaces are of choices and ranges"
+    sampler = type(domain.get_sampler()).__name__
+    return {"lower": domain.lower, "upper": domain.upper, "log": "LogUniform" in sampler}

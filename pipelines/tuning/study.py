@@ -1,0 +1,171 @@
+"""What a search is asked: options, the space, the run that every trial is a variation of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_core.config import RunConfig, make_config, read_config
+from gan_core.errors import UserError
+from gan_core.options import option, parse
+from pipelines.tuning.objective import Objective, make_objective
+
+CONFIG = "config.yaml"
+RUNGS = 27
+"""A trial is judged this many times: three halvings to a third fit between first and last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneOptions:
+    """The options of ``tune`` itself."""
+
+    trials: int = option(16, "trials to play; with pbt, the size of the population", minimum=1)
+    max_steps: int | None = option(
+        None, "iterations of a whole trial (default: the variant's --steps)", minimum=1
+    )
+    scheduler: str = option(
+        "asha",
+        "asha stops trials that are behind early, pbt lets them go on from better ones with "
+        "changed rates and k, none plays all to their end",
+        choices=("asha", "pbt", "none"),
+    )
+    search: str = option(
+        "optuna",
+        "optuna learns from finished trials what to try next, random does not",
+        choices=("optuna", "random"),
+    )
+    metric: str | None = option(
+        None,
+        "the figure to search by (default: fid of the extractor in use; for points the mean of "
+        "modes, quality and balance)",
+    )
+    mode: str | None = option(
+        None, "min or max (default: by the metric's name)", choices=("min", "max")
+    )
+    require: tuple[str, ...] = option(
+        (), 'bounds on figures that the best trial must meet, such as "modes_covered>=10"'
+    )
+    workers_per_trial: int = option(
+        1, "data-parallel workers of a trial; more than one is a Ray Train run", minimum=1
+    )
+    cpus_per_trial: float = option(1.0, "CPUs of a trial of one worker", above=0)
+    gpus_per_trial: float | None = option(
+        None,
+        "GPUs of a worker of a trial, 0.25 lets four share one (default: 1 where there are "
+        "GPUs, else 0)",
+        minimum=0,
+    )
+    concurrent: int | None = option(
+        None, "most trials at once (default: as many as there is room for)", minimum=1
+    )
+    grace: int | None = option(
+        None, f"iterations that asha gives every trial (default: max-steps / {RUNGS})", minimum=1
+    )
+    reduction: int = option(3, "asha keeps the best of so many trials at every rung", minimum=2)
+    perturb_every: int | None = option(
+        None, "iterations between pbt's exploits (default: max-steps / 9)", minimum=1
+    )
+    register: str | None = option(
+        None, "name in MLflow's registry of models (default: VARIANT-DATA); none: do not register"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A search: ``run`` is every trial's configuration but for the options that are searched.
+
+    ``run.name`` is the study's own name and ``run.folder`` its folder, in which every trial has
+    a run's folder of its own. ``fixed``: the variant's options that the user named, which are
+    not searched. ``points``: configurations to try, all and in this order, instead of a search.
+    """
+
+    run: RunConfig
+    options: TuneOptions
+    target: str
+    fixed: tuple[str, ...] = ()
+    points: tuple[dict[str, Any], ...] = ()
+    modes: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.run.folder
+
+    @property
+    def max_steps(self) -> int:
+        """The iterations of a whole trial."""
+        return int(self.run.options["steps"])
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        options = self.options
+        if options.metric is None:
+            raise ValueError("the metric is known when the data are")
+        return make_objective(options.metric, options.mode, options.require, self.modes)
+
+    @property
+    def grace(self) -> int:
+        """The iterations that asha gives every trial."""
+        return self.options.grace or max(1, self.run.evaluate_every)
+
+    @property
+    def perturb_every(self) -> int:
+        """The iterations between pbt's exploits: whole intervals between evaluations."""
+        wanted = self.options.perturb_every or max(1, self.max_steps // 9)
+        every = max(1, self.run.evaluate_every)
+        return max(1, round(wanted / every)) * every
+
+    def trial_config(self, point: Mapping[str, Any], name: str) -> RunConfig:
+        """The configuration of the trial ``name`` at ``point`` (searched option to value)."""
+        values = self.run.to_dict()
+        values["options"] = {**values["options"], **point}
+        values.update(name=name, storage=str(self.folder), workers=self.options.workers_per_trial)
+        return make_config(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with what MLflow shows of a run beside the others."""
+        return {
+            "name": self.run.name,
+            "experiment": self.run.experiment,
+            "variant": self.run.variant,
+            "data": self.run.data,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.options).items()},
+            "fixed": list(self.fixed),
+            "target": self.target,
+            "modes": self.modes,
+            "points": [dict(point) for point in self.points],
+            "run": self.run.to_dict(),
+        }
+
+    def save(self) -> None:
+        """Write the study's ``config.yaml``, by which it is found and resumed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / CONFIG).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+
+def is_study(folder: Path) -> bool:
+    """Whether ``folder`` is that of a search (and not of a run)."""
+    path = folder / CONFIG
+    return path.is_file() and "trials" in read_config(path)
+
+
+def load_study(folder: Path) -> Study:
+    """The study in ``folder``; ``UserError`` if there is none."""
+    if not is_study(folder):
+        raise UserError(f"{folder} holds no search: give a study's name, or its folder")
+    values = read_config(folder / CONFIG)
+    names = {field.name for field in dataclasses.fields(TuneOptions)}
+    run = make_config(values["run"])
+    return Study(
+        run=dataclasses.replace(run, name=folder.name, storage=str(folder.parent)),
+        options=parse(TuneOptions, {n: v for n, v in values.items() if n in names}),
+        target=str(values["target"]),
+        fixed=tuple(values["fixed"]),
+        points=tuple(values["points"]),
+        modes=int(values["modes"]),
+    )

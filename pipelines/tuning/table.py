@@ -1,0 +1,134 @@
+"""The live table of a search: on a terminal redrawn in place, elsewhere a line an event."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from pipelines.progress import duration
+
+ROWS = 14
+"""Trials that the live table shows at most: those that play, then the best."""
+
+
+@dataclasses.dataclass
+class Row:
+    """A trial as the table shows it; ``state``: playing, finished, behind, failed, or a verdict."""
+
+    name: str
+    point: dict[str, Any]
+    state: str = "playing"
+    step: int = 0
+    value: float = math.nan
+    objective: float = math.inf
+    note: str = ""
+
+
+def show_value(value: Any) -> str:
+    """A value in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show_point(point: Mapping[str, Any]) -> str:
+    """A point as ``k=1 lr_d=0.0002``."""
+    return " ".join(f"{name}={show_value(value)}" for name, value in point.items())
+
+
+class Table:
+    """Shows rows, and messages above them; safe to call from any thread."""
+
+    def __init__(
+        self,
+        metric: str,
+        total: int,
+        steps: int,
+        *,
+        stream: TextIO | None = None,
+        interval: float = 0.5,
+    ) -> None:
+        self.metric, self.total, self.steps = metric, total, steps
+        self.rows: dict[str, Row] = {}
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._interval = interval
+        self._drawn, self._drawn_at = 0, -math.inf
+        self._began = time.monotonic()
+        self._lock = threading.RLock()
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        with self._lock:
+            self._erase()
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def show(self, row: Row) -> None:
+        """Take in what ``row`` has become; a trial that has ended gets its line where there is
+        no terminal.
+        """
+        with self._lock:
+            self.rows[row.name] = row
+            if not self._live and row.state != "playing":
+                self.say(f"{self._line(row)}  [{self._done()}/{self.total}]")
+
+    def draw(self, force: bool = False) -> None:
+        """Redraw the table if it is time to."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._live or (now - self._drawn_at < self._interval and not force):
+                return
+            self._drawn_at = now
+            width = shutil.get_terminal_size().columns - 1
+            lines = [line[:width] for line in self.lines()]
+            self._erase()
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
+            self._drawn = len(lines)
+
+    def lines(self) -> list[str]:
+        """The table as it stands."""
+        rows = list(self.rows.values())
+        playing = [row for row in rows if row.state == "playing"]
+        others = sorted((r for r in rows if r.state != "playing"), key=lambda r: r.objective)
+        head = f"{'trial':<11} {'state':<12} {'step':>8} {self.metric:>16}  point"
+        shown = [*playing, *others][:ROWS]
+        left = len(rows) - len(shown)
+        lines = [head, *(self._line(row) for row in shown)]
+        if left > 0:
+            lines.append(f"... and {left} more")
+        return [*lines, self._footer(playing)]
+
+    def _line(self, row: Row) -> str:
+        value = "-" if math.isnan(row.value) else f"{row.value:.4g}"
+        told = row.note or show_point(row.point)
+        return f"{row.name:<11} {row.state:<12} {row.step:>8} {value:>16}  {told}"
+
+    def _footer(self, playing: Sequence[Row]) -> str:
+        spent = sum(row.step for row in self.rows.values())
+        whole = max(1, sum(self.steps for row in self.rows.values() if row not in playing))
+        over = sum(row.step for row in self.rows.values() if row not in playing)
+        saved = f", {1 - over / whole:.0%} of the steps saved" if over else ""
+        return (
+            f"{self._done()} of {self.total} trials done, {len(playing)} playing, "
+            f"{spent:,} steps played{saved}, {duration(time.monotonic() - self._began)}"
+        )
+
+    def _done(self) -> int:
+        return sum(row.state != "playing" for row in self.rows.values())
+
+    def close(self) -> None:
+        """Leave the last state of the table on the screen."""
+        with self._lock:
+            self.draw(force=True)
+            self._drawn = 0
+
+    def _erase(self) -> None:
+        if self._live and self._drawn:
+            self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._drawn = 0

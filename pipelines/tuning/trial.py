@@ -1,0 +1,142 @@
+"""What happens in a trial: it plays in its own process, or starts a Ray Train run and follows it.
+
+A trial reports to Tune at every evaluation, with a checkpoint of the full state: that is what a
+restored search goes on from and what population-based training copies. MLflow is never imported
+here: the driver follows the trial's journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from gan_core.config import RunConfig, write_config
+from gan_core.engine.world import World
+from gan_core.run import FolderObserver, play
+from pipelines.run_folder import TRACE, append
+from pipelines.tracking import reason
+from pipelines.tuning.objective import WORST
+from pipelines.tuning.records import SEARCHED, read_trial
+from pipelines.tuning.study import Study
+
+Report = Callable[[int, Mapping[str, float], Path | None], None]
+
+
+def trainable(study: Study) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune calls with the point of a trial."""
+
+    def trial(point: dict[str, Any]) -> None:
+        play_trial(study, point)
+
+    return trial
+
+
+def play_trial(study: Study, point: dict[str, Any]) -> None:
+    """Play one trial to its end, from its last checkpoint if it has one.
+
+    One that had ended already (its driver was killed before it noted that) only says so again.
+    An error ends the trial, not the search: it is kept in the folder and told as the trial's.
+    """
+    folder = study.folder / Path(tune.get_context().get_trial_dir()).name
+    before = read_trial(folder, study)
+    if before.ended:
+        tune.report({"step": before.step, "objective": before.objective})
+        return
+    try:
+        config = study.trial_config(point, folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(config, folder / "config.yaml")
+        with _given_checkpoint() as checkpoint:
+            _play(study, config, point, checkpoint)
+    except Exception as error:
+        _keep(folder, error)
+        tune.report({"step": study.max_steps, "objective": WORST})
+
+
+@contextlib.contextmanager
+def _given_checkpoint() -> Iterator[Path | None]:
+    """The checkpoint that Tune wants this trial to go on from, as a folder."""
+    given = tune.get_checkpoint()
+    if given is None:
+        yield None
+        return
+    with given.as_directory() as folder:
+        yield Path(folder)
+
+
+def _play(
+    study: Study, config: RunConfig, point: Mapping[str, Any], checkpoint: Path | None
+) -> None:
+    """Play ``config`` here or on workers."""
+    objective = study.objective
+
+    def report(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
+        if figures:
+            objective.check(figures)
+        value = objective(figures)
+        kept = None if saved is None else tune.Checkpoint.from_directory(str(saved))
+        tune.report({**figures, "step": step, "objective": value}, checkpoint=kept)
+
+    if config.workers > 1:
+        from pipelines.tuning.workers import play_on_workers
+
+        summary = play_on_workers(study, config, checkpoint, report)
+    else:
+        summary = _play_here(study, config, point, checkpoint, report)
+    if summary["stopped_by"]:  # its last figures are from before it failed
+        tune.report({"step": summary["step"], "objective": WORST})
+
+
+def _play_here(
+    study: Study,
+    config: RunConfig,
+    point: Mapping[str, Any],
+    checkpoint: Path | None,
+    report: Report,
+) -> dict[str, Any]:
+    """One worker: in this process."""
+    cuda = torch.cuda.is_available() and (study.options.gpus_per_trial or 0) > 0
+    torch.set_num_threads(max(1, int(study.options.cpus_per_trial)))
+    world = World.current("cuda" if cuda else "cpu")
+    return play(config, world, TrialObserver(config.folder, world, report, point), checkpoint)
+
+
+class TrialObserver(FolderObserver):
+    """Keeps a trial in its folder and hands evaluations and checkpoints to ``report``."""
+
+    def __init__(
+        self, folder: Path, world: World, report: Report, point: Mapping[str, Any]
+    ) -> None:
+        super().__init__(folder, world)
+        self._report, self._point = report, point
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        """The trial starts or goes on; what is searched and is a number becomes a metric.
+
+        Parameters of an MLflow run cannot change; population-based training changes them.
+        """
+        super().start(step, info)
+        numbers = {n: float(v) for n, v in self._point.items() if isinstance(v, int | float)}
+        self._write("metrics", step, values={f"{SEARCHED}{n}": v for n, v in numbers.items()})
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        """Tune copies the files to the trial's folder; nothing is kept twice."""
+        with tempfile.TemporaryDirectory(prefix="gan-trial-") as scratch:
+            write(Path(scratch))
+            self._report(step, figures, Path(scratch))
+
+
+def _keep(folder: Path, error: Exception) -> None:
+    """The error as a line in the journal and as a whole trace in the trial's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRACE).write_text("".join(traceback.format_exception(error)))
+    append(folder, "end", status="failed", summary={"reason": reason(error)})

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gan_core.config import make_config
+from gan_core.errors import UserError
+from gan_core.journal import Journal
+from pipelines.tune import STOP_ON, plan, split
+from pipelines.tuning.objective import (
+    INFEASIBLE,
+    MIXTURE_SCORE,
+    WORST,
+    Objective,
+    make_objective,
+    mixture_score,
+    mode_of,
+    parse_requirement,
+)
+from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
+from pipelines.tuning.results import saved_share, summarise, write_best
+from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
+from pipelines.tuning.table import Row, Table
+
+PERFECT = {"modes_covered": 8.0, "high_quality_share": 1.0, "smallest_mode_share": 0.125}
+
+
+def make_study(storage: Path, **options: Any) -> Study:
+    """A study of gan on digits, 90 iterations, judged every 10."""
+    config = make_config(
+        {
+            "variant": "gan",
+            "data": "digits",
+            "storage": str(storage),
+            "name": "search",
+            "steps": 90,
+            "evaluate_every": 10,
+        }
+    )
+    words = {"metric": "fid_classifier", "trials": 4, **options}
+    return Study(run=config, options=TuneOptions(**words), target="image")
+
+
+def write_trial(
+    study: Study,
+    number: int,
+    curve: dict[int, float],
+    *,
+    status: str | None = "finished",
+    modes: float = 10.0,
+    summary: dict[str, Any] | None = None,
+    point: dict[str, Any] | None = None,
+) -> Path:
+    """A trial's folder whose journal says ``curve`` (step to fid) and how it ended."""
+    folder = study.folder / f"trial_{number:04d}"
+    folder.mkdir(parents=True)
+    config = study.trial_config(point or {"k": number}, folder.name)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    book = Journal(folder)
+    book.write("start", 0, steps=90)
+    for step, fid in curve.items():
+        book.write("metrics", step, values={"seconds": step / 10, "loss/generator": 1.0})
+        book.write("metrics", step, values={"fid_classifier": fid, "modes_covered": modes})
+    if status:
+        book.write("end", max(curve, default=0), status=status, summary=summary or {})
+    book.close()
+    return folder
+
+
+# -- what is minimised -----------------------------------------------------------------------
+
+
+def test_a_mixture_is_scored_three_if_perfect_and_zero_if_missed() -> None:
+    assert mixture_score(PERFECT, 8) == pytest.approx(3.0)
+    nothing = dict.fromkeys(PERFECT, 0.0)
+    assert mixture_score(nothing, 8) == 0.0
+    half = {"modes_covered": 4.0, "high_quality_share": 0.5, "smallest_mode_share": 0.0}
+    assert mixture_score(half, 8) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        ("fid", "min"), ("fid_classifier", "min"), ("kid_mobilenet_v2", "min"), ("mode_kl", "min"),
+        ("coverage_classifier", "max"), ("modes_covered", "max"), (MIXTURE_SCORE, "max"),
+    ],
+)  # fmt: skip
+def test_the_direction_follows_from_the_name(metric: str, mode: str) -> None:
+    assert mode_of(metric) == mode
+
+
+def test_requirements_are_read_and_measured() -> None:
+    needed = parse_requirement(" modes_covered >= 10 ")
+    assert str(needed) == "modes_covered>=10"
+    assert needed.shortfall({"modes_covered": 10.0}) == 0
+    assert needed.shortfall({"modes_covered": 5.0}) == pytest.approx(0.5)
+    assert needed.shortfall({}) == needed.shortfall({"modes_covered": math.nan}) > 1
+    assert parse_requirement("fid<2").shortfall({"fid": 2.0}) > 0
+    assert parse_requirement("fid<=2").shortfall({"fid": 2.0}) == 0
+
+
+@pytest.mark.parametrize("text", ["modes_covered", "modes_covered=10", ">=10", "fid<ten"])
+def test_a_requirement_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="modes_covered>=10"):
+        parse_requirement(text)
+
+
+def test_what_meets_the_requirements_beats_what_does_not_and_nearer_beats_farther() -> None:
+    objective = make_objective("fid", None, ["modes_covered>=10"])
+    meets = objective({"fid": 900.0, "modes_covered": 10.0})
+    near = objective({"fid": 1.0, "modes_covered": 9.0})
+    far = objective({"fid": 0.1, "modes_covered": 2.0})
+    broken = objective({"fid": math.nan, "modes_covered": 10.0})
+    assert meets == 900.0
+    assert meets < INFEASIBLE < near < far < broken == WORST
+    assert objective({}) == WORST
+
+
+def test_more_is_better_is_minimised_with_its_sign_turned() -> None:
+    objective = Objective("coverage", "max")
+    assert objective({"coverage": 0.9}) < objective({"coverage": 0.1}) < WORST
+    assert objective.better(0.9, 0.1)
+    assert not objective.better(0.1, 0.9)
+
+
+def test_a_figure_that_does_not_exist_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="fid_classifier"):
+        Objective("fid_clasifier", "min").check({"fid_classifier": 1.0})
+    with pytest.raises(UserError, match="modes_covered"):
+        make_objective("fid", None, ["modes_cover>=1"]).check({"fid": 1.0, "modes_covered": 1.0})
+
+
+# -- what the user says ----------------------------------------------------------------------
+
+
+def test_the_words_of_the_search_are_taken_apart_from_those_of_the_run() -> None:
+    words = ["gan", "--trials", "8", "--k", "2", "--max-steps=90", "--data", "ring"]
+    assert split(words) == (
+        {"trials": "8", "max_steps": "90"},
+        ["gan", "--k", "2", "--data", "ring"],
+    )
+    for word, instead in (("--steps", "--max-steps"), ("--workers", "--workers-per-trial")):
+        with pytest.raises(UserError, match=instead):
+            split([word, "3"])
+    with pytest.raises(UserError, match="--trials needs a value"):
+        split(["gan", "--trials"])
+
+
+def test_a_plan_fixes_what_was_named_and_fills_in_when_trials_are_judged(tmp_path: Path) -> None:
+    own, rest = split(
+        ["gan", "--data", "ring", "--k", "2", "--max-steps", "270", "--storage", str(tmp_path)]
+    )
+    study = plan(own, rest)
+    assert study.fixed == ("k",)
+    assert study.max_steps == 270
+    assert (study.run.evaluate_every, study.run.checkpoint_every, study.grace) == (10, 10, 10)
+    assert study.run.stop_on == STOP_ON
+    assert study.run.name is not None
+    assert study.run.name.startswith("tune-gan-ring")
+    assert study.perturb_every == 30
+    assert not list(tmp_path.glob("*")), "nothing is written before the data are checked"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["gan", "--trials", "0"], "--trials must be at least 1"),
+        (["gan", "--scheduler", "ashe"], "did you mean 'asha'"),
+        (["gan", "--require", "modes"], "--require must be"),
+        (["gam"], "did you mean 'gan'"),
+        (["--data", "ring"], "tune needs a variant"),
+        (["gan", "--lr", "1"], "unknown option '--lr'"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(words: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        plan(*split(words))
+
+
+def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
+    study = dataclasses.replace(
+        make_study(tmp_path, require=("modes_covered>=9",)),
+        fixed=("latent",),
+        points=({"k": 1}, {"k": 2}),
+    )
+    study.save()
+    assert load_study(study.folder) == study
+    assert is_study(study.folder)
+    folder = write_trial(study, 1, {10: 1.0})
+    assert not is_study(folder)
+    with pytest.raises(UserError, match="holds no search"):
+        load_study(folder)
+
+
+def test_a_trial_is_the_run_with_its_point(tmp_path: Path) -> None:
+    config = make_study(tmp_path).trial_config({"k": 3, "lr_d": 0.01}, "trial_0007")
+    assert (config.options["k"], config.options["lr_d"]) == (3, 0.01)
+    assert config.folder == tmp_path / "search" / "trial_0007"
+
+
+# -- what became of trials -------------------------------------------------------------------
+
+
+def test_trials_are_read_from_their_journals(tmp_path: Path) -> None:
+    study = make_study(tmp_path, require=("modes_covered>=9",))
+    write_trial(study, 1, {10: 30.0, 90: 3.0})
+    write_trial(study, 2, {10: 20.0}, status="stopped", summary={"reason": "behind"})
+    write_trial(study, 3, {10: 1.0}, status="stopped", summary={"stopped_by": "mode_collapse"})
+    write_trial(study, 4, {}, status="failed", summary={"reason": "ValueError: no"})
+    write_trial(study, 5, {90: 1.0}, modes=3.0)
+    write_trial(study, 6, {10: 9.0, 20: 5.0}, status=None)
+    one, two, three, four, five, six = read_trials(study)
+    assert (one.status, one.value, one.objective, one.step) == ("finished", 3.0, 3.0, 90)
+    assert [step for step, _ in one.curve] == [10, 90]
+    assert one.seconds == 9.0
+    assert one.point["k"] == 1
+    assert (two.status, two.reason) == ("stopped", "behind")
+    assert (three.verdict, three.objective) == ("mode_collapse", WORST)
+    assert (four.status, four.reason, four.objective) == ("failed", "ValueError: no", WORST)
+    assert five.value == 1.0
+    assert not five.feasible
+    assert not six.ended
+    assert best_trial([two, three, four, five, six]) is None
+    assert best_trial([one, two, three, four, five, six]) is one
+    assert [t.name[-1] for t in ranked([four, three, two, six, five, one])][:4] == list("1562")
+
+
+def test_a_trial_that_goes_on_is_open_again(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    folder = write_trial(study, 1, {10: 3.0}, status="stopped")
+    assert read_trial(folder, study).ended
+    book = Journal(folder)
+    book.write("start", 10, steps=90)
+    book.close()
+    assert not read_trial(folder, study).ended
+
+
+def test_findings_that_are_taken_back_are_gone(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    folder = write_trial(study, 1, {10: 3.0}, status=None)
+    book = Journal(folder)
+    name = "diagnosis.mode_collapse"
+    book.write("tag", 20, name=name, value="confirmed")
+    book.write("tag", 20, name=f"{name}.evidence", value="2 of 10 classes")
+    assert read_trial(folder, study).findings == {"mode_collapse": "2 of 10 classes"}
+    book.write("tag", 30, name=name, value="none")
+    book.close()
+    assert read_trial(folder, study).findings == {}
+
+
+def test_what_was_saved_counts_the_steps_of_trials_that_ended(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {90: 3.0})
+    write_trial(study, 2, {10: 9.0}, status="stopped", summary={"reason": "behind"})
+    write_trial(study, 3, {10: 9.0}, status=None)
+    trials = read_trials(study)
+    assert saved_share(trials, 90) == pytest.approx(1 - 100 / 180)
+    numbers = summarise(study, trials, best_trial(trials))
+    assert (numbers["finished"], numbers["behind"], numbers["steps_played"]) == (1, 1, 110)
+    assert numbers["best"]["value"] == 3.0
+    json.dumps(numbers)
+
+
+def test_the_best_configuration_is_one_that_train_takes(tmp_path: Path) -> None:
+    from pipelines.launch import plan as plan_training
+
+    study = make_study(tmp_path)
+    write_trial(study, 1, {90: 3.0}, point={"k": 3, "lr_d": 0.01})
+    (best,) = read_trials(study)
+    path = write_best(study, best)
+    config, _ = plan_training(["--config", str(path), "--seed", "5"])
+    assert config is not None
+    assert (config.options["k"], config.options["lr_d"], config.seed) == (3, 0.01, 5)
+    assert config.options["steps"] == 90
+    assert Path(config.storage) == tmp_path
+    assert "fid_classifier 3" in path.read_text().splitlines()[0]
+
+
+def test_what_is_searched_is_the_space_less_what_is_fixed(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert {"k", "lr_d", "latent"} <= set(searched_names(study))
+    assert "k" not in searched_names(dataclasses.replace(study, fixed=("k",)))
+    assert searched_names(dataclasses.replace(study, points=({"r1": 1.0},))) == ("r1",)
+
+
+# -- the table -------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_every_trial_that_ends_is_one_line() -> None:
+    out = io.StringIO()
+    table = Table("fid", 3, 90, stream=out)
+    table.show(Row("trial_0001", {"k": 2, "lr_d": 0.000212}))
+    table.draw()
+    assert out.getvalue() == ""
+    table.show(Row("trial_0001", {"k": 2, "lr_d": 0.000212}, "finished", 90, 3.14159, 3.14159))
+    table.show(Row("trial_0002", {"k": 1}, "failed", 10, note="ValueError: no"))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "3.142" in lines[0]
+    assert "k=2 lr_d=0.000212" in lines[0]
+    assert "[1/3]" in lines[0]
+    assert "ValueError: no" in lines[1]
+
+
+def test_the_live_table_has_those_that_play_then_the_best_and_counts_the_rest() -> None:
+    table = Table("fid", 30, 90, stream=io.StringIO())
+    for number in range(20):
+        table.show(Row(f"trial_{number:04d}", {"k": 1}, "finished", 90, number, -float(number)))
+    table.show(Row("trial_0020", {"k": 1}, "playing", 45))
+    lines = table.lines()
+    assert lines[1].startswith("trial_0020")
+    assert lines[2].startswith("trial_0019"), "the lowest objective"
+    assert "7 more" in lines[-2]
+    assert lines[-1].startswith("20 of 30 trials done, 1 playing, 1,845 steps played, 0%")
