@@ -465,11 +465,26 @@ class Run:
             return
         metric, score = found
         best = self.best
+        # Scores of another metric (resumed with another extractor) do not compare.
         if best is not None and best["metric"] == metric and not score < best["score"]:
-            return  # scores of another metric (resumed with another extractor) do not compare
+            self._warn_if_doubled(best, score)
+            return
         value = self.figures[metric]
         self.best = {"metric": metric, "value": value, "step": self.game.step, "score": score}
         self._release(sampler, "best")
+
+    def _warn_if_doubled(self, best: dict[str, Any], score: float) -> None:
+        """Say so, once, when a figure of which low is good is twice its best or more."""
+        if "doubled" in best or not 0 < 2 * best["score"] <= score:
+            return
+        metric, step = best["metric"], self.game.step
+        best["doubled"] = {"value": self.figures[metric], "step": step}
+        text = (
+            f"{metric} {self.figures[metric]:.4g} at step {step:,} is twice its best or more: "
+            f"{best['value']:.4g} at step {best['step']:,}"
+        )
+        self.observer.message(step, f"{text}; that generator is kept as the best", "warning")
+        self.observer.tag(step, "doubled_since_best", text)
 
     def _release(self, sampler: Sampler, name: str) -> None:
         if self.world.leads and self.config.name:
@@ -625,7 +640,7 @@ class Run:
         return {name: getattr(recipe, name) for name in left if hasattr(recipe, name)}
 
     def _summary(self, status: str) -> dict[str, Any]:
-        best = self.best and {k: self.best[k] for k in ("metric", "value", "step")}
+        best = self.best and {k: v for k, v in self.best.items() if k != "score"}
         return {
             "status": status,
             "step": self.game.step,

@@ -423,7 +423,9 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"  ({name}: {text})" for name, text in (summary.get("protocol") or {}).items()]
     best = summary.get("best")
     if best:
-        lines.append(f"best   {best['metric']} {best['value']:.4g} at step {best['step']}")
+        later = best.get("doubled")
+        worse = f", twice that or more from step {later['step']} on" if later else ""
+        lines.append(f"best   {best['metric']} {best['value']:.4g} at step {best['step']}{worse}")
     if summary.get("grid"):
         lines.append(f"grid   {Path(summary['folder']) / summary['grid']}")
     lines.append(f"run    {summary['folder']}")

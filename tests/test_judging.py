@@ -228,6 +228,65 @@ def test_the_best_of_another_metric_does_not_stand_in_the_way(tmp_path: Path) ->
     assert run.best["value"] == 50.0
 
 
+class Telltale(Listener):
+    """Remembers tags too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[str, str] = {}
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        self.tags[name] = value
+
+
+def planted(folder: Path, metric: str, history: list[float], kept: Any = None) -> tuple[Run, Any]:
+    """A run that has seen those values of its metric, one a step; ``kept``: its best before."""
+    observer = Telltale()
+    run = Run(config_of(folder, extractor="none"), ALONE, observer)
+    run.best = kept
+    sampler = run.game.sampler()
+    for value in history:
+        run.game.step += 1
+        run.figures = {metric: value, "modes_covered": 1.0}
+        run._keep_if_best(sampler)
+    return run, observer
+
+
+def test_a_figure_that_has_doubled_since_its_best_is_told_once(tmp_path: Path) -> None:
+    """StudioGAN's own DCGAN log: best at a fifth of the run, nearly three times that at its end."""
+    history = [90.0, 49.0, 60.0, 97.9]
+    run, observer = planted(tmp_path, "fid", history)
+    assert (observer.told, observer.tags) == ([], {})
+    run, observer = planted(tmp_path, "fid", [*history, 98.0, 137.4, 150.0])
+    ((step, level, text),) = observer.told
+    assert (step, level) == (5, "warning")
+    assert text.startswith("fid 98 at step 5 is twice its best or more: 49 at step 2")
+    assert text.startswith(observer.tags["doubled_since_best"])
+    best = run._summary("finished")["best"]
+    assert best["doubled"] == {"value": 98.0, "step": 5}
+    assert (best["value"], best["step"]) == (49.0, 2)
+    # A resumed run does not say it again, until a new best is lost as well.
+    again, observer = planted(tmp_path, "fid", [140.0], run._state()["best"])
+    assert observer.told == []
+    _, observer = planted(tmp_path, "fid", [140.0, 30.0, 61.0], again.best)
+    assert [step for step, _, _ in observer.told] == [3]
+
+
+@pytest.mark.parametrize(
+    ("metric", "history", "told"),
+    [
+        ("fid_classifier", [2.0, float("nan")], 1),
+        ("fid_classifier", [0.0, 1.0], 0),
+        ("high_quality_share", [0.9, 0.1], 0),  # of which high is good: twice means nothing
+    ],
+)
+def test_only_what_has_a_double_is_doubled(
+    metric: str, history: list[float], told: int, tmp_path: Path
+) -> None:
+    _, observer = planted(tmp_path, metric, history)
+    assert len(observer.told) == told
+
+
 def released(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("*.json")
     return json.loads(path.read_text())
