@@ -92,16 +92,18 @@ COLUMNS = (
 
 
 class Keeper(FolderObserver):
-    """Keeps the generator of every checkpoint, and stops the run at ``deadline``."""
+    """Keeps a generator every so many steps, and stops the run at ``deadline``."""
 
-    def __init__(self, folder: Path, world: World, deadline: float) -> None:
+    def __init__(self, folder: Path, world: World, every: int, deadline: float) -> None:
         super().__init__(folder, world)
-        self.deadline = deadline
+        self.every, self.deadline = every, deadline
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
     ) -> None:
         super().checkpoint(step, write, figures)
+        if step % self.every:
+            return  # written because the run was stopped: chance shall not add candidates
         kept = self.folder / "kept" / f"step_{step:08d}"
         kept.mkdir(parents=True, exist_ok=True)
         for file in (self.folder / "checkpoints" / f"step_{step:08d}").glob("generator.*"):
@@ -139,7 +141,7 @@ def train_one(config: RunConfig, deadline: float) -> None:
     """Train until the end or the deadline, from the last checkpoint if there is one."""
     device = None if config.device == "auto" else config.device
     world = World.current(device)
-    observer = Keeper(config.folder, world, deadline)
+    observer = Keeper(config.folder, world, config.checkpoint_every, deadline)
     Run(config, world, observer).play(find_checkpoint(config.folder))
 
 
