@@ -73,7 +73,7 @@ class ResNetOptions(AdversarialOptions):
         "pixels, 64 beyond",
         minimum=1,
     )
-    attention: int | None = option(
+    attention: int = option(
         0, "pixels a side of the feature maps that get self-attention, 0 for none", minimum=0
     )
 
@@ -209,7 +209,7 @@ class ResNetVariant(AdversarialVariant):
         if size not in WIDTHS:
             raise UserError(f"--image-size must be {_listed(WIDTHS)}, not {size}")
         maps = _maps(size)
-        if attention not in (0, None, *maps):
+        if attention and attention not in maps:
             raise UserError(
                 f"--attention must be 0 or {_listed(maps)} at {size} pixels, not {attention}"
             )

@@ -38,6 +38,7 @@ TINY_CGAN = {
 }
 TINY_DCGAN = {"latent": 3, "width": 4, "image_size": 16}
 TINY_RESNET = {"latent": 12, "width_g": 4, "width_d": 4, "image_size": 16}
+TINY_ACGAN = {"latent": 3, "width_g": 4, "width_d": 2, "image_size": 16}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -57,6 +58,11 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("sngan", TINY_RESNET | {"diffaug": "color"}, pictures(1, 16)),
     ("sngan", TINY_RESNET | PENALISED | {"conditional": True}, pictures(3, 16, classes=3)),
     ("sngan", TINY_RESNET | {"architecture": "cnn", "width_g": 8}, pictures(3, 28)),
+    ("sagan", TINY_RESNET, pictures(3, 16, classes=3)),
+    ("sagan", TINY_RESNET | PENALISED | {"conditional": False}, pictures(1, 16)),
+    ("biggan", TINY_RESNET | {"embedding": 5, "ema": 0.9}, pictures(1, 8, classes=4)),
+    ("acgan", TINY_ACGAN, pictures(1, 8, classes=4)),
+    ("acgan", TINY_ACGAN | {"image_size": 32, "r1": 1.0}, pictures(3, 32, classes=2)),
 ]
 
 every_row = pytest.mark.parametrize(
