@@ -202,7 +202,9 @@ def check_data(config: RunConfig) -> dict[str, Any]:
     from gan_core.variant import VARIANTS
 
     train, held_out = load_training_data(config)
-    VARIANTS[config.variant](config.game).check(train.spec)
+    variant = VARIANTS[config.variant](config.game)
+    variant.check(train.spec)
+    variant.load_pretrained()
     check_extractor(config, train.spec)
     if config.extractor == "classifier":
         load_test_split(config)

@@ -180,6 +180,15 @@ class Variant(nn.Module, abc.ABC):
     def sample(self, stage: str, batch: Batch) -> Batch:
         """Generated tensors by the target's name, from conditions and noise in ``batch``."""
 
+    def load_pretrained(self) -> None:
+        """Load the networks of others, from files, that training needs and sampling does not.
+
+        Called when the data are checked and before a game begins, on the CPU. Such a network is
+        an :class:`~gan_core.layers.external.External`: frozen, and in checkpoints by its hash.
+        Raises ``UserError`` if a file is missing or wrong.
+        """
+        return
+
     def initial_values(self, train: Batch) -> None:
         """Set what a recipe initialises from the training data (``train``: stored tensors)."""
         return

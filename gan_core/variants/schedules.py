@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 
@@ -38,3 +39,24 @@ class Product:
 
     def __call__(self, updates: int) -> float:
         return self.first(updates) * self.second(updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineDecay:
+    """Half a cosine from 1 to 0 over the first ``length`` updates, then 0."""
+
+    length: int
+
+    def __call__(self, updates: int) -> float:
+        return (1 + math.cos(math.pi * min(1.0, updates / self.length))) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class StepDecay:
+    """1 for the first ``at`` updates, ``factor`` from then on."""
+
+    at: int
+    factor: float
+
+    def __call__(self, updates: int) -> float:
+        return 1.0 if updates < self.at else self.factor

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core import weights as published
 from gan_core.metrics import classifier, pretrained
 from gan_core.metrics.extractors import EXTRACTORS, create_extractor
 from gan_core.metrics.numerics import exact_float32
@@ -184,10 +185,10 @@ def test_mobilenet_features_are_what_torchvision_computes(mobilenet):
 
 def test_mobilenet_is_found_inside_a_package_without_running_it(mobilenet, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    package = tmp_path / pretrained._MOBILENET_PACKAGE
+    package = tmp_path / published._MOBILENET_PACKAGE
     (package / "weights").mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    (package / "weights" / pretrained._MOBILENET_FILE).symlink_to(mobilenet[1])
+    (package / "weights" / published.MOBILENET_FILE).symlink_to(mobilenet[1])
     monkeypatch.syspath_prepend(tmp_path)
     found = create_extractor("mobilenet_v2", world=World())
     given = create_extractor("mobilenet_v2", world=World(), weights=mobilenet[1])
@@ -201,7 +202,7 @@ def test_weights_that_cannot_be_had_are_one_clear_line(name, tmp_path, monkeypat
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(pretrained, "_MOBILENET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(published, "_MOBILENET_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"no route to host.*--extractor-weights") as error:
         create_extractor(name, world=World())
     assert "\n" not in str(error.value)

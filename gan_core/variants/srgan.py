@@ -1,0 +1,426 @@
+"""SRGAN: photo-realistic super-resolution (Ledig et al. 2017, arXiv:1609.04802).
+
+Two stages. ``pretrain`` trains the generator alone on the mean squared error of pixels: that is
+the paper's SRResNet. ``adversarial`` goes on from there against a discriminator, with the mean
+squared error of features of a frozen network (VGG19's phi5,4) in the place of that of pixels, plus
+1e-3 of the adversarial loss. Both learn from random squares of 96 pixels, reduced bicubically by
+4 on the device; batches of 16; Adam with beta1 0.9, at 1e-4, and at 1e-5 in the second half of the
+adversarial stage.
+
+The generator sees the small picture in [0, 1] and gives the large one in [-1, 1]; it takes
+pictures of any size. What the paper has not, and the options offer: bicubic enlargement as a
+skip connection (``--skip bicubic``), no batch normalisation (``--norm-g none``, Lim et al. 2017),
+one enlargement at the end instead of two (``--upsampling once``: several times cheaper), a falling
+rate in pre-training, an average of the generator's weights.
+
+No noise is drawn but where to crop: a small picture has one enlargement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_pixels, to_unit_range
+from gan_core.data.views import View
+from gan_core.errors import UserError
+from gan_core.layers import bicubic
+from gan_core.layers.crops import crops, turned
+from gan_core.layers.external import External
+from gan_core.layers.features import FEATURES, load_features
+from gan_core.losses import LOSSES
+from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
+from gan_core.options import option
+from gan_core.pictures import image_grid
+from gan_core.priors import Integers, Uniform
+from gan_core.variant import (
+    GameOptions,
+    Loss,
+    NoiseSpec,
+    OptimizerSpec,
+    Player,
+    Stage,
+    Variant,
+    register,
+)
+from gan_core.variants.adversarial import default
+from gan_core.variants.schedules import CosineDecay, StepDecay
+
+_REDUCTIONS = 4
+"""How often the discriminator halves the picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SRGANOptions(GameOptions):
+    """The options of ``srgan``."""
+
+    steps: int = option(
+        200_000,
+        "iterations of the adversarial stage; 0: SRResNet alone (the content network must be had "
+        "even so, unless --content pixels)",
+        kind="schedule",
+        minimum=0,
+    )
+    pretrain_steps: int = option(
+        1_000_000, "iterations of the first stage, SRResNet", kind="schedule", minimum=1
+    )
+    batch_size: int = default("batch_size", 16, GameOptions)
+    scale: int = option(4, "how many times larger pictures become: 2 or 4", minimum=2, maximum=4)
+    crop: int = option(
+        96, "pixels a side of the squares that are learned from", minimum=2**_REDUCTIONS
+    )
+    width: int = option(64, "channels of the generator", minimum=1)
+    blocks: int = option(16, "residual blocks of the generator", minimum=1)
+    kernel_end: int = option(9, "size of the generator's last convolution, odd", minimum=1)
+    norm_g: str = option("batch", "normalisation in the generator", choices=("batch", "none"))
+    upsampling: str = option(
+        "twice",
+        "enlarge by 2 at a time, or once by all of it with a quarter of the channels",
+        choices=("twice", "once"),
+    )
+    skip: str = option(
+        "none",
+        "what is added to the generator's output: nothing as in the paper, or the bicubic "
+        "enlargement",
+        choices=("none", "bicubic"),
+    )
+    width_d: int = option(64, "channels of the discriminator's first layer", minimum=1)
+    hidden_d: int = option(1024, "units of the discriminator's dense layer", minimum=1)
+    content: str = option(
+        "vgg19",
+        "what the adversarial stage compares with the truth: features of VGG19 (the paper's "
+        "phi5,4) or of MobileNetV2 (an eighth of the size, 32 channels), or pixels",
+        choices=(*FEATURES, "pixels"),
+    )
+    content_weights: str | None = option(
+        None,
+        "file with the content network's weights, torchvision's (vgg19-dcbb9e9d.pth, "
+        "mobilenet_v2-b0353104.pth); not given: where torch keeps them",
+        kind="runtime",
+    )
+    pixel_weight: float = option(
+        0.0, "weight of the pixels' error beside features", kind="schedule", minimum=0
+    )
+    adversarial_weight: float = option(
+        1e-3, "weight of the adversarial loss", kind="schedule", minimum=0
+    )
+    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=tuple(LOSSES))
+    lr_pretrain: float = option(1e-4, "learning rate of the first stage", kind="schedule", above=0)
+    decay_pretrain: str = option(
+        "constant", "how that rate falls", kind="schedule", choices=("constant", "cosine")
+    )
+    lr_g: float = option(
+        1e-4, "the generator's adversarial learning rate, a tenth in the second half",
+        kind="schedule", above=0,
+    )  # fmt: skip
+    lr_d: float = option(
+        1e-4, "the discriminator's learning rate, a tenth in the second half",
+        kind="schedule", above=0,
+    )  # fmt: skip
+    beta1: float = option(
+        0.9, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
+    )
+    ema: float = option(
+        0.0,
+        "decay of the moving average of the generator's weights, 0 for none",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReducedView(View):
+    """Pictures as they come, with the same ``scale`` times smaller beside them as "low"."""
+
+    scale: int = 4
+
+    def through(self, spec: DataSpec) -> DataSpec:
+        channels, rows, columns = spec.target_shape
+        small = TensorSpec((channels, rows // self.scale, columns // self.scale), -1.0, 1.0)
+        return dataclasses.replace(spec, tensors={**spec.tensors, "low": small})
+
+    def prepare(self, examples: Examples) -> Examples:
+        images = examples.tensors[examples.spec.target]
+        low = [to_pixels(bicubic.reduced(self.floats(c), self.scale)) for c in images.split(256)]
+        tensors = {**examples.tensors, "low": torch.cat(low)}
+        return dataclasses.replace(examples, tensors=tensors, spec=self.through(examples.spec))
+
+    @staticmethod
+    def floats(images: Tensor) -> Tensor:
+        """Stored pictures, of 8 bits or not, as floats."""
+        return to_unit_range(images) if images.dtype == torch.uint8 else images
+
+
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels)] if kind == "batch" else []
+
+
+class ResidualBlock(nn.Module):
+    """conv3, norm, PReLU, conv3, norm, and the input added (paper, figure 4)."""
+
+    def __init__(self, width: int, norm: str) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            *_norm(norm, width),
+            nn.PReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            *_norm(norm, width),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.layers(values)
+
+
+class Generator(nn.Module):
+    """Pictures (N, C, h, w) in [-1, 1] to (N, C, scale h, scale w), near [-1, 1]; any h and w."""
+
+    def __init__(self, options: SRGANOptions, channels: int) -> None:
+        super().__init__()
+        width = options.width
+        self.enlarge = options.scale if options.skip == "bicubic" else None
+        self.begin = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU())
+        self.body = nn.Sequential(
+            *(ResidualBlock(width, options.norm_g) for _ in range(options.blocks)),
+            nn.Conv2d(width, width, 3, padding=1),
+            *_norm(options.norm_g, width),
+        )
+        self.upsample, width = self._upsampling(options)
+        kernel = options.kernel_end
+        self.end = nn.Conv2d(width, channels, kernel, padding=kernel // 2)
+        if self.enlarge is not None:  # begin as the bicubic enlargement
+            nn.init.zeros_(self.end.weight)
+            nn.init.zeros_(self.end.bias)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _upsampling(options: SRGANOptions) -> tuple[nn.Module, int]:
+        """The layers that enlarge by ``scale``, and how many channels they give."""
+        width, factors = options.width, [2] * (options.scale // 2)
+        if options.upsampling == "once":
+            width, factors = max(1, width // 4), [options.scale]
+        layers: list[nn.Module] = []
+        for inputs, factor in zip([options.width, width], factors, strict=False):
+            layers += [
+                nn.Conv2d(inputs, width * factor**2, 3, padding=1),
+                nn.PixelShuffle(factor),
+                nn.PReLU(),
+            ]
+        return nn.Sequential(*layers), width
+
+    def forward(self, low: Tensor) -> Tensor:
+        features = self.begin((low + 1) / 2)
+        high = self.end(self.upsample(features + self.body(features)))
+        return high if self.enlarge is None else high + bicubic.enlarged(low, self.enlarge)
+
+
+class Discriminator(nn.Module):
+    """Squares (N, C, S, S) to logits (N,): eight conv3, every second halving (figure 4)."""
+
+    def __init__(self, options: SRGANOptions, channels: int) -> None:
+        super().__init__()
+        widths = [channels, *(options.width_d * 2 ** (i // 2) for i in range(2 * _REDUCTIONS))]
+        layers: list[nn.Module] = []
+        for depth, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride=1 + depth % 2, padding=1))
+            layers += _norm("batch" if depth else "none", outputs)
+            layers.append(nn.LeakyReLU(0.2))
+        side = -(-options.crop // 2**_REDUCTIONS)
+        self.layers = nn.Sequential(*layers)
+        self.output = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * side**2, options.hidden_d),
+            nn.LeakyReLU(0.2),
+            nn.Linear(options.hidden_d, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.layers(images)).flatten()
+
+
+@register("srgan")
+class SRGAN(Variant):
+    """The super-resolution GAN."""
+
+    summary = "super-resolution: SRResNet, then against a discriminator and frozen features"
+    paper = "Ledig et al. 2017, arXiv:1609.04802"
+    Options = SRGANOptions
+    asks_held_out = True
+
+    content: External
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        options, shape = self.options, spec.target_shape
+        if options.scale == 3:
+            raise UserError("--scale must be 2 or 4, not 3")
+        if options.crop % options.scale:
+            raise UserError(f"--crop {options.crop} is no multiple of --scale {options.scale}")
+        if options.kernel_end % 2 == 0:
+            raise UserError(f"--kernel-end must be odd, not {options.kernel_end}")
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise UserError(f"{self.name} needs pictures in gray or colour, not {shape}")
+        if min(shape[1:]) < options.crop:
+            raise UserError(
+                f"--crop {options.crop} is larger than the pictures ({shape[2]} x {shape[1]} "
+                "pixels; of --data hires: its --tile): choose a smaller crop"
+            )
+        if shape[1] % options.scale or shape[2] % options.scale:
+            raise UserError(
+                f"pictures of {shape[2]} x {shape[1]} pixels are no multiple of --scale "
+                f"{options.scale}: choose another size (of --data hires: --tile)"
+            )
+
+    def view(self, spec: DataSpec) -> View:
+        return ReducedView(self.options.scale)
+
+    def build(self, data: DataSpec) -> None:
+        self.data = data
+        channels = data.target_shape[0]
+        self.generator = Generator(self.options, channels)
+        self.discriminator = Discriminator(self.options, channels)
+
+    def load_pretrained(self) -> None:
+        if self.options.content != "pixels":
+            self.content = load_features(
+                self.options.content, self.options.content_weights, "--content-weights"
+            )
+
+    # -- the stages --------------------------------------------------------------------------
+
+    def stages(self) -> tuple[Stage, ...]:
+        options, view = self.options, ReducedView(self.options.scale)
+        falls = CosineDecay(options.pretrain_steps)
+        rate = {"rate": falls} if options.decay_pretrain == "cosine" else {}
+        betas = (options.beta1, 0.999)
+        half = StepDecay(max(1, options.steps // 2), 0.1)
+        alone = Player(
+            "generator",
+            ("generator",),
+            self.pretrain_loss,
+            OptimizerSpec("adam", options.lr_pretrain, betas, **rate),
+            reads=("image",),
+            ema=("generator",) if options.ema > 0 else (),
+            ema_decay=options.ema,
+        )
+        generator = dataclasses.replace(
+            alone,
+            objective=self.generator_loss,
+            optimizer=OptimizerSpec("adam", options.lr_g, betas, half),
+        )
+        discriminator = Player(
+            "discriminator",
+            ("discriminator",),
+            self.discriminator_loss,
+            OptimizerSpec("adam", options.lr_d, betas, half),
+        )
+        pretrain = Stage("pretrain", (alone,), options.pretrain_steps, view=view)
+        if options.steps == 0:
+            return (pretrain,)
+        # One batch for both, so that what the generator has made need not be made again.
+        players = (generator, discriminator)
+        adversarial = Stage(
+            "adversarial", players, options.steps, ("pretrain",), view, batch="iteration"
+        )
+        return (pretrain, adversarial)
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        trained = ("generator", "discriminator")
+        return (
+            NoiseSpec("place", (2,), Uniform(0.0, 1.0), players=trained),
+            NoiseSpec("turn", (), Integers(8), players=trained),
+        )
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Random squares (N, C, crop, crop) of the batch's pictures, and the same reduced."""
+        high = turned(crops(batch["image"], batch["place"], self.options.crop), batch["turn"])
+        return high, bicubic.reduced(high, self.options.scale)
+
+    # -- the objectives ----------------------------------------------------------------------
+
+    def pretrain_loss(self, batch: Batch) -> Loss:
+        """The mean squared error of pixels in [-1, 1] (paper, equation 4)."""
+        high, low = self.pair(batch)
+        loss = F.mse_loss(self.generator(low), high)
+        return Loss(loss, {"loss/generator": loss.detach()})
+
+    def content_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The mean squared error of features (equation 5), or of pixels where there are none."""
+        pixels = F.mse_loss(fake, real)
+        if self.options.content == "pixels":
+            return pixels
+        with torch.no_grad():
+            wanted = self.content(real)
+        return F.mse_loss(self.content(fake), wanted) + self.options.pixel_weight * pixels
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """Content and adversarial loss (equation 3)."""
+        real, low = self.pair(batch)
+        fake = self.generator(low)
+        content = self.content_loss(fake, real)
+        adversarial = LOSSES[self.options.loss].generator(self.discriminator(fake))
+        loss = content + self.options.adversarial_weight * adversarial
+        diagnostics = {
+            "loss/generator": loss.detach(),
+            "loss/content": content.detach(),
+            "loss/adversarial": adversarial.detach(),
+        }
+        return Loss(loss, diagnostics, carry={"real": real, "fake": fake})
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        """Truth against what the generator made of it in this iteration."""
+        adversarial = LOSSES[self.options.loss]
+        # Two passes: batch statistics of truth and fakes are not mixed.
+        real, fake = self.discriminator(batch["real"]), self.discriminator(batch["fake"])
+        loss = adversarial.discriminator(real, fake)
+        right = (real > adversarial.boundary).float().mean()
+        right = right + (fake < adversarial.boundary).float().mean()
+        diagnostics = {
+            "loss/discriminator": loss.detach(),
+            "prob/real": torch.sigmoid(real.detach() - adversarial.boundary).mean(),
+            "prob/fake": torch.sigmoid(fake.detach() - adversarial.boundary).mean(),
+            "accuracy/batch": right / 2,
+        }
+        return Loss(loss, diagnostics)
+
+    # -- sampling and figures ----------------------------------------------------------------
+
+    def conditions(self) -> tuple[str, ...]:
+        return ("low",)
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        return {"image": self.generator(batch["low"]).clamp(-1, 1)}
+
+    def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
+        truth = held_out["image"]
+        found = {"": generated["image"], "_bicubic": bicubic.enlarged(held_out["low"], self.scale)}
+        return {
+            name + of: torch.cat([measure(i, t) for i, t in self._pairs(images, truth)])
+            .mean()
+            .item()
+            for of, images in found.items()
+            for name, measure in (("psnr", psnr), ("ssim", ssim))
+        }
+
+    @property
+    def scale(self) -> int:
+        """How many times larger pictures become."""
+        return int(self.options.scale)
+
+    @staticmethod
+    def _pairs(images: Tensor, truth: Tensor) -> zip[tuple[Tensor, Tensor]]:
+        """A few at a time: the measures work in float64."""
+        return zip(images.split(64), truth.split(64), strict=True)
+
+    def protocol(self, stage: str) -> str:
+        return f"x{self.scale}, {PROTOCOL}, mean of pictures, of {stage}; _bicubic: no network"
+
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor | None:
+        """Bicubic, generated, truth, side by side."""
+        enlarged = bicubic.enlarged(held_out["low"], self.scale)
+        columns = torch.stack((enlarged, generated["image"], held_out["image"]), dim=1)
+        return image_grid(columns.flatten(0, 1), columns=3)
