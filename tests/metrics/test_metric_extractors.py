@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan_core import weights as published
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core import weights as published
 from gan_core.metrics import classifier, pretrained
 from gan_core.metrics.extractors import EXTRACTORS, create_extractor
 from gan_core.metrics.numerics import exact_float32

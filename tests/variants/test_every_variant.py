@@ -39,6 +39,18 @@ TINY_CGAN = {
 TINY_DCGAN = {"latent": 3, "width": 4, "image_size": 16}
 TINY_RESNET = {"latent": 12, "width_g": 4, "width_d": 4, "image_size": 16}
 TINY_ACGAN = {"latent": 3, "width_g": 4, "width_d": 2, "image_size": 16}
+TINY_SRGAN: dict[str, object] = {
+    "steps": 4,
+    "pretrain_steps": 4,
+    "batch_size": 4,
+    "crop": 16,
+    "width": 4,
+    "blocks": 1,
+    "kernel_end": 3,
+    "width_d": 2,
+    "hidden_d": 4,
+    "content": "pixels",
+}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -53,6 +65,9 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("dcgan", TINY_DCGAN, pictures(1, 8)),
     ("dcgan", TINY_DCGAN | {"image_size": 32, "kernel": 4}, pictures(3, 32, classes=3)),
     ("dcgan", TINY_DCGAN | PENALISED, pictures(1, 16)),
+    ("srgan", TINY_SRGAN, pictures(3, 20)),
+    ("srgan", TINY_SRGAN | {"upsampling": "once", "skip": "bicubic"}, pictures(1, 16)),
+    ("srgan", TINY_SRGAN | {"norm_g": "none", "scale": 2, "ema": 0.9}, pictures(3, 16)),
     *[("gan", TINY_GAN | {"loss": name}, POINTS) for name in LOSSES],
     ("dcgan", TINY_DCGAN | {"diffaug": "color,translation,cutout,flip"}, pictures(3, 16)),
     ("sngan", TINY_RESNET | {"diffaug": "color"}, pictures(1, 16)),
@@ -88,6 +103,16 @@ def batch_for(variant: Variant, stage: Stage, reader: str, reads: tuple[str, ...
     return batch
 
 
+def carried(variant: Variant, stage: Stage, player: Player) -> Batch:
+    """What the players before this one hand on, where an iteration shares a batch."""
+    found: Batch = {}
+    if stage.batch == "iteration":
+        for other in stage.players[: stage.players.index(player)]:
+            batch = batch_for(variant, stage, other.name, other.reads) | found
+            found |= {n: t.detach() for n, t in other.objective(batch).carry.items()}
+    return found
+
+
 def built(name: str, options: dict[str, object], data: DataSpec, seed: int = 0) -> Variant:
     variant = create(name, data, options, seed)
     variant.given = data  # type: ignore[assignment]
@@ -106,9 +131,10 @@ def play(variant: Variant, stage: Stage, player: Player) -> dict[str, Tensor]:
     """The player's turn as the engine plays it: only its own networks can learn."""
     variant.zero_grad()
     variant.requires_grad_(False)
+    batch = carried(variant, stage, player)
     for parameter in parameters_of(variant, player).values():
         parameter.requires_grad_(True)
-    loss = player.objective(batch_for(variant, stage, player.name, player.reads))
+    loss = player.objective(batch_for(variant, stage, player.name, player.reads) | batch)
     assert loss.total.shape == ()
     loss.total.backward()
     assert not any(value.requires_grad for value in loss.diagnostics.values())
@@ -158,7 +184,7 @@ def test_diagnostics_are_scalars_whose_names_do_not_collide(
             assert all(value.shape == () for value in diagnostics.values())
             names += diagnostics
         assert len(names) == len(set(names))
-        assert {"loss/discriminator", "loss/generator"} <= set(names)
+        assert {f"loss/{player.name}" for player in stage.players} <= set(names)
 
 
 @every_row

@@ -1,0 +1,82 @@
+"""PSNR and SSIM of super-resolution: luma, shaving, closed forms, SSIM by brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import correlate1d
+
+from gan_core.data.examples import to_unit_range
+from gan_core.metrics.super_resolution import luma, psnr, ssim
+
+
+def pixels(*values: int) -> torch.Tensor:
+    """One picture of one colour."""
+    return to_unit_range(torch.tensor(values, dtype=torch.uint8)[None, :, None, None]).expand(
+        1, -1, 30, 26
+    )
+
+
+def test_luma_is_that_of_bt_601() -> None:
+    # MATLAB's rgb2ycbcr of these colours.
+    known = {
+        (0, 0, 0): 16, (255, 255, 255): 235, (255, 0, 0): 81, (0, 255, 0): 145, (0, 0, 255): 41,
+        (128, 128, 128): 126, (10, 200, 77): 127,
+    }  # fmt: skip
+    for colour, value in known.items():
+        assert luma(pixels(*colour)).unique().tolist() == [value]
+    for gray in (0, 3, 99, 255):
+        assert torch.equal(luma(pixels(gray)), luma(pixels(gray, gray, gray)))
+
+
+def test_psnr_has_its_closed_form() -> None:
+    white, gray = pixels(255, 255, 255), pixels(128, 128, 128)
+    expected = 20 * math.log10(255 / (235 - 126))
+    assert psnr(white, gray).item() == pytest.approx(expected, abs=1e-9)
+    assert psnr(gray, white).item() == pytest.approx(expected, abs=1e-9)
+    assert psnr(white, white).item() == math.inf
+
+
+def test_four_pixels_of_each_border_do_not_count() -> None:
+    truth = to_unit_range(torch.full((2, 3, 30, 26), 90, dtype=torch.uint8))
+    damaged = truth.clone()
+    damaged[..., :4, :], damaged[..., -4:, :] = 1, 1
+    damaged[..., :, :4], damaged[..., :, -4:] = 1, 1
+    assert psnr(damaged, truth).tolist() == [math.inf, math.inf]
+    assert ssim(damaged, truth).tolist() == pytest.approx([1.0, 1.0])
+    damaged[1, :, 4, 4] = 1
+    found = psnr(damaged, truth)
+    # One pixel of 22 x 18 is white instead of luma 93.
+    expected = 10 * math.log10(255**2 * 22 * 18 / (235 - 93) ** 2)
+    assert found.tolist() == pytest.approx([math.inf, expected])
+
+
+def brute_ssim(first: np.ndarray, second: np.ndarray) -> float:
+    """Wang et al. 2004, equation 13, where the window lies wholly inside."""
+    window = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        for axis in (0, 1):
+            values = correlate1d(values, window, axis)
+        return values[5:-5, 5:-5]
+
+    a, b = mean(first), mean(second)
+    spread_a, spread_b = mean(first**2) - a**2, mean(second**2) - b**2
+    together = mean(first * second) - a * b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    value = (2 * a * b + c1) * (2 * together + c2)
+    return float((value / ((a**2 + b**2 + c1) * (spread_a + spread_b + c2))).mean())
+
+
+def test_ssim_is_that_of_the_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 3, 40, 33, generator=generator) * 2 - 1
+    images = (truth + 0.3 * torch.randn(2, 3, 40, 33, generator=generator)).clamp(-1, 1)
+    found = ssim(images, truth)
+    for one, image, real in zip(found, luma(images), luma(truth), strict=True):
+        shaved = (p[0, 4:-4, 4:-4].numpy() for p in (image, real))
+        assert one.item() == pytest.approx(brute_ssim(*shaved), abs=1e-9)
