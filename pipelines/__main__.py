@@ -31,6 +31,10 @@ VERBS = {
         "pipelines.evaluate:evaluate_command",
         "score the generator of a run: FID, coverage, likelihood",
     ),
+    "compare": (
+        "pipelines.compare:compare_command",
+        "put runs side by side: figures with protocols, curves, samples",
+    ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
         "pipelines.launch:sync_command",

@@ -105,8 +105,12 @@ def _take(trial: Trial, event: dict[str, Any]) -> None:
 def _take_metrics(trial: Trial, step: int, values: dict[str, float]) -> None:
     if "seconds" in values:  # a logging point
         trial.seconds = max(trial.seconds, values["seconds"])
-    elif not all(name.startswith(SEARCHED) for name in values):  # an evaluation
-        trial.curve.append((step, values))
+    elif all(name.startswith(SEARCHED) for name in values):
+        pass
+    elif trial.curve and trial.curve[-1][0] == step:  # an evaluation in two parts
+        trial.curve[-1][1].update(values)
+    else:
+        trial.curve.append((step, dict(values)))
 
 
 def _take_finding(trial: Trial, name: str, value: str) -> None:

@@ -1,0 +1,106 @@
+"""The verb ``compare``: runs side by side, with how their figures were measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_core.errors import UserError
+from gan_core.options import option
+from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.runs import check_writable, find_run, runs_folder
+
+if TYPE_CHECKING:
+    from pipelines.comparison.entries import Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """The options of ``compare``."""
+
+    experiment: str | None = option(
+        None, "the runs of this MLflow experiment (default: the runs in --storage)"
+    )
+    variants: tuple[str, ...] = option((), "only these systems, with commas")
+    data: str | None = option(None, "only runs on this data source")
+    trials: bool = option(False, "the trials of searches as well")
+    by: str = option("step", "what curves run over", choices=("step", "images", "seconds"))
+    out: str | None = option(None, "the HTML file to write (default: comparison.html)")
+    markdown: bool = option(False, "print Markdown instead of writing a page")
+    storage: str = option("runs", "where the runs are")
+
+
+def compare_command(arguments: list[str]) -> int:
+    """``compare``: returns the exit code."""
+    parser = Parser(
+        "compare",
+        description="Put runs side by side: figures with their protocols, curves, samples. "
+        "Figures of different protocols are never in one column.",
+        epilog="example:\n  python -m pipelines compare --variants gan,dcgan --out report.html",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders (default: all)")
+    names = [field.name for field in dataclasses.fields(CompareOptions)]
+    add_fields(parser.add_argument_group("options of compare"), CompareOptions, names)
+    given = parser.read(arguments)
+    options = checked_options(CompareOptions, given)
+    if options.markdown and options.out:
+        raise UserError("--markdown is printed and --out writes a page: give one of them")
+    entries = chosen(given.get("runs", []), options)
+    title = options.experiment or f"{len(entries)} runs"
+    if options.markdown:
+        from pipelines.comparison.render import markdown
+
+        print(markdown(entries, title), end="")
+        return 0
+    path = write_page(entries, title, Path(options.out or "comparison.html"), options.by)
+    print(f"{len(entries)} runs compared: {path}")
+    return 0
+
+
+def chosen(names: list[str], options: CompareOptions) -> list[Entry]:
+    """The runs that are meant; ``UserError`` if there are none."""
+    entries = _all(names, options)
+    found = [
+        e
+        for e in entries
+        if (not options.variants or e.variant in options.variants)
+        and options.data in (None, e.data)
+        and e.figures
+    ]
+    if not found:
+        left_out = f" ({len(entries)} were left out)" if entries else ""
+        raise UserError(f"no run with figures is meant{left_out}: train one, or ask for others")
+    if len(found) < len(entries):
+        print(f"{len(entries) - len(found)} runs left out", file=sys.stderr)
+    return sorted(found, key=lambda e: (e.data, e.variant))
+
+
+def _all(names: list[str], options: CompareOptions) -> list[Entry]:
+    from pipelines.comparison.entries import read_folder, read_folders
+
+    storage = runs_folder(options.storage)
+    if names:
+        return [read_folder(find_run(name, storage)) for name in names]
+    if options.experiment is not None:
+        from pipelines.cluster import base_folder
+        from pipelines.comparison.from_mlflow import read_experiment
+        from pipelines.tracking import tracking_uri
+
+        return read_experiment(
+            tracking_uri(base_folder()), options.experiment, trials=options.trials
+        )
+    if not storage.is_dir():
+        raise UserError(f"no folder {storage}: give the runs' with --storage, or --experiment")
+    return read_folders(storage, trials=options.trials)
+
+
+def write_page(entries: list[Entry], title: str, path: Path, by: str = "step") -> Path:
+    """Write the comparison to ``path``."""
+    from pipelines.comparison.render import html
+
+    path = path.expanduser().resolve()
+    check_writable(path.parent, f"--out {path}")
+    path.write_text(html(entries, title, by))
+    return path

@@ -1,0 +1,162 @@
+"""A run as a comparison needs it, and how it is read from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+from gan_core import journal
+from gan_core.config import read_config
+
+PROTOCOL = "protocol."
+_SIGNALS = {
+    "duality_gap", "rotation", "diversity", "neighbour_distance", "movement", "images_seen",
+    "images_per_second", "seconds",
+}  # fmt: skip
+"""Metrics without a group that say how training goes, and nothing about an evaluation."""
+
+
+@dataclasses.dataclass
+class Entry:
+    """One run. ``figures``: by name, the last of each; ``curves``: all of each, as (step, value).
+
+    ``protocols``: how figures were measured, by family, with ``evaluate.SPLIT.`` before those of
+    the verb ``evaluate``. ``clock``: (step, images seen, seconds). ``grid``: the last picture of
+    samples, PNG or WebP.
+    """
+
+    name: str
+    variant: str
+    data: str
+    settings: dict[str, Any]
+    seed: int = 0
+    status: str = "open"
+    step: int = 0
+    place: str = ""
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
+    protocols: dict[str, str] = dataclasses.field(default_factory=dict)
+    clock: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
+    findings: dict[str, str] = dataclasses.field(default_factory=dict)
+    grid: bytes | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of playing."""
+        return self.clock[-1][2] if self.clock else 0.0
+
+    @property
+    def images_seen(self) -> float:
+        """Real examples that were drawn."""
+        return self.clock[-1][1] if self.clock else 0.0
+
+    def protocol_of(self, figure: str) -> str:
+        """How ``figure`` was measured; "" if that is not known."""
+        from pipelines.evaluate import family
+
+        for split, prefix in (("test", "test/"), ("train", "evaluate/")):
+            if figure.startswith(prefix):
+                start = f"evaluate.{split}."
+                known = {
+                    k.removeprefix(start): v
+                    for k, v in self.protocols.items()
+                    if k.startswith(start)
+                }
+                break
+        else:
+            known = {k: v for k, v in self.protocols.items() if not k.startswith("evaluate.")}
+        about = family(figure, known)
+        return known.get(about or "", "")
+
+    def take(self, name: str, step: int, value: float) -> None:
+        """Add one figure of one evaluation."""
+        if is_figure(name):
+            self.figures[name] = value
+            self.curves.setdefault(name, []).append((step, value))
+
+
+def is_figure(name: str) -> bool:
+    """Whether a metric says how good samples are (and not how training goes)."""
+    plain = name.removeprefix("test/").removeprefix("evaluate/")
+    return "/" not in plain and plain not in _SIGNALS
+
+
+def read_folder(folder: Path) -> Entry:
+    """The run in ``folder``."""
+    config = read_config(folder / "config.yaml")
+    entry = Entry(
+        name=folder.name,
+        variant=str(config.get("variant")),
+        data=str(config.get("data")),
+        settings={
+            **(config.get("options") or {}),
+            **{f"data.{k}": v for k, v in (config.get("data_options") or {}).items()},
+        },
+        seed=int(config.get("seed") or 0),
+        place=str(folder),
+    )
+    picture: Path | None = None
+    for event, _ in journal.read(folder / journal.FILE):
+        kind, step = event["kind"], int(event["step"])
+        if kind == "metrics":
+            entry.step = max(entry.step, step)
+            _take_metrics(entry, step, event["values"])
+        elif kind == "tag":
+            take_tag(entry, event["name"], event["value"])
+        elif kind == "picture":
+            picture = folder / event["path"]
+        elif kind in ("start", "end"):
+            entry.status = event.get("status") or "open"
+    if picture is not None and picture.is_file():
+        entry.grid = picture.read_bytes()
+    return entry
+
+
+def _take_metrics(entry: Entry, step: int, values: dict[str, float]) -> None:
+    if "seconds" in values:  # a logging point
+        entry.clock.append((step, values.get("images_seen", 0.0), values["seconds"]))
+        return
+    for name, value in values.items():
+        entry.take(name, step, value)
+
+
+def take_tag(entry: Entry, name: str, value: str) -> None:
+    """Take in a tag of the run: a protocol, or what the diagnosis has found."""
+    if name.startswith(PROTOCOL):
+        entry.protocols[name.removeprefix(PROTOCOL)] = value
+    elif name.startswith("diagnosis.") and name.count(".") == 1:
+        failure = name.removeprefix("diagnosis.").replace("_", " ")
+        if value in ("suspected", "confirmed"):
+            entry.findings[failure] = value
+        else:
+            entry.findings.pop(failure, None)
+
+
+def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
+    """All runs in ``storage``; with ``trials`` those of searches as well."""
+    from pipelines.tuning.study import is_study
+
+    found = []
+    for path in sorted(storage.glob("*/config.yaml")):
+        if not is_study(path.parent):
+            found.append(read_folder(path.parent))
+        elif trials:
+            found += [read_folder(p.parent) for p in sorted(path.parent.glob("*/config.yaml"))]
+    return found
+
+
+def repeats(entries: list[Entry]) -> list[list[Entry]]:
+    """Runs that differ in nothing but their seed, together, in the order of the first of each."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        key = repr((entry.variant, entry.data, sorted(entry.settings.items(), key=str)))
+        groups.setdefault(key, []).append(entry)
+    return list(groups.values())
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of the sample; 0 for one value)."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), deviation

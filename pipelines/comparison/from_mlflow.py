@@ -1,0 +1,101 @@
+"""Runs read from an MLflow experiment, wherever they were trained."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gan_core.errors import UserError
+from pipelines.comparison.entries import Entry, is_figure, take_tag
+from pipelines.tracking import import_mlflow, reason
+
+_CLOCK = ("images_seen", "seconds")
+_CONFIG = {
+    "variant", "data", "seed", "name", "storage", "cache", "experiment", "workers", "device",
+    "engine", "precision", "log_every", "evaluate_every", "checkpoint_every", "extractor",
+    "extractor_weights", "samples", "stop_on", "plugins", "data_root", "train_split",
+}  # fmt: skip
+"""Parameters that are not settings of the variant."""
+
+
+def read_experiment(uri: str, experiment: str, *, trials: bool = False) -> list[Entry]:
+    """The runs of ``experiment``; with ``trials`` the child runs of searches as well.
+
+    Raises ``UserError`` if there is no such experiment or the server does not answer.
+    """
+    mlflow = import_mlflow()
+    client = mlflow.MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = ", ".join(sorted(e.name for e in client.search_experiments()))
+            raise UserError(f"no experiment '{experiment}' in MLflow at {uri}: it has {known}")
+        runs = list(client.search_runs([found.experiment_id], max_results=1000))
+        wanted = [run for run in runs if _wanted(run, trials)]
+        return [_entry(client, run) for run in reversed(wanted)]
+    except mlflow.exceptions.MlflowException as error:
+        raise UserError(f"MLflow at {uri} does not answer ({reason(error)})") from None
+
+
+def _wanted(run: Any, trials: bool) -> bool:
+    kind = run.data.tags.get("kind")
+    return kind != "search" and (trials or kind != "trial")
+
+
+def _entry(client: Any, run: Any) -> Entry:
+    params, tags = run.data.params, run.data.tags
+    entry = Entry(
+        name=run.info.run_name,
+        variant=params.get("variant", tags.get("variant", "?")),
+        data=params.get("data", tags.get("dataset", "?")),
+        settings={k: _value(v) for k, v in params.items() if k not in _CONFIG},
+        seed=int(params.get("seed", 0)),
+        status={"RUNNING": "open", "KILLED": "stopped"}.get(
+            run.info.status, run.info.status.lower()
+        ),
+        place=f"MLflow run {run.info.run_id}",
+    )
+    for name, value in tags.items():
+        take_tag(entry, name, value)
+    for name in run.data.metrics:
+        if is_figure(name):
+            for point in _history(client, run, name):
+                entry.take(name, point.step, point.value)
+    entry.clock = _clock(client, run)
+    entry.step = max([c[0] for c in entry.clock], default=0)
+    entry.grid = _picture(client, run.info.run_id)
+    return entry
+
+
+def _history(client: Any, run: Any, name: str) -> list[Any]:
+    if name not in run.data.metrics:
+        return []
+    return sorted(client.get_metric_history(run.info.run_id, name), key=lambda m: m.step)
+
+
+def _clock(client: Any, run: Any) -> list[tuple[int, float, float]]:
+    images, seconds = (_history(client, run, name) for name in _CLOCK)
+    return [(a.step, a.value, b.value) for a, b in zip(images, seconds, strict=False)]
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _picture(client: Any, run_id: str) -> bytes | None:
+    """The last picture of samples, in MLflow's small copy."""
+    steps = {}
+    for file in client.list_artifacts(run_id, "images"):
+        found = re.search(r"samples\+step\+(\d+)\+.*\+compressed\.webp$", file.path)
+        if found:
+            steps[int(found[1])] = file.path
+    if not steps:
+        return None
+    with tempfile.TemporaryDirectory(prefix="gan-picture-") as scratch:
+        return Path(client.download_artifacts(run_id, steps[max(steps)], scratch)).read_bytes()

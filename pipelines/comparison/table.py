@@ -1,0 +1,138 @@
+"""The table of a comparison: a column a figure and protocol, a row a run, means over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from pipelines.comparison.entries import Entry, repeats, spread
+from pipelines.progress import duration
+from pipelines.tuning.objective import mode_of
+
+_FIRST = (
+    "fid", "kid", "coverage", "recall", "precision", "density", "modes_covered", "mode_kl",
+    "high_quality_share", "smallest_mode_share", "inception_score", "class_accuracy", "parzen",
+)  # fmt: skip
+"""The order in which figures are shown; others come after, by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A figure measured by one protocol. ``mark``: the protocol's number in the notes."""
+
+    figure: str
+    protocol: str
+    mark: int
+
+    def value(self, entry: Entry) -> float | None:
+        """The run's figure, if it has it by this protocol."""
+        if entry.protocol_of(self.figure) != self.protocol:
+            return None
+        return entry.figures.get(self.figure)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Which direction is better."""
+        return mode_of(plain(self.figure)) == "min"
+
+    @property
+    def title(self) -> str:
+        """The head of the column."""
+        return f"{self.figure} [{self.mark}]" if self.protocol else self.figure
+
+
+def plain(figure: str) -> str:
+    """The figure's name without the split that it was measured on."""
+    return figure.removeprefix("test/").removeprefix("evaluate/")
+
+
+def columns(entries: Sequence[Entry]) -> list[Column]:
+    """The columns that the runs fill: never two protocols in one."""
+    protocols: dict[str, int] = {}
+    found: dict[tuple[str, str], Column] = {}
+    for entry in entries:
+        for figure in sorted(entry.figures, key=_place):
+            protocol = entry.protocol_of(figure)
+            mark = protocols.setdefault(protocol, len(protocols) + 1) if protocol else 0
+            found.setdefault((figure, protocol), Column(figure, protocol, mark))
+    return sorted(found.values(), key=lambda c: (*_place(c.figure), c.mark))
+
+
+def _place(figure: str) -> tuple[int, int, str]:
+    """By what it was measured on (test first), then by the order above."""
+    where = 0 if figure.startswith("test/") else 1 if figure.startswith("evaluate/") else 2
+    name = plain(figure)
+    order = next((n for n, first in enumerate(_FIRST) if name.startswith(first)), len(_FIRST))
+    return where, order, name
+
+
+def notes(found: Sequence[Column]) -> list[tuple[int, str]]:
+    """The protocols by number."""
+    return sorted({(c.mark, c.protocol) for c in found if c.protocol})
+
+
+def best(column: Column, entries: Sequence[Entry]) -> Entry | None:
+    """The run with the best figure of a column; ``None`` where nothing is to be compared."""
+    pairs = [(e, column.value(e)) for e in entries]
+    filled = [(e, v) for e, v in pairs if v is not None and math.isfinite(v)]
+    if len(filled) < 2:
+        return None
+    sign = 1 if column.lower_is_better else -1
+    return min(filled, key=lambda pair: sign * pair[1])[0]
+
+
+HEAD = ("run", "system", "data", "ended as", "iterations", "time")
+
+
+def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
+    """A row a run: the head's columns, then the figures; the best of a column has a star."""
+    stars = {c: best(c, entries) for c in found}
+    table = []
+    for entry in entries:
+        cells = [entry.name, entry.variant, entry.data, ended_as(entry), f"{entry.step:,}"]
+        cells.append(duration(entry.seconds))
+        for column in found:
+            value = column.value(entry)
+            star = " *" if stars[column] is entry else ""
+            cells.append("" if value is None else f"{value:.4g}{star}")
+        table.append(cells)
+    return table
+
+
+def ended_as(entry: Entry) -> str:
+    """The run's status, with what the diagnosis has confirmed."""
+    confirmed = [name for name, state in entry.findings.items() if state == "confirmed"]
+    return f"{entry.status} ({', '.join(confirmed)})" if confirmed else entry.status
+
+
+MEANS = ("system", "data", "seeds")
+
+
+def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
+    """Means and standard deviations over the seeds of runs that differ in nothing else."""
+    table = []
+    for group in repeats(list(entries)):
+        if len(group) < 2:
+            continue
+        cells = [group[0].variant, group[0].data, str(len(group))]
+        for column in found:
+            values = [v for e in group if (v := column.value(e)) is not None]
+            if len(values) < 2:
+                cells.append("")
+                continue
+            mean, deviation = spread(values)
+            cells.append(f"{mean:.4g} +- {deviation:.2g}")
+        table.append(cells)
+    return table
+
+
+def differing_settings(entries: Sequence[Entry]) -> list[str]:
+    """The names of settings in which runs of one system differ."""
+    found: dict[str, None] = {}
+    for variant in dict.fromkeys(e.variant for e in entries):
+        same = [e.settings for e in entries if e.variant == variant]
+        for name in same[0]:
+            if len({repr(s.get(name)) for s in same}) > 1:
+                found[name] = None
+    return list(found)

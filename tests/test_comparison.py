@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from gan_core.errors import UserError
+from gan_core.journal import Journal
+from gan_core.pictures import save_png
+from pipelines.compare import CompareOptions, chosen, compare_command
+from pipelines.comparison.entries import Entry, read_folder, repeats
+from pipelines.comparison.render import html, markdown
+from pipelines.comparison.table import best, columns, differing_settings, mean_rows, rows
+from pipelines.report.scales import Choices, Linear, Log, fitting
+
+HERE, THERE = "classifier A: 100 train of digits", "classifier A: 50 test of digits"
+
+
+def write_run(
+    storage: Path,
+    name: str,
+    fid: float,
+    *,
+    protocol: str = HERE,
+    variant: str = "gan",
+    seed: int = 0,
+    **options: Any,
+) -> Path:
+    """A run's folder with two evaluations, the last of which found ``fid``."""
+    folder = storage / name
+    folder.mkdir(parents=True)
+    config = {"variant": variant, "data": "digits", "seed": seed, "options": {"k": 1, **options}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    book = Journal(folder)
+    book.write("start", 0, steps=20)
+    for step, value in ((10, 2 * fid), (20, fid)):
+        logged = {"seconds": step / 10, "images_seen": 64.0 * step, "diversity": 0.9}
+        book.write("metrics", step, values=logged | {"loss/generator": 1.0})
+        book.write("metrics", step, values={"duality_gap": 0.1})
+        book.write("metrics", step, values={"fid_classifier": value, "modes_covered": 10.0})
+    book.write("tag", 20, name="protocol.classifier", value=protocol)
+    book.write("tag", 20, name="protocol.modes", value="classes by A")
+    picture = folder / "samples" / "s.png"
+    save_png(torch.full((1, 4, 4), 128, dtype=torch.uint8), picture)
+    book.write("picture", 20, name="samples", path="samples/s.png")
+    book.write("end", 20, status="finished", summary={})
+    book.close()
+    return folder
+
+
+def test_a_run_is_read_with_its_figures_and_not_with_its_signals(tmp_path: Path) -> None:
+    entry = read_folder(write_run(tmp_path, "one", 3.0, k=5))
+    assert entry.figures == {"fid_classifier": 3.0, "modes_covered": 10.0}
+    assert entry.curves["fid_classifier"] == [(10, 6.0), (20, 3.0)]
+    assert (entry.step, entry.seconds, entry.images_seen) == (20, 2.0, 1280.0)
+    assert entry.settings == {"k": 5}
+    assert entry.protocol_of("fid_classifier") == HERE
+    assert entry.protocol_of("modes_covered") == "classes by A"
+    assert entry.grid is not None
+    assert entry.grid.startswith(b"\x89PNG")
+
+
+def test_figures_of_the_verb_evaluate_have_protocols_of_their_own(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", 3.0)
+    book = Journal(folder)
+    book.write("metrics", 20, values={"test/fid_classifier": 4.0, "evaluate/fid_classifier": 3.5})
+    book.write("tag", 20, name="protocol.evaluate.test.classifier", value="on test")
+    book.write("tag", 20, name="protocol.evaluate.train.classifier", value="on train")
+    book.close()
+    entry = read_folder(folder)
+    found = [entry.protocol_of(f"{p}fid_classifier") for p in ("test/", "evaluate/", "")]
+    assert found == ["on test", "on train", HERE]
+    assert [c.figure for c in columns([entry])][:2] == [
+        "test/fid_classifier",
+        "evaluate/fid_classifier",
+    ]
+
+
+def test_figures_of_different_protocols_are_never_in_one_column(tmp_path: Path) -> None:
+    one = read_folder(write_run(tmp_path, "one", 3.0))
+    two = read_folder(write_run(tmp_path, "two", 2.0, protocol=THERE))
+    found = columns([one, two])
+    fids = [c for c in found if c.figure == "fid_classifier"]
+    assert [c.protocol for c in fids] == [HERE, THERE]
+    assert [[c.value(e) for e in (one, two)] for c in fids] == [[3.0, None], [None, 2.0]]
+    assert all(best(c, [one, two]) is None for c in fids), "nothing to compare with"
+    assert len([c for c in found if c.figure == "modes_covered"]) == 1
+
+
+def test_the_best_of_a_column_has_a_star(tmp_path: Path) -> None:
+    entries = [read_folder(write_run(tmp_path, n, f)) for n, f in (("a", 3.0), ("b", 2.0))]
+    found = columns(entries)
+    table = rows(entries, found)
+    place = 6 + [c.figure for c in found].index("fid_classifier")
+    assert [row[place] for row in table] == ["3", "2 *"]
+
+
+def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
+    for seed, fid in enumerate((1.0, 2.0, 3.0)):
+        write_run(tmp_path, f"a{seed}", fid, seed=seed)
+    write_run(tmp_path, "other", 9.0, k=5)
+    entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
+    assert [len(group) for group in repeats(entries)] == [3, 1]
+    (row,) = mean_rows(entries, columns(entries))
+    assert row[:4] == ["gan", "digits", "3", "2 +- 1"]
+    assert differing_settings(entries) == ["k"]
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and whether its tags are closed."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attributes if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read_page(text: str) -> Page:
+    """The page, which must be well-formed and need nothing but itself."""
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    assert "script" not in page.tags
+    assert all(link.startswith("data:") for link in page.links)
+    return page
+
+
+@pytest.mark.parametrize("by", ["step", "images", "seconds"])
+def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path, by: str) -> None:
+    entries = [
+        read_folder(write_run(tmp_path, name, 3.0, variant=name)) for name in ("gan", "<dcgan>")
+    ]
+    text = html(entries, "A & B", by)
+    page = read_page(text)
+    assert sum(link.startswith("data:image/png") for link in page.links) == 2
+    assert {"table", "svg", "polyline"} <= page.tags
+    assert "&lt;dcgan&gt;" in text
+    assert "<dcgan>" not in text
+    assert HERE in text
+
+
+def test_markdown_has_the_same_tables(tmp_path: Path) -> None:
+    text = markdown([read_folder(write_run(tmp_path, "one", 3.0))], "One")
+    head, line, row = text.split("\n\n")[1].splitlines()
+    assert head.count("|") == line.count("|") == row.count("|")
+    assert "fid_classifier [1]" in head
+    assert f"[1] {HERE}" in text
+
+
+def test_the_verb_writes_a_page_of_the_runs_that_are_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    write_run(runs, "one", 3.0)
+    write_run(runs, "two", 2.0, variant="dcgan")
+    out = tmp_path / "page.html"
+    words = ["--storage", str(runs), "--out", str(out)]
+    assert compare_command([*words, "--variants", "gan"]) == 0
+    assert "one" in read_page_text(out)
+    assert "two" not in read_page_text(out)
+    assert "1 runs compared" in capsys.readouterr().out
+    assert [e.name for e in chosen(["two"], CompareOptions(storage=str(runs)))] == ["two"]
+    for wrong in (["--variants", "sgan"], ["--data", "ring"], ["three"], ["--markdown"]):
+        with pytest.raises(UserError):
+            compare_command([*words, *wrong])
+
+
+def read_page_text(path: Path) -> str:
+    text = path.read_text()
+    read_page(text)
+    return text
+
+
+def test_runs_are_read_from_mlflow_as_from_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.comparison.from_mlflow import read_experiment
+    from pipelines.tracking import Tracker
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    folder = write_run(tmp_path, "one", 3.0)
+    tracker = Tracker(folder, uri=uri, tags={"variant": "gan"}, models=False)
+    tracker.send()
+    tracker.finish("finished")
+    tracker.close()
+    (found,) = read_experiment(uri, "gan")
+    wanted = read_folder(folder)
+    assert found.grid is not None
+    same = ("name", "variant", "data", "settings", "figures", "curves", "protocols", "clock")
+    assert [getattr(found, n) for n in same] == [getattr(wanted, n) for n in same]
+    assert (found.status, found.step) == ("finished", 20)
+    with pytest.raises(UserError, match="no experiment 'other'"):
+        read_experiment(uri, "other")
+
+
+def test_scales_place_what_they_hold() -> None:
+    assert [Linear(0, 10).place(v) for v in (0, 5, 10)] == [0.0, 0.5, 1.0]
+    assert Linear(0, 10).place(float("nan")) is None
+    assert Log(1, 100).place(10) == pytest.approx(0.5)
+    assert Log(1, 100).place(0) is None
+    assert Choices(("a", "b")).place("b") == 0.75
+    assert Choices(("a", "b")).place("c") is None
+    assert isinstance(fitting([1.0, 1000.0]), Log)
+    assert isinstance(fitting([-1.0, 1000.0]), Linear)
+    for scale in (Linear(-3, 7), Linear(0, 1e-5), Log(1e-4, 3.0), fitting([2.0]), fitting([])):
+        places = [place for place, _ in scale.ticks()]
+        assert 2 <= len(places) <= 12
+        assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+
+
+def entry_of(**changes: Any) -> Entry:
+    return Entry(**{"name": "a", "variant": "gan", "data": "digits", "settings": {}, **changes})
+
+
+def test_runs_with_findings_say_so() -> None:
+    from pipelines.comparison.table import ended_as
+
+    entry = entry_of(status="stopped", findings={"mode collapse": "confirmed", "x": "suspected"})
+    assert ended_as(entry) == "stopped (mode collapse)"
