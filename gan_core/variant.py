@@ -156,7 +156,8 @@ class Variant(nn.Module, abc.ABC):
         if spec.target not in self.targets:
             wanted = " or ".join(sorted(self.targets))
             raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
-        for name in sorted((self.needs | set(self.conditions())) - set(spec.tensors)):
+        seen = self.view(spec).through(spec).tensors  # a view may add what is asked for
+        for name in sorted((self.needs | set(self.conditions())) - set(seen)):
             hint = " (class folders, or a labelled source such as digits)" * (name == "label")
             raise UserError(f"{self.name} needs a source with {name}s{hint}, this one has none")
 
