@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -164,3 +165,26 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
     # The last bias has no part in the gradient: without the zero, its own gradient would be
     # missing, which data-parallel training takes for an error.
     return 0.5 * _precise(gradient).flatten(1).square().sum(1).mean() + 0 * logits.sum()
+
+
+def mean_over_workers(values: Tensor) -> Tensor:
+    """The mean of ``values`` over the workers, with the gradient of the own ones.
+
+    Data-parallel training averages gradients over the workers, so of a loss of such means every
+    worker ends up with the gradient that one worker would have for all the examples.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return values + (total / dist.get_world_size() - values.detach())
+
+
+def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 ||E f(x) - E f(G(z))||^2 of features (N, ...), the means over all workers' examples.
+
+    Salimans et al. 2016 (arXiv:1606.03498), section 3.1; with the half as in Yang et al. 2017.
+    """
+    means = (mean_over_workers(_precise(features).mean(dim=0)) for features in (real, fake))
+    target, mean = means
+    return 0.5 * (target.detach() - mean).square().sum()

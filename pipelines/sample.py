@@ -10,6 +10,7 @@ from gan_core.errors import UserError, unknown_word
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.runs import open_generator, resolve
+from pipelines.sample_tune import write_tune
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +28,16 @@ class SampleOptions:
     """The options of ``sample``."""
 
     n: int = option(64, "how many examples", minimum=1)
-    out: str = option("samples.png", "the PNG file to write")
+    out: str = option(
+        "samples.png", "the PNG file to write; of melodies a .mid file, and a PNG beside it"
+    )
     classes: str | None = option(
         None, "a row for each class, by number or name, with commas: 0,1,2 (conditional variants)"
     )
+    chords: str | None = option(
+        None, "the chords of a melody, one a bar and repeated for --n bars, with commas: C,Am,F,G "
+        "(default: those of a held-out tune)",
+    )  # fmt: skip
     interpolate: bool = option(
         False, "rows that go from one point of the latent space to another (on the sphere for a "
         "gaussian prior, straight for a uniform one)",
@@ -55,10 +62,13 @@ def sample_command(arguments: list[str]) -> int:
     given = parser.read(arguments)
     options = checked_options(SampleOptions, given)
     out = Path(options.out).expanduser()
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out {options.out} must end in .png")
+    if out.suffix.lower() not in (".png", ".mid"):
+        raise UserError(f"--out {options.out} must end in .png, or for melodies in .mid")
     generator = open_generator(resolve(given["run"], options.storage), options.device)
-    print(draw_picture(generator, options, out))
+    if generator.spec.target == "bar":
+        print(*write_tune(generator, options, out), sep="\n")
+    else:
+        print(draw_picture(generator, options, out))
     return 0
 
 
@@ -66,6 +76,10 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
     """Write the picture that ``options`` ask for to ``out``; raises ``UserError``."""
     from gan_core.pictures import sample_picture, save_png
 
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {options.out} must end in .png: only melodies are MIDI files")
+    if options.chords is not None:
+        raise UserError("--chords needs a generator of melodies (midinet): leave it out")
     index, labels, columns = layout(generator, options)
     noise = None
     if options.interpolate:

@@ -3,7 +3,7 @@
 Importing this package registers the built-in sources.
 """
 
-from gan_core.data import digits, folder, hires, idx, mixtures, torchvision_sets
+from gan_core.data import digits, folder, hires, idx, midi, mixtures, torchvision_sets
 from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec
 from gan_core.data.loading import check_examples, create_source, load_examples, source_options
 from gan_core.data.mixtures import MIXTURES, Mixture, grid_modes, ring_modes
@@ -27,6 +27,7 @@ __all__ = [
     "hires",
     "idx",
     "load_examples",
+    "midi",
     "mixtures",
     "register",
     "ring_modes",

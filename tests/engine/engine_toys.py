@@ -16,6 +16,7 @@ from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
 from gan_core.data.views import SquareView, View
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
+from gan_core.losses import feature_matching
 from gan_core.priors import Gaussian, Uniform
 from gan_core.run import FolderObserver
 from gan_core.variant import (
@@ -251,6 +252,24 @@ class Cycle(Toy):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {"b": self.g_ab(batch["a"])}
+
+
+class Matching(Toy):
+    """A generator that is to match the mean of the data, which is a worker's own no more."""
+
+    def build(self, data: DataSpec) -> None:
+        self.generator = mlp(2, 2)
+
+    def stages(self) -> tuple[Stage, ...]:
+        player = Player("generator", ("generator",), self.loss, SGD, ("point",))
+        return (Stage("only", (player,), self.options.steps),)
+
+    def loss(self, batch: Batch) -> Loss:
+        total = feature_matching(batch["point"], self.generator(batch["latent"]))
+        return Loss(total, {"loss/generator": total.detach()})
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        return {"point": self.generator(batch["latent"])}
 
 
 class Stacked(Toy):

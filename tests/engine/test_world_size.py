@@ -16,6 +16,7 @@ from engine_toys import (
     Crash,
     CrashingObserver,
     Cycle,
+    Matching,
     Plain,
     StoppingObserver,
     copies,
@@ -54,6 +55,9 @@ GAMES: dict[str, Callable[[World], Game]] = {
     ),
     "four networks": lambda world: toy_game(
         Cycle(4), vectors(a=(2,), b=(2,)), batch_size=12, world=world
+    ),
+    "means over all workers": lambda world: toy_game(
+        Matching(4), vectors(point=(2,)), batch_size=12, world=world
     ),
     "parts": lambda world: toy_game(
         Plain(4, generator={"accumulate": 3, "batch_scale": 2}),

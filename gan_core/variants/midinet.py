@@ -1,0 +1,384 @@
+"""MidiNet: a convolutional GAN for melodies, bar by bar (Yang et al. 2017, arXiv:1703.10847).
+
+A bar is a piano roll of 16 sixteenths by 128 pitches. The generator makes it from noise, the
+bar's chord and the bar before: the chord enters every layer, the bar before through a conditioner
+network (section 3.3) whose maps are joined to the generator's at the same number of steps. The
+discriminator sees the bar and the chord. Training as in section 3 and in the authors' code
+(github.com/RichardYang40148/MidiNet): the generator is updated twice for each update of the
+discriminator, on the same batch; real bars are labelled 0.9; the generator's loss has two terms of
+feature matching, on the mean bar and on the mean of the discriminator's first layer
+(section 3.4). Every batch is transposed to random keys, as the authors did with their files.
+
+Maps are held as (examples, steps, channels), for their other side is 1 wide: a convolution whose
+kernel is as long as its stride is then a linear layer on groups of steps, with the same weights.
+No layer has a bias, as one root of the chord, which is always 1, or the normalisation takes its
+place.
+
+A bar of another metre works the same way: 12 steps of a bar in 6/8 grow from 3 instead of 2.
+Where ``output`` is not the paper's sigmoid, a step's pitches compete in a softmax, as only one of
+them can sound; straight-through gives D the winner alone, with the softmax's gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.bars import RollView, to_pitches, to_roll, transpose_chord, transpose_roll
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.data.midi import CHORD, PITCHES, ROOM, SILENCE
+from gan_core.data.views import View
+from gan_core.errors import UserError
+from gan_core.layers.init import normal_weights
+from gan_core.losses import AdversarialLoss, feature_matching
+from gan_core.options import option
+from gan_core.priors import Integers
+from gan_core.variant import Loss, NoiseSpec, Stage, register
+from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, default
+
+_CONDITIONER = 16
+"""Channels of the conditioner's layers."""
+_LABELLED = ("minimax", "non-saturating")
+"""The losses that are cross-entropies with labels."""
+_WINDOW = 4
+"""Steps that the discriminator's second layer sees, two steps apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MidiNetOptions(AdversarialOptions):
+    """The options of ``midinet``."""
+
+    steps: int = default("steps", 14_000)
+    batch_size: int = default("batch_size", 72)
+    lr_d: float = default("lr_d", 5e-5)
+    lr_g: float = default("lr_g", 5e-5)
+    generator_turns: int = option(
+        2, "generator updates for each iteration, on the same batch", kind="schedule", minimum=1
+    )
+    real_label: float | None = option(
+        None,
+        "what D should say of real bars, 1 for no smoothing; not given: the paper's 0.9, or 1 "
+        "with losses that have no labels",
+        kind="schedule",
+        above=0,
+        maximum=1,
+    )
+    match_features: float = option(
+        0.1, "weight of the distance of D's mean features", kind="schedule", minimum=0
+    )
+    match_bars: float = option(
+        0.01, "weight of the distance of the mean bars", kind="schedule", minimum=0
+    )
+    output: str = option(
+        "sigmoid", "the generator's last step: sigmoid as in the paper, or pitches that compete",
+        choices=("sigmoid", "softmax", "straight-through"),
+    )  # fmt: skip
+    hidden: int = option(1024, "units of the fully connected layers", minimum=1)
+    width_g: int = option(128, "channels of the generator's maps", minimum=1)
+    width_d: int = option(64, "channels of the discriminator's second layer", minimum=1)
+    norm_d: str | None = option(
+        None,
+        "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
+        "under a gradient penalty, which must not mix examples",
+        choices=("batch", "layer", "none"),
+    )
+    transpose: bool = option(
+        True, "move every training example to a random one of 12 keys", kind="schedule"
+    )
+
+
+def scales(steps: int) -> list[int]:
+    """The steps of the maps from the smallest (2 or 3) to the whole bar: 2, 4, 8, 16."""
+    return [*scales(steps // 2), steps] if steps % 2 == 0 and steps > 3 else [steps]
+
+
+class StepNorm(nn.BatchNorm1d):
+    """Batch normalisation of maps (N, t, C) or vectors (N, C), a channel at a time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, -2)).view_as(input)
+
+
+def _pairs(maps: Tensor) -> Tensor:
+    """Maps (N, t, C) as (N, t / 2, 2 C): what a kernel of two steps sees, two steps at a time."""
+    return maps.reshape(len(maps), maps.shape[1] // 2, -1)
+
+
+def _joined(maps: Tensor, *others: Tensor) -> Tensor:
+    """Maps (N, t, C) with the channels of other maps, and of vectors (N, D) at every step."""
+    steps = maps.shape[1]
+    wide = [o if o.dim() == 3 else o[:, None].expand(-1, steps, -1) for o in others]
+    return torch.cat((maps, *wide), dim=2)
+
+
+class Conditioner(nn.Module):
+    """The bar before (N, 1, T, 128) to maps (N, t, 16) for the scales t, smallest first."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        inputs = [PITCHES] + [2 * _CONDITIONER] * (len(scales(steps)) - 1)
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(channels, _CONDITIONER, bias=False),
+                StepNorm(_CONDITIONER),
+                nn.LeakyReLU(0.2),
+            )
+            for channels in inputs
+        )
+
+    def forward(self, previous: Tensor) -> list[Tensor]:
+        maps = [self.layers[0](previous[:, 0])]
+        for layer in self.layers[1:]:
+            maps.append(layer(_pairs(maps[-1])))
+        return maps[::-1]
+
+
+class Generator(nn.Module):
+    """Latent (N, latent), bar before (N, 1, T, 128), chord (N, 13) to scores of that shape."""
+
+    def __init__(self, options: MidiNetOptions, steps: int) -> None:
+        super().__init__()
+        self.conditioner = Conditioner(steps)
+        sizes, width = scales(steps), options.width_g
+        self.first = (sizes[0], width)
+        self.hidden = _layer(options.latent + CHORD, options.hidden, nn.ReLU())
+        self.project = _layer(options.hidden + CHORD, sizes[0] * width, nn.ReLU())
+        joined = width + CHORD + _CONDITIONER
+        self.enlarge = nn.ModuleList(nn.Linear(joined, 2 * width, bias=False) for _ in sizes[1:])
+        self.norms = nn.ModuleList(StepNorm(width) for _ in sizes[1:])
+        self.output = nn.Linear(joined, PITCHES, bias=False)
+        normal_weights(self, 0.02)
+
+    def forward(self, latent: Tensor, previous: Tensor, chord: Tensor) -> Tensor:
+        *known, last = self.conditioner(previous)
+        hidden = self.hidden(torch.cat((latent, chord), dim=1))
+        maps = self.project(torch.cat((hidden, chord), dim=1)).unflatten(1, self.first)
+        for enlarge, norm, before in zip(self.enlarge, self.norms, known, strict=True):
+            wide = enlarge(_joined(maps, chord, before))
+            maps = F.relu(norm(wide.reshape(len(wide), 2 * maps.shape[1], -1)))
+        return self.output(_joined(maps, chord, last))[:, None]
+
+
+class Discriminator(nn.Module):
+    """Bars (N, 1, T, 128) and chords (N, 13) to logits (N, 1)."""
+
+    def __init__(self, options: MidiNetOptions, steps: int) -> None:
+        super().__init__()
+        first, second = 1 + CHORD, options.width_d + CHORD
+        self.first = nn.Conv2d(1 + CHORD, first, (2, PITCHES), stride=(2, 1), bias=False)
+        leaky, norm = nn.LeakyReLU(0.2), options.norm_d or "batch"
+        self.second = _layer(_WINDOW * (first + CHORD), second, leaky, norm)
+        places = (steps // 2 - _WINDOW) // 2 + 1
+        self.hidden = _layer(second * places + CHORD, options.hidden, leaky, norm)
+        self.output = nn.Linear(options.hidden + CHORD, 1, bias=False)
+        normal_weights(self, 0.02)
+
+    def features(self, bar: Tensor, chord: Tensor) -> Tensor:
+        """The first layer (N, T / 2, 14), by which features are matched.
+
+        A convolution of the bar and 13 planes that hold the chord everywhere, computed without
+        the planes: what a kernel makes of one is the chord's number times the kernel's sum.
+        """
+        weight = self.first.weight
+        of_bar = F.linear(_pairs(bar[:, 0]), weight[:, 0].flatten(1))
+        of_chord = F.linear(chord, weight[:, 1:].sum(dim=(2, 3)))
+        return F.leaky_relu(of_bar + of_chord[:, None], 0.2)
+
+    def judge(self, features: Tensor, chord: Tensor) -> Tensor:
+        """Logits (N, 1) of bars by their :meth:`features`."""
+        windows = _joined(features, chord).unfold(1, _WINDOW, 2).flatten(2)
+        second = self.second(windows).flatten(1)
+        hidden = self.hidden(torch.cat((second, chord), dim=1))
+        return self.output(torch.cat((hidden, chord), dim=1))
+
+    def forward(self, bar: Tensor, chord: Tensor) -> Tensor:
+        return self.judge(self.features(bar, chord), chord)
+
+
+def _layer(inputs: int, outputs: int, activation: nn.Module, norm: str = "batch") -> nn.Sequential:
+    norms: dict[str, list[nn.Module]] = {
+        "batch": [StepNorm(outputs)],
+        "layer": [nn.LayerNorm(outputs)],
+        "none": [],
+    }
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), *norms[norm], activation)
+
+
+@register("midinet")
+class MidiNet(AdversarialVariant):
+    """The GAN for melodies with chords."""
+
+    summary = "melodies, bar by bar, from a chord and the bar before"
+    paper = "Yang et al. 2017, arXiv:1703.10847"
+    needs = frozenset({"previous", "chord"})
+    targets = frozenset({"bar"})
+    Options = MidiNetOptions
+    asks_held_out = True
+    best_by = (("melody_distance", "low"),)
+
+    generator: Generator
+    discriminator: Discriminator
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        steps = spec.target_shape[-1]
+        if steps < 8 or steps % 4:
+            raise UserError(
+                f"midinet makes bars of 8, 12, 16, ... sixteenths, not of {steps}: choose "
+                "another --metre"
+            )
+        if self.options.batch_scale_g != 1:
+            raise UserError("--batch-scale-g: midinet's two networks share a batch, leave it out")
+        if self.options.norm_d == "batch" and self._penalty_weight(spec) > 0:
+            raise UserError(
+                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
+                "or none, or --gradient-penalty 0"
+            )
+        if (self.options.real_label or 1) < 1 and self.options.loss not in _LABELLED:
+            raise UserError(
+                f"--real-label: the {self.options.loss} loss has no labels, leave it out"
+            )
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        return {
+            **super().resolve(data),
+            "norm_d": "layer" if self._penalty_weight(data) > 0 else "batch",
+            "real_label": 0.9 if self.options.loss in _LABELLED else 1.0,
+        }
+
+    def _penalty_weight(self, data: DataSpec) -> float:
+        weight = self.options.gradient_penalty
+        return super().resolve(data)["gradient_penalty"] if weight is None else weight
+
+    def view(self, spec: DataSpec) -> View:
+        return RollView()
+
+    def make_generator(self, data: DataSpec) -> Generator:
+        return Generator(self.recipe, data.target_shape[1])
+
+    def make_discriminator(self, data: DataSpec) -> Discriminator:
+        return Discriminator(self.recipe, data.target_shape[1])
+
+    def stages(self) -> tuple[Stage, ...]:
+        (stage,) = super().stages()
+        discriminator, generator = stage.players
+        turns = self.recipe.generator_turns
+        twice = dataclasses.replace(
+            generator,
+            reads=discriminator.reads,
+            turns=turns,
+            optimizer=self._decaying(self.optimizer(self.recipe.lr_g), stage.steps * turns),
+        )
+        return (dataclasses.replace(stage, players=(discriminator, twice), batch="iteration"),)
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        key = NoiseSpec("key", (), Integers(12), players=("discriminator", "generator"))
+        return (*super().noise(stage), *[key] * self.recipe.transpose)
+
+    def conditions(self) -> tuple[str, ...]:
+        return ("previous", "chord")
+
+    @property
+    def loss(self) -> AdversarialLoss:
+        """The chosen loss, real bars labelled ``real_label`` (exact for cross-entropies)."""
+        loss, smoothing = super().loss, 1.0 - self.recipe.real_label
+        if not smoothing:
+            return loss
+
+        def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+            # softplus(a) - softplus(-a) = a: what moves a part of the label from 1 to 0.
+            return loss.discriminator(real_logits, fake_logits) + smoothing * real_logits.mean()
+
+        return dataclasses.replace(loss, discriminator=discriminator)
+
+    def generate(self, batch: Batch) -> Tensor:
+        """Bars (N, 1, T, 128) in [0, 1] as D sees them."""
+        scores = super().generate(batch)
+        if self.recipe.output == "sigmoid":
+            return torch.sigmoid(scores)
+        shares = torch.softmax(scores, dim=-1)
+        if self.recipe.output == "softmax":
+            return shares
+        return to_roll(scores.argmax(dim=-1)) + shares - shares.detach()
+
+    def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
+        return self.discriminator(targets, batch["chord"])
+
+    def _transposed(self, batch: Batch) -> Batch:
+        """The batch, every example in a key of its own: up to 6 semitones down, or 5 up."""
+        if not self.recipe.transpose:
+            return batch
+        semitones = batch["key"] - ROOM
+        rolls = {n: transpose_roll(batch[n], semitones) for n in ("bar", "previous")}
+        return {**batch, **rolls, "chord": transpose_chord(batch["chord"], semitones)}
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        return super().discriminator_loss(self._transposed(batch))
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """The adversarial loss and the two of feature matching, over all workers' batch."""
+        batch = self._transposed(batch)
+        chord, real, fake = batch["chord"], batch["bar"], self.generate(batch)
+        features = self.discriminator.features(fake, chord)
+        adversarial = self.loss.generator(self.discriminator.judge(features, chord).flatten())
+        matching = feature_matching(self.discriminator.features(real, chord), features)
+        mean_bars = feature_matching(real, fake)
+        total = (
+            adversarial + self.recipe.match_features * matching + self.recipe.match_bars * mean_bars
+        )
+        diagnostics = {
+            "loss/generator": adversarial,
+            "matching/features": matching,
+            "matching/bars": mean_bars,
+        }
+        return Loss(total, {name: value.detach() for name, value in diagnostics.items()})
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        """Bars of ones and zeros: in every step the strongest pitch alone."""
+        return {"bar": to_roll(self.generate(batch).argmax(dim=-1))}
+
+    def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
+        from gan_core.metrics.melody import Melody, melody_figures
+
+        real, before = (to_pitches(held_out[name])[:, 0] for name in ("bar", "previous"))
+        made, chords = to_pitches(generated["bar"])[:, 0], held_out["chord"]
+        return melody_figures(Melody(made, before, chords), Melody(real, before, chords))
+
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor:
+        from gan_core.piano_roll import piano_roll
+
+        made, real = (to_pitches(rolls["bar"])[:, 0].cpu() for rolls in (generated, held_out))
+        chords = held_out["chord"].cpu()
+        return piano_roll([("generated", made, chords), ("real", real, chords)])
+
+    def protocol(self, stage: str) -> str:
+        return (
+            "histograms of notes by total variation, each bar made from the chord and the real bar "
+            "before of a held-out one"
+        )
+
+
+def compose(
+    generate: Callable[[Tensor, Batch], Tensor], chords: Tensor, first: Tensor, steps: int
+) -> Tensor:
+    """Tunes bar after bar, each bar made from the one generated before it: pitches (N, steps).
+
+    ``chords`` (N, 13) are those of all tunes one after another, ``first`` (N,) is true where one
+    begins. ``generate(index, conditions)`` gives the bars (n, 1, steps, 128) of the numbers
+    ``index`` (n,), as :meth:`MidiNet.sample` does. Tunes go on side by side, so that the longest
+    takes as many calls as it has bars.
+    """
+    bars = torch.full((len(chords), steps), SILENCE)
+    starts = first.nonzero().flatten()
+    lengths = torch.diff(starts, append=starts.new_tensor([len(chords)]))
+    for place in range(int(lengths.max())):
+        index = starts[lengths > place] + place
+        before = bars[index - 1] if place else torch.full((len(index), steps), SILENCE)
+        conditions = {"previous": to_roll(before)[:, None], "chord": chords[index]}
+        bars[index] = to_pitches(generate(index, conditions))[:, 0].cpu()
+    return bars

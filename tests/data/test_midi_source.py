@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import itertools
+import logging
+from pathlib import Path
+
+import mido
+import pytest
+import torch
+
+from gan_core import UserError
+from gan_core.data import check_examples, load_examples
+from gan_core.data.midi import (
+    SILENCE,
+    chord_name,
+    cut_bars,
+    encode_chord,
+    parse_chord,
+    sixteenths,
+    triad,
+)
+from gan_core.data.midi_files import Note, UnreadableMidi, read_midi, write_midi
+
+SPLITS = ("train", "validation", "test")
+
+
+def notes(*pitches: int, length: float = 4, start: float = 0) -> list[Note]:
+    """Notes of one length, one after another."""
+    ends = itertools.accumulate([length] * len(pitches), initial=start)
+    return [Note(s, e, p) for p, (s, e) in zip(pitches, itertools.pairwise(ends), strict=True)]
+
+
+def chord(*pitches: int, start: float = 0, end: float = 16) -> list[Note]:
+    return [Note(start, end, pitch) for pitch in pitches]
+
+
+C, A_MINOR = (48, 52, 55), (57, 60, 64)
+
+
+def tune(path: Path, first: int = 60, metre: str = "4/4", chords: bool = True) -> Path:
+    """Two bars: four quarters up from ``first``, then a whole note; over C and A minor."""
+    steps = sixteenths(metre)
+    melody = [*notes(*range(first, first + 4), length=steps / 4), Note(steps, 2 * steps, first)]
+    below = chord(*C, end=steps) + chord(*A_MINOR, start=steps, end=2 * steps)
+    return write_midi(path, [melody, below][: 1 + chords], metre)
+
+
+def fill(root: Path, count: int, **values: object) -> None:
+    for number in range(count):
+        tune(root / f"tune{number:02}.mid", 30 + number, **values)
+
+
+def load_all(root: Path, **options: object) -> dict[str, dict[str, torch.Tensor]]:
+    return {s: dict(load_examples("midi", root, s, **options).tensors) for s in SPLITS}
+
+
+def refusal(root: Path, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        load_all(root, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    tracks = [notes(60, 62, 64, 62, length=2.5), [*chord(*C, end=7), *chord(*A_MINOR, start=7)]]
+    score = read_midi(write_midi(tmp_path / "deep" / "a.mid", tracks, "6/8"))
+    assert score.metres == {"6/8"}
+    assert score.tracks == tuple(tuple(sorted(track)) for track in tracks)
+
+
+def test_notes_end_by_a_silent_note_on_or_by_being_struck_again(tmp_path: Path) -> None:
+    file = mido.MidiFile(ticks_per_beat=96)
+    track = file.add_track()
+    for kind, pitch, velocity, wait in (
+        ("note_on", 60, 80, 24), ("note_on", 60, 0, 24),  # sixteenth 1 to 2
+        ("note_on", 64, 80, 0), ("note_on", 64, 80, 48), ("note_off", 64, 0, 24),
+    ):  # fmt: skip
+        track.append(mido.Message(kind, note=pitch, velocity=velocity, time=wait))
+    file.save(tmp_path / "a.mid")
+    score = read_midi(tmp_path / "a.mid")
+    assert score.tracks == ((Note(1, 2, 60), Note(2, 4, 64), Note(4, 5, 64)),)
+    assert score.metres == {"4/4"}, "the standard's, where a file says nothing"
+
+
+@pytest.mark.parametrize("content", [b"", b"MThd", b"no music at all", b"MThd\0\0\0\6\0\1\0\1"])
+def test_a_file_that_is_no_midi_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mid").write_bytes(content)
+    with pytest.raises(UnreadableMidi):
+        read_midi(tmp_path / "a.mid")
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    before = read_midi(tune(tmp_path / "a.mid", 60))
+    assert read_midi(tune(tmp_path / "a.mid", 61, metre="3/4")) != before
+
+
+# -- bars ------------------------------------------------------------------------------------------
+
+
+def test_a_bar_has_the_pitch_of_every_sixteenth() -> None:
+    (bar,) = cut_bars(notes(60, 62, 64, 65), chord(*C), 16)
+    assert bar.pitches == (60,) * 4 + (62,) * 4 + (64,) * 4 + (65,) * 4
+    assert (bar.root, bar.minor, bar.follows) == (0, False, False)
+
+
+def test_pauses_are_filled_and_of_two_pitches_the_higher_sounds() -> None:
+    melody = [Note(4, 6, 60), Note(4, 6, 67), Note(10, 11, 62)]
+    (bar,) = cut_bars([*melody, Note(11, 16, 64)], chord(*C), 16)
+    assert bar.pitches == (60,) * 4 + (67,) * 6 + (62,) + (64,) * 5
+
+
+def test_onsets_go_to_the_nearest_sixteenth() -> None:
+    melody = [Note(0, 1.33, 60), Note(1.33, 2.67, 62), Note(2.67, 16, 64)]
+    (bar,) = cut_bars(melody, chord(*C), 16)
+    assert bar.pitches == (60, 62, 62) + (64,) * 13
+
+
+def test_a_bar_is_of_the_chord_that_sounds_longest_in_it() -> None:
+    chords = [*chord(*C, end=4), *chord(*A_MINOR, start=4), *chord(*C, start=28, end=32)]
+    bars = cut_bars(notes(60, 62, 64, 65, length=8), chords, 16)
+    assert [(bar.root, bar.minor) for bar in bars] == [(9, True), (9, True)]
+
+
+def test_bars_before_the_first_chord_and_silent_bars_are_left_out_and_end_what_follows() -> None:
+    melody = [*notes(60, 62, 64), *notes(65, 67, length=16, start=12)]  # bars 0 to 2
+    melody += notes(70, length=8, start=44) + notes(72, 74, length=16, start=64)  # bars 2, 4, 5
+    bars = cut_bars(melody, chord(*C, start=16, end=90), 16)
+    assert [(bar.pitches[-1], bar.follows) for bar in bars] == [
+        (67, False), (70, True), (72, False), (74, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pitches", "name"),
+    [
+        ((48, 52, 55), "C"),
+        ((57, 60, 64), "Am"),
+        ((52, 55, 60), "C"),  # an inversion
+        ((50, 54, 57, 60), "D"),  # a seventh
+        ((57, 60, 64, 67), "Am"),  # A minor with a seventh, not C with a sixth
+        ((48, 52, 55, 57), "C"),
+        ((59, 62, 65), "Bm"),  # diminished
+        ((54, 58, 61), "F#"),
+    ],
+)
+def test_chords_are_named_as_triads(pitches: tuple[int, ...], name: str) -> None:
+    assert chord_name(*triad(pitches)) == name
+    assert parse_chord(name) == triad(pitches)
+
+
+def test_chords_are_read_with_either_accidental() -> None:
+    assert parse_chord("C#m") == parse_chord("Dbm") == (1, True)
+    assert parse_chord("Cb") == parse_chord("B") == (11, False)
+    assert encode_chord(1, True) == [0, 1, *[0] * 10, 1]
+    for word in ("", "H", "c", "Cmaj7", "Am "):
+        with pytest.raises(UserError, match="--chords are like"):
+            parse_chord(word)
+
+
+def test_metres_in_sixteenths() -> None:
+    assert [sixteenths(m) for m in ("4/4", "6/8", "3/4", "2/2", "12/16")] == [16, 12, 12, 16, 12]
+    for metre in ("4", "4/3", "0/4", "four/four", "4/4 "):
+        with pytest.raises(UserError, match="--metre must be like 4/4 or 6/8"):
+            sixteenths(metre)
+
+
+# -- the source ------------------------------------------------------------------------------------
+
+
+def test_every_bar_knows_the_one_before_and_a_first_one_knows_silence(tmp_path: Path) -> None:
+    fill(tmp_path, 30)
+    for tensors in load_all(tmp_path).values():
+        bars, previous = tensors["bar"], tensors["previous"]
+        assert torch.equal(previous[1::2], bars[::2])
+        assert bool((previous[::2] == SILENCE).all())
+        assert torch.equal(bars[0, 0], torch.arange(4).repeat_interleave(4) + bars[0, 0, 0])
+        assert torch.equal(tensors["chord"][:2], torch.tensor([encode_chord(0, False),
+                                                               encode_chord(9, True)]))  # fmt: skip
+
+
+def test_tunes_are_divided_whole_and_stay_where_they_are(tmp_path: Path) -> None:
+    fill(tmp_path, 40)
+    first = {s: t["bar"][::2, 0, 0].tolist() for s, t in load_all(tmp_path).items()}
+    assert sorted(itertools.chain(*first.values())) == list(range(30, 70))
+    assert all(first.values())
+    tune(tmp_path / "another.mid", 100)
+    second = {s: t["bar"][::2, 0, 0].tolist() for s, t in load_all(tmp_path).items()}
+    assert all(set(first[split]) <= set(second[split]) for split in SPLITS)
+    check_examples(load_examples("midi", tmp_path, "train"), batch_size=8)
+
+
+def test_melody_and_chords_may_be_in_folders_of_their_own(tmp_path: Path) -> None:
+    fill(tmp_path / "one", 20)
+    for path in (tmp_path / "one").iterdir():
+        melody, chords = read_midi(path).tracks
+        write_midi(tmp_path / "two" / "melody" / path.name, [melody])
+        write_midi(tmp_path / "two" / "chords" / path.name, [chords])
+    for split in SPLITS:
+        one, two = (load_examples("midi", tmp_path / n, split) for n in ("one", "two"))
+        assert one.fingerprint == two.fingerprint
+
+
+def test_tunes_in_other_metres_are_counted_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, 30)
+    tune(tmp_path / "jig.mid", metre="6/8")
+    with caplog.at_level(logging.WARNING):
+        count = sum(len(t["bar"]) for t in load_all(tmp_path).values())
+        load_all(tmp_path)
+    assert count == 60
+    (line,) = [record.message for record in caplog.records if str(tmp_path) in record.message]
+    assert "left out 1 of" in line
+    assert "not in 4/4, such as jig" in line
+
+
+def test_a_bar_of_another_metre_has_its_own_length(tmp_path: Path) -> None:
+    fill(tmp_path, 30, metre="6/8")
+    examples = load_examples("midi", tmp_path, "train", metre="6/8")
+    assert examples.spec.target_shape == (1, 12)
+    assert torch.equal(examples.tensors["bar"][1::2, 0, 0], examples.tensors["bar"][::2, 0, 0])
+
+
+def damaged(root: Path) -> None:
+    fill(root, 30)
+    (root / "tune07.mid").write_bytes(b"MThd and no more")
+
+
+def test_a_tune_that_cannot_be_read_is_named_or_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged(tmp_path)
+    said = refusal(tmp_path)
+    assert said.startswith(str(tmp_path / "tune07.mid"))
+    assert said.endswith("repair or remove it, or --on-bad-file skip")
+    with caplog.at_level(logging.WARNING):
+        found = load_all(tmp_path, on_bad_file="skip")
+    assert sum(len(t["bar"]) for t in found.values()) == 58
+    assert "left out 1 of" in caplog.text
+    assert "that cannot be used, such as tune07 (" in caplog.text
+
+
+def test_a_tune_without_chords_is_refused_or_skipped(tmp_path: Path) -> None:
+    fill(tmp_path / "one", 30)
+    tune(tmp_path / "one" / "alone.mid", chords=False)
+    assert "alone.mid: a tune without chords; repair" in refusal(tmp_path / "one")
+    found = load_all(tmp_path / "one", on_bad_file="skip")
+    assert sum(len(t["bar"]) for t in found.values()) == 60
+    for name in ("melody", "chords"):
+        fill(tmp_path / "two" / name, 20)
+    (tmp_path / "two" / "chords" / "tune03.mid").unlink()
+    assert "tune03.mid: a tune without chords; repair" in refusal(tmp_path / "two")
+
+
+def test_a_pitch_that_cannot_be_transposed_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, 30)
+    tune(tmp_path / "high.mid", 119)
+    assert "the pitch 122 is too near the end of MIDI's range" in refusal(tmp_path)
+
+
+def test_folders_without_use_are_refused_in_one_line(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"no MIDI files (mid, midi) in {tmp_path}: check --data-root"
+    fill(tmp_path / "tunes", 12)
+    assert "no tune in 3/4 with chords among the" in refusal(tmp_path / "tunes", metre="3/4")
+    fill(tmp_path / "half" / "melody", 2)
+    assert "holds melody and no chords beside it" in refusal(tmp_path / "half")
+    with pytest.raises(UserError, match="--data midi needs --data-root"):
+        load_examples("midi", None, "train")
