@@ -3,7 +3,17 @@
 Importing this package registers the built-in sources.
 """
 
-from gan_core.data import digits, folder, hires, idx, midi, mixtures, torchvision_sets
+from gan_core.data import (
+    digits,
+    folder,
+    hires,
+    idx,
+    midi,
+    mixtures,
+    pairs,
+    torchvision_sets,
+    unpaired,
+)
 from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec
 from gan_core.data.loading import check_examples, create_source, load_examples, source_options
 from gan_core.data.mixtures import MIXTURES, Mixture, grid_modes, ring_modes
@@ -29,8 +39,10 @@ __all__ = [
     "load_examples",
     "midi",
     "mixtures",
+    "pairs",
     "register",
     "ring_modes",
     "source_options",
     "torchvision_sets",
+    "unpaired",
 ]

@@ -43,14 +43,16 @@ class Listing:
         return [picture.path for split in order for picture in self.splits[split]]
 
 
-def list_pictures(root: Path) -> Listing:
+def list_pictures(root: Path, folders: Mapping[str, Path] | None = None) -> Listing:
     """What is in ``root``: ``*.png``, ``<class>/*`` or ``train/...`` with ``test/...`` beside it.
+
+    ``folders``, of splits by name, are taken in the place of such.
 
     A split without a folder of its own is drawn from the training pictures by
     :func:`draw_splits`. Classes are numbered in the order of their names. Raises ``UserError``
     for a missing or empty folder, an empty class and an ambiguous layout.
     """
-    folders = _split_folders(root)
+    folders = folders or _split_folders(root)
     found = {split: _by_class(folder) for split, folder in folders.items()}
     class_names = tuple(name for name in found["train"] if name)
     for split, classes in found.items():
@@ -83,7 +85,7 @@ def draw_splits(names: Iterable[str], missing: Sequence[str]) -> dict[str, str]:
     picture stays where it is when others are added. Only where a split would have none of three
     or more pictures (of the class) does the one with the lowest hash move there.
     """
-    places = {name: _place(name) for name in names}
+    places = {name: place_of(name) for name in names}
     shares = {split: (i * _SHARE, (i + 1) * _SHARE) for i, split in enumerate(missing)}
     drawn = {
         name: next((s for s, (low, high) in shares.items() if low <= place < high), "train")
@@ -98,7 +100,7 @@ def draw_splits(names: Iterable[str], missing: Sequence[str]) -> dict[str, str]:
     return drawn
 
 
-def _place(name: str) -> float:
+def place_of(name: str) -> float:
     """A number in [0, 1) that depends on the name only, on every machine."""
     digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode(errors="replace"))
     return int.from_bytes(digest.digest()[:6], "big") / 2**48

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from gan_core.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 """What counts as a picture; of an animation the first frame is taken."""
+
+Half = Literal["left", "right"]
 
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -39,22 +42,26 @@ class PictureFormat:
 
     ``channels`` is 1 or 3. With ``image_size`` they are cropped to their central square and
     resized to that many pixels a side (bicubic, with antialiasing); a smaller one is refused
-    unless ``allow_upscale``. With ``None`` they stay as they are.
+    unless ``allow_upscale``. With ``None`` they stay as they are. ``half`` takes that side of files
+    that hold two squares side by side.
     """
 
     channels: int
     image_size: int | None = None
     allow_upscale: bool = False
+    half: Half | None = None
 
     def read(self, path: str) -> npt.NDArray[np.uint8]:
         """The picture as (channels, rows, columns); ``BadPicture`` if it cannot be used."""
         with _told_as_bad(path), Image.open(path) as image:
+            if self.half is not None:
+                _check_halves(path, image.size)
             if self.image_size is not None:
                 self._check_size(path, image.size)
                 # JPEG only: decode at a fraction, still at least twice the wanted size.
                 image.draft(None, (2 * self.image_size, 2 * self.image_size))
             upright = _flattened(ImageOps.exif_transpose(image), self.channels)
-            array = np.asarray(self._resized(upright))
+            array = np.asarray(self._resized(self._own_half(upright)))
         return array[None] if self.channels == 1 else array.transpose(2, 0, 1)
 
     def _check_size(self, path: str, size: tuple[int, int]) -> None:
@@ -63,6 +70,12 @@ class PictureFormat:
                 f"{path} has {size[0]} x {size[1]} pixels, smaller than --image-size "
                 f"{self.image_size}: choose a smaller size, remove it, or pass --allow-upscale"
             )
+
+    def _own_half(self, image: Image.Image) -> Image.Image:
+        if self.half is None:
+            return image
+        middle, left = image.width // 2, 0 if self.half == "left" else image.width // 2
+        return image.crop((left, 0, left + middle, image.height))
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.image_size is None or image.size == (self.image_size, self.image_size):
@@ -73,6 +86,14 @@ class PictureFormat:
         # Not resize's own ``box``: the filter would look beyond its edges.
         square = image.crop((left, top, left + side, top + side))
         return square.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+
+
+def _check_halves(path: str, size: tuple[int, int]) -> None:
+    if size[0] != 2 * size[1]:
+        raise BadPicture(
+            f"{path} has {size[0]} x {size[1]} pixels, which are not two squares side by side: "
+            "remove it, or put inputs and targets into two folders"
+        )
 
 
 @contextmanager
@@ -180,6 +201,7 @@ def common_format(
     image_size: int | None,
     allow_upscale: bool,
     skip_bad: bool,
+    half: Half | None = None,
 ) -> tuple[PictureFormat, tuple[int, int, int]]:
     """The format in which all ``paths`` can be had, and their shape (channels, rows, columns).
 
@@ -188,7 +210,7 @@ def common_format(
     """
     if channels is None:
         channels = 3 if _any_colour(paths, skip_bad) else 1
-    form = PictureFormat(channels, image_size, allow_upscale)
+    form = PictureFormat(channels, image_size, allow_upscale, half)
     if image_size is not None:
         return form, (channels, image_size, image_size)
     for path in paths:

@@ -1,5 +1,29 @@
 """The systems of the article, one file each; importing this package registers them all."""
 
-from gan_core.variants import acgan, biggan, cgan, dcgan, gan, midinet, sagan, sngan, srgan
+from gan_core.variants import (
+    acgan,
+    biggan,
+    cgan,
+    cyclegan,
+    dcgan,
+    gan,
+    midinet,
+    pix2pix,
+    sagan,
+    sngan,
+    srgan,
+)
 
-__all__ = ["acgan", "biggan", "cgan", "dcgan", "gan", "midinet", "sagan", "sngan", "srgan"]
+__all__ = [
+    "acgan",
+    "biggan",
+    "cgan",
+    "cyclegan",
+    "dcgan",
+    "gan",
+    "midinet",
+    "pix2pix",
+    "sagan",
+    "sngan",
+    "srgan",
+]

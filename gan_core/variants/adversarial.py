@@ -107,6 +107,17 @@ def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
     return slopes.abs() * len(slopes)
 
 
+def decisions(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+    """D's mean belief in real and fake examples, and its share of right decisions on them."""
+    real, fake = real_logits - loss.boundary, fake_logits - loss.boundary
+    right = (real > 0).float().mean() + (fake < 0).float().mean()
+    return {
+        "prob/real": torch.sigmoid(real).mean(),
+        "prob/fake": torch.sigmoid(fake).mean(),
+        "accuracy/batch": right / 2,
+    }
+
+
 def default(name: str, value: object, options: type[GameOptions] = AdversarialOptions) -> Any:
     """The option ``name`` of ``options`` with another default: a paper's own value."""
     return dataclasses.field(default=value, metadata=options.__dataclass_fields__[name].metadata)
@@ -277,7 +288,7 @@ class AdversarialVariant(Variant):
         real_logits, fake_logits = (self.logits(o) for o in outputs)
         loss, diagnostics = self.adversarial_loss(real_logits, fake_logits, batch)
         diagnostics["loss/discriminator"] = loss.detach()
-        diagnostics.update(self._decisions(real_logits.detach(), fake_logits.detach()))
+        diagnostics.update(decisions(self.loss, real_logits.detach(), fake_logits.detach()))
         terms = self._penalties(real, fake, real_logits, batch)
         return _summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
 
@@ -290,15 +301,6 @@ class AdversarialVariant(Variant):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The discriminator's loss without penalties, and what a variant has to say about it."""
         return self.loss.discriminator(real_logits, fake_logits), {}
-
-    def _decisions(self, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
-        real, fake = real_logits - self.loss.boundary, fake_logits - self.loss.boundary
-        right = (real > 0).float().mean() + (fake < 0).float().mean()
-        return {
-            "prob/real": torch.sigmoid(real).mean(),
-            "prob/fake": torch.sigmoid(fake).mean(),
-            "accuracy/batch": right / 2,
-        }
 
     def _penalties(
         self, real: Tensor, fake: Tensor, real_logits: Tensor, batch: Batch

@@ -60,3 +60,16 @@ class StepDecay:
 
     def __call__(self, updates: int) -> float:
         return 1.0 if updates < self.at else self.factor
+
+
+@dataclasses.dataclass(frozen=True)
+class HoldThenFall:
+    """1 for the first ``hold`` updates, then linearly towards 0, which it has at ``length``."""
+
+    hold: int
+    length: int
+
+    def __call__(self, updates: int) -> float:
+        if updates < self.hold:
+            return 1.0
+        return max(0.0, (self.length - updates) / max(1, self.length - self.hold))

@@ -27,6 +27,11 @@ def pictures(channels: int, size: int, classes: int = 0) -> DataSpec:
     return DataSpec(tensors)
 
 
+def pairs(channels: int, size: int, series: str = "") -> DataSpec:
+    own = TensorSpec((channels, size, size), -1.0, 1.0)
+    return DataSpec({"image": own, "input": dataclasses.replace(own, series=series)})
+
+
 POINTS = DataSpec({"point": TensorSpec((2,))}, "point")
 TINY_GAN = {"latent": 3, "hidden": 32, "maxout_units": 4, "maxout_pieces": 2}
 TINY_CGAN = {
@@ -53,6 +58,7 @@ TINY_SRGAN: dict[str, object] = {
     "hidden_d": 4,
     "content": "pixels",
 }
+TINY_TRANSLATION = {"image_size": 16, "width": 4, "patch_layers": 1, "batch_size": 2}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -83,6 +89,10 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("biggan", TINY_RESNET | {"embedding": 5, "ema": 0.9}, pictures(1, 8, classes=4)),
     ("acgan", TINY_ACGAN, pictures(1, 8, classes=4)),
     ("acgan", TINY_ACGAN | {"image_size": 32, "r1": 1.0}, pictures(3, 32, classes=2)),
+    ("pix2pix", TINY_TRANSLATION, pairs(3, 16)),
+    ("pix2pix", TINY_TRANSLATION | {"dropout": 0.0, "loss": "hinge"}, pairs(1, 8)),
+    ("cyclegan", TINY_TRANSLATION | {"blocks": 1}, pairs(3, 16, series="input")),
+    ("cyclegan", TINY_TRANSLATION | {"blocks": 1, "identity": 0.0}, pairs(1, 8)),
 ]
 
 every_row = pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""Pairs of pictures, an input and what it is to become: in two folders, or side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.data.folder import Folder
+from gan_core.data.listing import Picture, list_pictures
+from gan_core.data.pictures import Half, PictureFormat, common_format, read_pictures
+from gan_core.data.sources import OnBadFile, register
+from gan_core.errors import UserError
+
+logger = logging.getLogger(__name__)
+_NAMED = 3  # missing names in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The files of one example; the same file twice where it holds both side by side."""
+
+    name: str
+    input: str
+    image: str
+
+
+def folder_below(root: Path | None, name: str | None, option: str) -> Path:
+    """The folder ``name`` in ``root``; ``UserError`` naming ``option`` if there is none."""
+    if root is None or name is None:
+        raise UserError(f"{option} is missing: give the name of a folder below --data-root")
+    if not (root / name).is_dir():
+        raise UserError(f"{option} {name}: there is no folder {root / name}")
+    return root / name
+
+
+def by_stem(pictures: Sequence[Picture]) -> dict[str, Picture]:
+    """Pictures by their names without the ending; ``UserError`` where two share one."""
+    found: dict[str, Picture] = {}
+    for picture in pictures:
+        stem = str(PurePosixPath(picture.name).with_suffix(""))
+        if stem in found:
+            raise UserError(
+                f"{found[stem].path} and {picture.path} have one name but for the ending: "
+                "remove one of them"
+            )
+        found[stem] = picture
+    return found
+
+
+def match_names(inputs: Path, images: Path, *, skip_lonely: bool) -> Mapping[Split, Sequence[Pair]]:
+    """The pairs of two folders by name (the ending may differ), split as ``inputs`` is.
+
+    Raises ``UserError`` naming pictures without a namesake; with ``skip_lonely`` they are left
+    out, counted and logged.
+    """
+    listed = {folder: list_pictures(folder).splits for folder in (inputs, images)}
+    stems = {
+        folder: by_stem([p for pictures in splits.values() for p in pictures])
+        for folder, splits in listed.items()
+    }
+    for one, other in ((inputs, images), (images, inputs)):
+        lonely = sorted(stems[one].keys() - stems[other].keys())
+        if lonely:
+            _tell_lonely(lonely, one, other, skip_lonely)
+    pairs: dict[Split, Sequence[Pair]] = {}
+    for split in ("train", "validation", "test"):
+        own = by_stem(listed[inputs][split])
+        shared = [stem for stem in own if stem in stems[images]]
+        pairs[split] = [Pair(s, own[s].path, stems[images][s].path) for s in shared]
+        if not shared:
+            raise UserError(f"{inputs} and {images} have no pair for the {split} split: add some")
+    return pairs
+
+
+def _tell_lonely(lonely: list[str], one: Path, other: Path, skip: bool) -> None:
+    """Raise, or with ``skip`` log, that ``other`` lacks the pictures ``lonely`` of ``one``."""
+    more = ", ..." if len(lonely) > _NAMED else ""
+    names = ", ".join(lonely[:_NAMED]) + more
+    verb = "picture has" if len(lonely) == 1 else "pictures have"
+    text = f"{len(lonely)} {verb} no namesake in {other}: {names} of {one}"
+    if not skip:
+        raise UserError(f"{text}; add them, remove these, or pass --on-bad-file skip")
+    logger.warning("skipped what is no pair: %s", text)
+
+
+def pair_spec(shape: tuple[int, int, int], series: str = "") -> DataSpec:
+    """``input`` and ``image`` of one ``shape``; ``series`` of the input where it has its own."""
+    return DataSpec(
+        {
+            "image": TensorSpec(shape, -1.0, 1.0),
+            "input": TensorSpec(shape, -1.0, 1.0, series=series),
+        }
+    )
+
+
+@register("pairs")
+class Pairs(Folder):
+    """Pairs of pictures: an input, and the image that it is to become.
+
+    Either two folders below the root, ``--input-folder`` and ``--target-folder``, each laid out as
+    for the source folder, with pictures of the same names (the ending may differ); or, without
+    these two, files that hold both as squares side by side, laid out as for folder, of which
+    ``--input-side`` is the input. Classes play no part.
+
+    ``image_size``, ``channels`` and ``allow_upscale`` are those of folder, for inputs and images
+    alike. A picture without a namesake is an error, or with ``--on-bad-file skip`` left out.
+    """
+
+    summary: ClassVar[str] = "pairs of pictures: two folders with the same names, or side by side"
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        on_bad_file: OnBadFile = "error",
+        image_size: int | None = None,
+        channels: int | None = None,
+        allow_upscale: bool = False,
+        input_folder: str | None = None,
+        target_folder: str | None = None,
+        input_side: Literal["left", "right"] = "left",
+    ) -> None:
+        super().__init__(
+            root,
+            on_bad_file=on_bad_file,
+            image_size=image_size,
+            channels=channels,
+            allow_upscale=allow_upscale,
+        )
+        self.input_folder, self.target_folder = input_folder, target_folder
+        self.input_side: Half = input_side
+
+    @property
+    def _side_by_side(self) -> bool:
+        return self.input_folder is None and self.target_folder is None
+
+    @functools.cached_property
+    def _pairs(self) -> Mapping[Split, Sequence[Pair]]:
+        if not self._side_by_side:
+            inputs = folder_below(self.root, self.input_folder, "--input-folder")
+            images = folder_below(self.root, self.target_folder, "--target-folder")
+            return match_names(inputs, images, skip_lonely=self.on_bad_file == "skip")
+        splits = self._listing.splits
+        return {
+            split: [Pair(p.name, p.path, p.path) for p in splits[split]]
+            for split in ("train", "validation", "test")
+        }
+
+    @functools.cached_property
+    def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
+        paths = [p for pairs in self._pairs.values() for pair in pairs for p in _files(pair)]
+        return common_format(
+            paths,
+            channels=self.channels,
+            image_size=self.image_size,
+            allow_upscale=self.allow_upscale,
+            skip_bad=self.on_bad_file == "skip",
+            half=self.input_side if self._side_by_side else None,
+        )
+
+    def load(self, split: Split) -> Examples:
+        pairs, (form, shape) = self._pairs[split], self._format
+        forms = {"input": form, "image": form}
+        if self._side_by_side:
+            other: Half = "right" if self.input_side == "left" else "left"
+            forms["image"] = dataclasses.replace(form, half=other)
+        paths = {name: [getattr(pair, name) for pair in pairs] for name in forms}
+        skip = self.on_bad_file == "skip"
+        tensors = read_together(paths, forms, shape, skip)
+        if not len(tensors["image"]):
+            raise UserError(f"none of the {len(pairs)} {split} pairs in {self.root} can be used")
+        return Examples(tensors, pair_spec(shape), "pairs", split)
+
+
+def _files(pair: Pair) -> tuple[str, ...]:
+    return (pair.input,) if pair.input == pair.image else (pair.input, pair.image)
+
+
+def read_together(
+    paths: Mapping[str, Sequence[str]],
+    forms: Mapping[str, PictureFormat],
+    shape: tuple[int, int, int],
+    skip_bad: bool,
+) -> dict[str, Tensor]:
+    """Pictures uint8 (M, *shape) by name, of the positions at which all names' can be read."""
+    read = {name: read_pictures(paths[name], forms[name], shape, skip_bad) for name in paths}
+    shared = set.intersection(*(set(kept) for _, kept in read.values()))
+    tensors = {}
+    for name, (pictures, kept) in read.items():
+        chosen = [place for place, position in enumerate(kept) if position in shared]
+        tensors[name] = pictures if len(chosen) == len(kept) else pictures[torch.tensor(chosen)]
+    return tensors

@@ -1,0 +1,227 @@
+"""CycleGAN: unpaired image-to-image translation (Zhu et al. 2017, arXiv:1703.10593).
+
+Two residual generators translate between two domains, one each way, and two PatchGANs judge what
+comes out. There and back must give the picture again: 10 times the mean absolute difference each
+way; and a picture that is of the target domain already should stay: half of that (sections 3.2 and
+5.2). Least squares; the discriminators' loss halved, on pictures from a pool of 50 (section 4).
+Adam at 2e-4 with beta1 0.5, batches of one, 100 epochs at the full rate and 100 in which it falls
+linearly to 0, weights from N(0, 0.02^2). The default steps are 200 epochs of 1,000 pictures.
+
+``generator`` makes ``image`` from ``input``, ``inverse`` the other way. As in the authors' code
+both generators are one player and play first, and both discriminators another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.errors import UserError
+from gan_core.layers.pool import ImagePool
+from gan_core.layers.residual_generator import ResidualGenerator
+from gan_core.metrics.translation import closeness
+from gan_core.options import option
+from gan_core.priors import Uniform
+from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
+from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.translation import (
+    TranslationOptions,
+    TranslationVariant,
+    in_parts,
+    side_by_side,
+)
+
+_DOMAINS = ("image", "input")
+
+
+@dataclasses.dataclass(frozen=True)
+class CycleGANOptions(TranslationOptions):
+    """The options of ``cyclegan``."""
+
+    steps: int = default("steps", 200_000, GameOptions)
+    loss: str = default("loss", "least-squares", TranslationOptions)
+    constant: float = default("constant", 0.5, TranslationOptions)
+    blocks: int | None = option(
+        None,
+        "residual blocks of a generator; not given: 9 from 256 pixels on, else 6",
+        minimum=0,
+    )
+    adversarial: float = option(
+        2.0,
+        "weight of the adversarial losses; 2 because the paper's square is not halved",
+        kind="schedule",
+        above=0,
+    )
+    cycle: float = option(
+        10.0, "weight of the difference after there and back", kind="schedule", minimum=0
+    )
+    identity: float = option(
+        0.5,
+        "weight of the identity loss, as a multiple of --cycle; 0 for none",
+        kind="schedule",
+        minimum=0,
+    )
+    pool: int = option(50, "past pictures that a discriminator may see again", minimum=0)
+
+
+@register("cyclegan")
+class CycleGAN(TranslationVariant):
+    """Translation learned from two sets of pictures that do not belong together."""
+
+    summary = "pictures to pictures and back, learned without pairs: cycle consistency"
+    paper = "Zhu et al. 2017, arXiv:1703.10593"
+    Options = CycleGANOptions
+
+    inverse: nn.Module
+    discriminator: nn.Module
+    inverse_discriminator: nn.Module
+    image_pool: ImagePool
+    input_pool: ImagePool
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        if self.options.image_size % 4:
+            raise UserError(
+                f"--image-size must be a multiple of 4 for cyclegan, not {self.options.image_size}"
+            )
+        channels = {name: spec.tensors[name].shape[0] for name in _DOMAINS}
+        if self.options.identity > 0 and channels["image"] != channels["input"]:
+            raise UserError(
+                f"the identity loss needs pictures of as many channels, not {channels['input']} "
+                f"and {channels['image']}: give --identity 0, or --channels"
+            )
+
+    def resolve(self, data: DataSpec) -> dict[str, object]:
+        blocks = 9 if self.options.image_size >= 256 else 6
+        left_open = {"blocks": blocks} if self.options.blocks is None else {}
+        return super().resolve(data) | left_open
+
+    def make_networks(self, inputs: int, outputs: int) -> None:
+        recipe = self.recipe
+        size = {"width": recipe.width, "blocks": recipe.blocks}
+        self.generator = ResidualGenerator(inputs, outputs, **size)
+        self.inverse = ResidualGenerator(outputs, inputs, **size)
+        self.discriminator = self.make_discriminator(outputs, affine=False)
+        self.inverse_discriminator = self.make_discriminator(inputs, affine=False)
+        square = (recipe.image_size, recipe.image_size)
+        self.image_pool = ImagePool(recipe.pool, (outputs, *square))
+        self.input_pool = ImagePool(recipe.pool, (inputs, *square))
+
+    def players(self) -> tuple[Player, ...]:
+        recipe, networks = self.recipe, ("generator", "inverse")
+        generators = Player(
+            "generator",
+            networks,
+            self.generator_loss,
+            self.optimizer(recipe.lr_g),
+            reads=_DOMAINS,
+            ema=networks if recipe.ema > 0 else (),
+            ema_decay=recipe.ema,
+        )
+        discriminators = Player(
+            "discriminator",
+            ("discriminator", "inverse_discriminator"),
+            self.discriminator_loss,
+            self.optimizer(recipe.lr_d),
+        )
+        return generators, discriminators
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        pools = (
+            NoiseSpec(f"pool_{name}", (2,), Uniform(0.0, 1.0), players=("discriminator",))
+            for name in _DOMAINS
+        )
+        return (*self.jitter_noise("image"), *self.jitter_noise("input"), *pools)
+
+    def sampling_networks(self, stage: str) -> tuple[str, ...]:
+        return ("generator", "inverse")
+
+    def translate(self, batch: Batch) -> Tensor:
+        return self.generator(batch["input"])
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """Adversarial, cycle and identity losses, both ways (equation 3, section 5.2)."""
+        recipe = self.recipe
+        image, given = (self.jitter(batch[name], batch, name) for name in _DOMAINS)
+        fake_image, same_image = self._forth(self.generator, given, image)
+        fake_given, same_given = self._forth(self.inverse, image, given)
+        fooled = self.loss.generator(self.discriminator(fake_image))
+        fooled = fooled + self.loss.generator(self.inverse_discriminator(fake_given))
+        cycle = F.l1_loss(self.inverse(fake_image), given)
+        cycle = cycle + F.l1_loss(self.generator(fake_given), image)
+        total = recipe.adversarial * fooled + recipe.cycle * cycle
+        diagnostics = {"loss/adversarial": fooled.detach(), "loss/cycle": cycle.detach()}
+        if same_image is not None and same_given is not None:
+            identity = F.l1_loss(same_image, image) + F.l1_loss(same_given, given)
+            total = total + recipe.identity * recipe.cycle * identity
+            diagnostics["loss/identity"] = identity.detach()
+        diagnostics["loss/generator"] = total.detach()
+        made = {"fake_image": fake_image, "fake_input": fake_given}
+        return Loss(total, diagnostics, {"image": image, "input": given, **made})
+
+    def _forth(
+        self, network: nn.Module, given: Tensor, own: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """``given`` translated by ``network`` and, for the identity loss, what is there already."""
+        if self.recipe.identity == 0:
+            return network(given), None
+        translated, same = network(torch.cat((given, own))).chunk(2)
+        return translated, same
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        """Both discriminators', on what is real and on carried pictures by way of the pools."""
+        judges = (
+            ("image", self.discriminator, self.image_pool),
+            ("input", self.inverse_discriminator, self.input_pool),
+        )
+        losses, diagnostics = [], {}
+        for name, discriminator, pool in judges:
+            real = batch[name]
+            fake = pool.exchange(batch[f"fake_{name}"], batch[f"pool_{name}"])
+            real_logits, fake_logits = discriminator(torch.cat((real, fake))).chunk(2)
+            losses.append(self.loss.discriminator(real_logits, fake_logits))
+            if name == "image":
+                diagnostics = decisions(self.loss, real_logits.detach(), fake_logits.detach())
+        total = torch.stack(losses).sum()
+        return Loss(total, {**diagnostics, "loss/discriminator": total.detach()})
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        def logits(part: Batch) -> Tensor:
+            both = (part["image"], self.translate(part))
+            return torch.cat([self.discriminator(images) for images in both], dim=1)
+
+        real, fake = in_parts(logits, batch).chunk(2, dim=1)
+        return self.judged(real, fake)
+
+    def back(self, images: Tensor) -> Tensor:
+        """What ``inverse`` makes of ``images`` of the target domain, a few at a time."""
+        return in_parts(lambda part: self.inverse(part["image"]), {"image": images})
+
+    @torch.no_grad()
+    def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
+        found = super().figures(stage, generated, held_out)
+        made = self.back(held_out["image"])
+        if self.knows_truth(held_out):
+            found |= self.against_truth(made, held_out["image"], held_out["input"], "_inverse")
+        there_and_back = self.back(generated["image"])
+        back_and_there = in_parts(self.translate, {"input": made})
+        found["cycle_l1"] = closeness(there_and_back, held_out["input"])["l1"]
+        found["cycle_l1_inverse"] = closeness(back_and_there, held_out["image"])["l1"]
+        return found
+
+    def protocol(self, stage: str) -> str:
+        return (
+            f"{super().protocol(stage)}, cycle_l1: l1 between the input and its translation "
+            "translated back, ..._inverse: the same figures of the other direction"
+        )
+
+    @torch.no_grad()
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor | None:
+        if self.knows_truth(held_out):
+            return super().picture(stage, generated, held_out)
+        columns = [held_out["input"], generated["image"], self.back(generated["image"])]
+        return side_by_side(columns)

@@ -1,0 +1,159 @@
+"""Pix2Pix: image-to-image translation with conditional GANs (Isola et al. 2016, arXiv:1611.07004).
+
+A U-Net translates; a PatchGAN sees the input beside the picture and judges patches of 70 x 70
+pixels. The generator's loss is the non-saturating one plus 100 times the mean absolute difference
+from the truth (section 3.1); the discriminator's is halved, which slows it down (section 3.3).
+Adam at 2e-4 with beta1 0.5, batches of one, weights from N(0, 0.02^2), pictures enlarged to 286
+pixels and cropped to 256, and mirrored (section 6.2). The default steps are the 200 epochs of the
+paper's facades, 400 pairs.
+
+The paper has no noise but dropout, which stays on at test time, as do the statistics of the test
+batch in batch normalisation, where a batch is one picture. So here every picture is normalised by
+its own statistics, in training (also of larger batches) and afterwards, and dropout's masks are
+noise like any other: a sample is a function of its input, the seed and its number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.errors import UserError
+from gan_core.layers.dropout import BITS, words_for
+from gan_core.layers.unet import UNet
+from gan_core.options import option
+from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
+from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.translation import (
+    TranslationOptions,
+    TranslationVariant,
+    in_parts,
+    refuse_unpaired,
+)
+
+_SLOWDOWN = 0.5  # section 3.3: the objective of D is divided by 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Pix2PixOptions(TranslationOptions):
+    """The options of ``pix2pix``."""
+
+    steps: int = default("steps", 80_000, GameOptions)
+    l1: float = option(
+        100.0, "weight of the absolute difference from the truth", kind="schedule", minimum=0
+    )
+    adversarial: float = option(
+        1.0,
+        "weight of the adversarial loss; 0 trains the U-Net on the difference alone, without a "
+        "discriminator",
+        minimum=0,
+    )
+    dropout: float = option(
+        0.5,
+        "share of units dropped in the first three layers of the decoder, also when sampling",
+        minimum=0,
+        below=1,
+    )
+
+
+@register("pix2pix")
+class Pix2Pix(TranslationVariant):
+    """Translation learned from pairs."""
+
+    summary = "pictures to pictures, learned from pairs: U-Net, PatchGAN and absolute difference"
+    paper = "Isola et al. 2016, arXiv:1611.07004"
+    Options = Pix2PixOptions
+
+    generator: UNet
+    discriminator: nn.Module
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        refuse_unpaired(self.name, spec)
+        size = self.options.image_size
+        if size & (size - 1):
+            raise UserError(f"--image-size must be a power of two for a U-Net, not {size}")
+        if self.options.l1 == 0 and self.options.adversarial == 0:
+            raise UserError("with --l1 0 and --adversarial 0 there is nothing to learn")
+
+    def make_networks(self, inputs: int, outputs: int) -> None:
+        recipe = self.recipe
+        self.generator = UNet(
+            inputs, outputs, recipe.image_size, width=recipe.width, rate=recipe.dropout
+        )
+        if recipe.adversarial > 0:
+            self.discriminator = self.make_discriminator(inputs + outputs, affine=True)
+
+    def players(self) -> tuple[Player, ...]:
+        recipe = self.recipe
+        generator = Player(
+            "generator",
+            ("generator",),
+            self.generator_loss,
+            self.optimizer(recipe.lr_g),
+            reads=("input", "image"),
+            ema=("generator",) if recipe.ema > 0 else (),
+            ema_decay=recipe.ema,
+        )
+        if recipe.adversarial == 0:
+            return (generator,)
+        discriminator = Player(
+            "discriminator",
+            ("discriminator",),
+            self.discriminator_loss,
+            self.optimizer(recipe.lr_d),
+        )
+        return generator, discriminator
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        units = self.generator.dropped_units
+        dropout = (NoiseSpec("dropout", (words_for(units),), BITS, ("generator", "sample")),)
+        return (*self.jitter_noise("pair"), *(dropout if units else ()))
+
+    def translate(self, batch: Batch) -> Tensor:
+        return self.generator(batch["input"], batch.get("dropout"))
+
+    def discriminate(self, given: Tensor, images: Tensor) -> Tensor:
+        """Maps of logits (N, 1, M, M) of ``images`` as translations of ``given``."""
+        return self.discriminator(torch.cat((given, images), dim=1))
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """Weighted adversarial loss and absolute difference (equation 4)."""
+        recipe = self.recipe
+        pair = self.jitter(torch.cat((batch["input"], batch["image"]), dim=1), batch, "pair")
+        given, real = pair.split((batch["input"].shape[1], batch["image"].shape[1]), dim=1)
+        fake = self.translate({**batch, "input": given})
+        difference = F.l1_loss(fake, real)
+        total, diagnostics = recipe.l1 * difference, {"loss/l1": difference.detach()}
+        if recipe.adversarial > 0:
+            fooled = self.loss.generator(self.discriminate(given, fake))
+            total = total + recipe.adversarial * fooled
+            diagnostics["loss/adversarial"] = fooled.detach()
+        diagnostics["loss/generator"] = total.detach()
+        return Loss(total, diagnostics, {"input": given, "image": real, "fake": fake})
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        """Real against carried fake translations of the same inputs, halved."""
+        given, real, fake = batch["input"], batch["image"], batch["fake"]
+        both = self.discriminate(torch.cat((given, given)), torch.cat((real, fake)))
+        real_logits, fake_logits = both.chunk(2)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        diagnostics = {"loss/discriminator": loss.detach()}
+        diagnostics |= decisions(self.loss, real_logits.detach(), fake_logits.detach())
+        return Loss(_SLOWDOWN * loss, diagnostics)
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        if self.recipe.adversarial == 0:
+            return {}
+
+        def logits(part: Batch) -> Tensor:
+            fake = self.translate(part)
+            maps = [self.discriminate(part["input"], images) for images in (part["image"], fake)]
+            return torch.cat(maps, dim=1)
+
+        real, fake = in_parts(logits, batch).chunk(2, dim=1)
+        return self.judged(real, fake)
