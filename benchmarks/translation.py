@@ -1,0 +1,226 @@
+"""Line art to colour and back: Pix2Pix against the same U-Net without a game, and CycleGAN.
+
+    python -m benchmarks.translation --data-root FOLDER --weights mobilenet_v2-b0353104.pth
+
+``FOLDER`` holds two folders of pictures with the same names, ``--black`` (line art) and
+``--color``. Trained are, one after another and at 64 pixels: ``l1``, the U-Net on the absolute
+difference alone; ``pix2pix``, the same with its discriminator; ``cyclegan``, on disjoint halves
+of the pictures, so that what is held out has a truth that no training picture shows. Each has the
+minutes of one core that BUDGET says; a run that was interrupted (or that ``--minutes`` ends) goes
+on when the command is given again. Then the last generators meet the test split once: absolute
+difference and SSIM against the truth, kid and fid by MobileNetV2, each beside the identity map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.config import RunConfig, make_config
+from gan_core.data.examples import Batch, Examples
+from gan_core.engine.sampling import Sampler
+from gan_core.engine.world import World
+from gan_core.metrics.evaluation import Evaluator
+from gan_core.metrics.extractors import create_extractor
+from gan_core.metrics.held_out import held_out_figures
+from gan_core.pictures import save_png
+from gan_core.release import ReleasedGenerator, load_generator
+from gan_core.run import FolderObserver, Run, find_checkpoint, load_split
+from gan_core.variants.translation import side_by_side
+
+BUDGET = {"l1": 9, "pix2pix": 12, "cyclegan": 12}
+"""Minutes of one core of 2026's cheap kind, roughly; the steps below decide."""
+_SMALL = {
+    "image_size": 64,
+    "patch_layers": 2,
+    "width_d": 16,
+    # A crop would enlarge what is trained on and not what is held out.
+    "enlarged": 64,
+    "ema": 0.999,
+    "constant": 0.5,
+}
+_PAIRS = {**_SMALL, "variant": "pix2pix", "data": "pairs", "width": 24, "batch_size": 4}
+_PAIRS |= {"lr_g": 5e-4, "steps": 14_000}
+RECIPES: dict[str, dict[str, Any]] = {
+    "l1": {**_PAIRS, "adversarial": 0.0},
+    "pix2pix": _PAIRS,
+    "cyclegan": {
+        **_SMALL,
+        "variant": "cyclegan",
+        "data": "unpaired",
+        "width": 12,
+        "blocks": 3,
+        "batch_size": 2,
+        "identity": 0.0,
+        "steps": 7_000,
+    },
+}
+_COLUMNS = ("l1", "ssim", "kid_mobilenet_v2", "fid_mobilenet_v2", "cycle_l1")
+_SHOWN = 8
+
+
+class Timed(FolderObserver):
+    """Stops the run at ``deadline``."""
+
+    def __init__(self, folder: Path, world: World, deadline: float) -> None:
+        super().__init__(folder, world)
+        self.deadline = deadline
+
+    def should_stop(self) -> bool:
+        return time.time() > self.deadline
+
+
+def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of one run of this benchmark."""
+    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    source = {"image_size": 64, "input_folder": arguments.black, "target_folder": arguments.color}
+    if RECIPES[name]["data"] == "unpaired":
+        source["truth"] = True
+    return make_config(
+        {
+            "data_root": str(arguments.data_root),
+            "data_options": source,
+            "workers": 0,
+            "device": arguments.device,
+            "log_every": 50,
+            "evaluate_every": 0,
+            "checkpoint_every": 500,
+            "extractor": "none",
+            "storage": str(arguments.out),
+            "name": f"{name}{arguments.suffix}",
+            "seed": arguments.seed,
+            **RECIPES[name],
+            **extra,
+        }
+    )
+
+
+def train(config: RunConfig, deadline: float) -> bool:
+    """Train from the last checkpoint on, if there is one; whether the run is finished."""
+    world = World.current(None if config.device == "auto" else config.device)
+    run = Run(config, world, Timed(config.folder, world, deadline))
+    return bool(run.play(find_checkpoint(config.folder))["status"] == "finished")
+
+
+class Judge:
+    """Figures of generators, and of no generator, on the test split."""
+
+    def __init__(self, config: RunConfig, weights: Path | None, world: World) -> None:
+        self.world = world
+        self.test = load_split(config, "test")
+        self.extractor = create_extractor("mobilenet_v2", world=world, weights=weights)
+        self.evaluators: dict[str, Evaluator] = {}
+
+    def _distances(self, target: str, images: Tensor) -> dict[str, float]:
+        """kid and fid of ``images`` against the real ones called ``target``."""
+        if target not in self.evaluators:
+            tensors = {**self.test.tensors, "image": self.test.tensors[target]}
+            self.evaluators[target] = Evaluator(
+                reference=Examples(tensors, self.test.spec, self.test.source, "test"),
+                extractors=[self.extractor],
+                samples=len(self.test),
+                world=self.world,
+            )
+        figures = self.evaluators[target](lambda index: images[index]).figures
+        return {name: value for name, value in figures.items() if name in _COLUMNS}
+
+    def seen(self, generator: ReleasedGenerator) -> Batch:
+        """The test split as the networks of ``generator`` see it."""
+        stored = generator.stage.view.prepare(self.test).tensors
+        return generator.stage.view.present(
+            {name: values.to(self.world.device) for name, values in stored.items()}
+        )
+
+    def rows(self, name: str, generator: ReleasedGenerator) -> dict[str, dict[str, float]]:
+        """The figures of ``generator`` and of the identity map, in all its directions."""
+        seen = self.seen(generator)
+        variant, stage = generator.variant, generator.stage.name
+        config = generator.info["config"]
+        sampler = Sampler(
+            variant, stage, config["seed"], self.world.device, {"input": seen["input"]}
+        )
+        own = held_out_figures(sampler, seen, len(self.test), self.world)
+        made = sampler(torch.arange(len(self.test)))["image"]
+        rows = {"identity": _chosen(own, "_input") | self._distances("image", seen["input"])}
+        rows[name] = _chosen(own, "") | self._distances("image", made)
+        if hasattr(variant, "back"):
+            back = variant.back(seen["image"])
+            rows["identity, colour to line art"] = _chosen(own, "_inverse_input") | self._distances(
+                "input", seen["image"]
+            )
+            rows[f"{name}, colour to line art"] = _chosen(own, "_inverse") | self._distances(
+                "input", back
+            )
+        return rows
+
+    def picture(self, generator: ReleasedGenerator) -> Tensor:
+        """Input, translation and truth of some test pictures; both ways where there are two."""
+        seen = self.seen(generator)
+        step = len(self.test) // _SHOWN
+        chosen = torch.arange(_SHOWN) * step
+        part = {name: values[chosen] for name, values in seen.items()}
+        made = generator.generate(chosen, conditions={"input": part["input"]})
+        columns = [part["input"], made, part["image"]]
+        if hasattr(generator.variant, "back"):
+            columns += [part["image"], generator.variant.back(part["image"]), part["input"]]
+        return side_by_side(columns)
+
+
+def _chosen(figures: dict[str, float], suffix: str) -> dict[str, float]:
+    """The figures with ``suffix``, under their plain names."""
+    names = ("l1", "ssim", "cycle_l1")
+    return {name: figures[name + suffix] for name in names if name + suffix in figures}
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """A Markdown table of the figures."""
+    lines = ["| | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for name, row in rows.items():
+        cells = [f"{row[c]:.4f}" if c in row else "" for c in _COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is not yet trained, judge all, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data-root", type=Path, required=True, help="folder of the two folders")
+    parser.add_argument("--black", default="black", help="the folder of line art")
+    parser.add_argument("--color", default="color", help="the folder of coloured pictures")
+    parser.add_argument("--weights", type=Path, help="MobileNetV2's file (default: torch's cache)")
+    parser.add_argument("--out", type=Path, default=Path("runs/translation"))
+    parser.add_argument("--runs", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop training after so many")
+    parser.add_argument("--set", nargs="*", help="other options, as name=value")
+    parser.add_argument("--suffix", default="", help="for the names of the runs")
+    arguments = parser.parse_args()
+    deadline = time.time() + 60 * arguments.minutes
+    configs = {name: config_of(name, arguments) for name in arguments.runs}
+    for config in configs.values():
+        if not train(config, deadline):
+            sys.exit(f"{config.name} is not finished: give the command again to go on")
+    world = World.current(None if arguments.device == "auto" else arguments.device)
+    rows: dict[str, dict[str, float]] = {}
+    for name, config in configs.items():
+        judge = Judge(config, arguments.weights, world)
+        last = find_checkpoint(config.folder)
+        assert last is not None, "a finished run has a checkpoint"
+        generator = load_generator(last, world.device)
+        rows |= judge.rows(name, generator)
+        save_png(judge.picture(generator), arguments.out / f"{config.name}.png")
+    print(table(rows))
+    (arguments.out / "table.md").write_text(table(rows) + "\n")
+    (arguments.out / "table.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
