@@ -33,6 +33,7 @@ from gan_core.metrics.held_out import held_out_figures
 from gan_core.pictures import save_png
 from gan_core.release import ReleasedGenerator, load_generator
 from gan_core.run import FolderObserver, Run, find_checkpoint, load_split
+from gan_core.variants.cyclegan import CycleGAN
 from gan_core.variants.translation import side_by_side
 
 BUDGET = {"l1": 9, "pix2pix": 12, "cyclegan": 12}
@@ -150,7 +151,7 @@ class Judge:
         made = sampler(torch.arange(len(self.test)))["image"]
         rows = {"identity": _chosen(own, "_input") | self._distances("image", seen["input"])}
         rows[name] = _chosen(own, "") | self._distances("image", made)
-        if hasattr(variant, "back"):
+        if isinstance(variant, CycleGAN):
             back = variant.back(seen["image"])
             rows["identity, colour to line art"] = _chosen(own, "_inverse_input") | self._distances(
                 "input", seen["image"]
@@ -168,7 +169,7 @@ class Judge:
         part = {name: values[chosen] for name, values in seen.items()}
         made = generator.generate(chosen, conditions={"input": part["input"]})
         columns = [part["input"], made, part["image"]]
-        if hasattr(generator.variant, "back"):
+        if isinstance(generator.variant, CycleGAN):
             columns += [part["image"], generator.variant.back(part["image"]), part["input"]]
         return side_by_side(columns)
 
