@@ -35,6 +35,10 @@ VERBS = {
         "pipelines.compare:compare_command",
         "put runs side by side: figures with protocols, curves, samples",
     ),
+    "study": (
+        "pipelines.study:study_command",
+        "the whole: search each system, train the winners, test, compare",
+    ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
         "pipelines.launch:sync_command",

@@ -1,0 +1,252 @@
+"""The verb ``study``: search each system, train the winners, judge them on held-out data, compare.
+
+Every step is one of the other verbs, run as a process of its own and printed, so that it can be
+repeated by hand. A step that has been finished is passed over when the study is started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_core.config import read_config
+from gan_core.errors import UserError
+from gan_core.options import option
+from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.runs import runs_folder
+
+SEARCHED_SHARE = 0.25
+"""The share of all trials' iterations that asha plays, about; what the budget reckons with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyOptions:
+    """The options of ``study``."""
+
+    variants: tuple[str, ...] = option((), "the systems to compare, with commas")
+    data: str = option("digits", "what to learn from: a data source (see `list`)")
+    data_root: str | None = option(None, "the folder that holds the source's files")
+    name: str | None = option(None, "name of the study (default: study-DATA)")
+    budget: int = option(
+        40_000,
+        "iterations that each system may play: half for its search, half to train the winner",
+        minimum=100,
+    )
+    trials: int = option(16, "trials of each search", minimum=1)
+    seeds: int = option(1, "how often each winner is trained, with seeds 1, 2, ...", minimum=1)
+    workers: int = option(
+        1, "data-parallel workers that train a winner; more than one is DDP", minimum=1
+    )
+    samples: int = option(10_000, "generated examples that the test looks at", minimum=2)
+    storage: str = option("runs", "where the runs are")
+    experiment: str = option("gan", "the MLflow experiment")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command; ``done``: it has been finished before."""
+
+    words: Sequence[str]
+    done: bool
+
+
+class StepFailed(RuntimeError):
+    """A step ended with an exit code that is not 0."""
+
+    def __init__(self, words: Sequence[str], code: int) -> None:
+        super().__init__(f"`python -m pipelines {shlex.join(words)}` ended with {code}")
+        self.code = code
+
+
+def study_command(arguments: list[str]) -> int:
+    """``study``: returns the exit code."""
+    parser = Parser(
+        "study",
+        description="Search each system's options, train each winner for longer with new seeds, "
+        "judge it on the test split, put all side by side, and register the best as champion. "
+        "Started again, it goes on where it was.\nOptions of one system are given under its name.",
+        epilog="example:\n  python -m pipelines study --variants gan,dcgan --data digits "
+        "--budget 8000 \\\n    --dcgan '--image-size 16 --width 32 --kernel 4'",
+    )
+    names = [field.name for field in dataclasses.fields(StudyOptions)]
+    add_fields(parser.add_argument_group("options of study"), StudyOptions, names)
+    own = parser.add_argument_group("options of a system, fixed in its search")
+    for variant in _variants():
+        own.add_argument(f"--{variant}", metavar="'OPTION ...'", dest=f"of.{variant}")
+    given = parser.read(arguments)
+    options = checked_options(StudyOptions, given)
+    extra = {
+        name.removeprefix("of."): shlex.split(str(value))
+        for name, value in given.items()
+        if name.startswith("of.")
+    }
+    study = GanStudy(options, extra)
+    study.check()
+    try:
+        study.run()
+    except StepFailed as error:
+        told = "stopped" if error.code == 130 else f"error: {error}"
+        print(f"{told}; the same command goes on from here", file=sys.stderr)
+        return error.code
+    return 0
+
+
+def _variants() -> list[str]:
+    from gan_core.variant import list_variants
+
+    return list_variants()
+
+
+class GanStudy:
+    """A study of several systems on one source. ``extra``: words for a system's search."""
+
+    def __init__(self, options: StudyOptions, extra: dict[str, list[str]]) -> None:
+        self.options, self.extra = options, extra
+        self.name = options.name or f"study-{options.data}"
+        self.storage = runs_folder(options.storage)
+
+    @property
+    def steps(self) -> int:
+        """Iterations of a winner's training."""
+        return self.options.budget // 2
+
+    @property
+    def trial_steps(self) -> int:
+        """Iterations of a whole trial, so that a search plays about half of the budget."""
+        whole = self.options.budget / 2 / (SEARCHED_SHARE * self.options.trials)
+        return max(1, min(self.steps, round(whole)))
+
+    def check(self) -> None:
+        """Raises ``UserError`` if any search could not be begun."""
+        from pipelines.tune import plan, split
+
+        if not self.options.variants:
+            raise UserError("--variants is missing: name the systems, such as gan,dcgan")
+        for variant in self.options.variants:
+            if not self.search_folder(variant).exists():
+                plan(*split(self.search_words(variant)[1:]))
+        for variant in self.extra.keys() - set(self.options.variants):
+            raise UserError(f"--{variant} is given and {variant} is not among --variants")
+
+    def run(self) -> None:
+        """Play all steps that are left, then compare and crown."""
+        for variant in self.options.variants:
+            self.do([self.search(variant)])
+            self.do(self.trainings(variant))
+        runs = [run for variant in self.options.variants for run in self.run_names(variant)]
+        page = self.storage / f"{self.name}.html"
+        self.do([Step(["compare", *runs, *self._where(), "--out", str(page)], False)])
+        self.do([Step(["compare", *runs, *self._where(), "--markdown"], False)])
+        print(self.crown(runs))
+
+    def do(self, steps: Iterable[Step]) -> None:
+        """Run the commands that have not been finished; :class:`StepFailed` if one fails."""
+        for step in steps:
+            line = f"python -m pipelines {shlex.join(step.words)}"
+            if step.done:
+                print(f"done before: {line}", flush=True)
+                continue
+            print(f"\n$ {line}", flush=True)
+            code = subprocess.run(
+                [sys.executable, "-m", "pipelines", *step.words], check=False
+            ).returncode
+            if code:
+                raise StepFailed(step.words, code)
+
+    # -- the steps -------------------------------------------------------------------------------
+
+    def _where(self) -> list[str]:
+        return ["--storage", str(self.options.storage)]
+
+    def search_folder(self, variant: str) -> Path:
+        """Where the search of ``variant`` is."""
+        return self.storage / f"{self.name}-search-{variant}"
+
+    def search_words(self, variant: str) -> list[str]:
+        """The command that begins the search of ``variant``."""
+        options = self.options
+        root = ["--data-root", options.data_root] if options.data_root else []
+        return [
+            *("tune", variant, "--data", options.data, *root),
+            *("--name", self.search_folder(variant).name, "--experiment", options.experiment),
+            *("--trials", str(options.trials), "--max-steps", str(self.trial_steps)),
+            *("--register", "none", *self._where(), *self.extra.get(variant, [])),
+        ]
+
+    def search(self, variant: str) -> Step:
+        """Begin the search, or go on with it."""
+        folder = self.search_folder(variant)
+        summary = _read(folder / "summary.json")
+        if not (folder / "config.yaml").exists():
+            return Step(self.search_words(variant), False)
+        done = summary.get("status") == "finished"
+        return Step(["tune", "--resume", folder.name, *self._where()], done)
+
+    def run_names(self, variant: str) -> list[str]:
+        """The names of the winner's runs."""
+        return [f"{self.name}-{variant}-{seed}" for seed in range(1, self.options.seeds + 1)]
+
+    def trainings(self, variant: str) -> Iterable[Step]:
+        """Train the winner with every seed, and judge it on the test split."""
+        best = self.search_folder(variant) / "best.yaml"
+        if not best.exists():
+            raise UserError(
+                f"the search of {variant} found no configuration to train: see "
+                f"{self.search_folder(variant) / 'report.html'}"
+            )
+        for seed, name in enumerate(self.run_names(variant), start=1):
+            folder = self.storage / name
+            done = _read(folder / "summary.json").get("status") == "finished"
+            if (folder / "config.yaml").exists():
+                yield Step(["train", "--resume", name, *self._where()], done)
+            else:
+                yield Step(self.train_words(best, name, seed), False)
+            samples = str(self.options.samples)
+            words = ["evaluate", name, "--split", "test", "--samples", samples, *self._where()]
+            yield Step(words, (folder / "evaluation.json").exists())
+
+    def train_words(self, best: Path, name: str, seed: int) -> list[str]:
+        """The command that trains the winner."""
+        options = self.options
+        every = str(max(1, self.steps // 10))
+        batch = int(read_config(best)["options"]["batch_size"])
+        workers = next(n for n in range(options.workers, 0, -1) if batch % n == 0)
+        return [
+            *("train", "--config", str(best), "--name", name, "--seed", str(seed)),
+            *("--steps", str(self.steps), "--workers", str(workers)),
+            *("--evaluate-every", every, "--checkpoint-every", every, *self._where()),
+        ]
+
+    def crown(self, runs: Sequence[str]) -> str:
+        """Register the best of ``runs`` by the test as the champion for the data; a line."""
+        from pipelines.comparison.table import plain
+        from pipelines.tuning.champion import crown
+        from pipelines.tuning.study import load_study
+
+        objective = load_study(self.search_folder(self.options.variants[0])).objective
+        judged: dict[str, Any] = {
+            run: _read(self.storage / run / "evaluation.json") for run in runs
+        }
+        figures = {
+            run: {plain(n): float("nan") if v is None else v for n, v in found["figures"].items()}
+            for run, found in judged.items()
+        }
+        best = min(runs, key=lambda run: objective(figures[run]))
+        return crown(
+            self.options.data,
+            self.storage / best,
+            objective,
+            figures[best],
+            judged[best]["protocol"],
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file, empty if it is missing."""
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
