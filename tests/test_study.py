@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from test_tuning import make_study
+
+from gan_core.errors import UserError
+from pipelines.study import GanStudy, Step, StepFailed, StudyOptions, study_command
+
+
+def make(storage: Path, **options: object) -> GanStudy:
+    words = {"variants": ("gan",), "storage": str(storage), "name": "s", "seeds": 2, **options}
+    return GanStudy(StudyOptions(**words), {})  # type: ignore[arg-type]
+
+
+def commands(study: GanStudy) -> list[tuple[str, bool]]:
+    """The first two words of every step of gan, and whether it was done."""
+    steps = [study.search("gan"), *study.trainings("gan")]
+    return [(" ".join(step.words[:2]), step.done) for step in steps]
+
+
+def finish_search(study: GanStudy) -> None:
+    """Leave behind what a finished search leaves."""
+    folder = study.search_folder("gan")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("trials: 4\n")
+    (folder / "summary.json").write_text(json.dumps({"status": "finished"}))
+    best = make_study(study.storage).trial_config({"k": 1}, "x").to_dict()
+    (folder / "best.yaml").write_text(yaml.safe_dump(best))
+
+
+def test_steps_that_were_finished_are_passed_over(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    assert not study.search("gan").done
+    assert study.search("gan").words[:2] == ["tune", "gan"]
+    finish_search(study)
+    assert commands(study) == [
+        ("tune --resume", True), ("train --config", False), ("evaluate s-gan-1", False),
+        ("train --config", False), ("evaluate s-gan-2", False),
+    ]  # fmt: skip
+    run = tmp_path / "s-gan-1"
+    run.mkdir()
+    (run / "config.yaml").write_text("variant: gan\n")
+    assert commands(study)[1:3] == [("train --resume", False), ("evaluate s-gan-1", False)]
+    (run / "summary.json").write_text(json.dumps({"status": "finished"}))
+    (run / "evaluation.json").write_text("{}")
+    assert commands(study)[1:3] == [("train --resume", True), ("evaluate s-gan-1", True)]
+
+
+def test_a_search_that_found_nothing_ends_the_study_in_one_line(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    with pytest.raises(UserError, match="the search of gan found no configuration"):
+        list(study.trainings("gan"))
+
+
+def test_the_budget_is_shared_by_the_search_and_the_training(tmp_path: Path) -> None:
+    study = make(tmp_path, budget=40_000, trials=16)
+    assert study.steps == 20_000
+    assert study.trial_steps == 5000
+    assert make(tmp_path, budget=1000, trials=1).trial_steps == 500, "no longer than the training"
+
+
+def test_the_winner_is_trained_by_as_many_workers_as_divide_its_batch(tmp_path: Path) -> None:
+    study = make(tmp_path, workers=3)
+    finish_search(study)  # batches of 100
+    words = study.train_words(study.search_folder("gan") / "best.yaml", "run", 1)
+    assert words[words.index("--workers") + 1] == "2"
+    assert words[words.index("--steps") + 1] == str(study.steps)
+
+
+def test_a_step_that_fails_stops_the_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make(tmp_path)
+    with pytest.raises(StepFailed, match="evaluate nobody"):
+        study.do(
+            [Step(["list"], True), Step(["evaluate", "nobody", "--storage", str(tmp_path)], False)]
+        )
+    assert "done before: python -m pipelines list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--variants is missing"),
+        (["--variants", "gan", "--gan", "--widht 3"], "unknown option '--widht'"),
+        (["--variants", "gan", "--dcgan", "--width 3"], "dcgan is not among --variants"),
+        (["--variants", "gam"], "did you mean 'gan'"),
+    ],
+)
+def test_wrong_words_are_answered_before_anything_begins(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        study_command([*words, "--storage", str(tmp_path / "runs")])
+
+
+def test_the_best_by_the_test_split_is_crowned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make(tmp_path)
+    whole = make_study(tmp_path)
+    whole.save()
+    (tmp_path / "search").rename(study.search_folder("gan"))
+    for name, fid in (("s-gan-1", 3.0), ("s-gan-2", 2.0)):
+        (tmp_path / name).mkdir()
+        found = {"figures": {"test/fid_classifier": fid}, "protocol": {"classifier": "A"}}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(found))
+    crowned = []
+    monkeypatch.setattr(
+        "pipelines.tuning.champion.crown", lambda *words: crowned.append(words) or "told"
+    )
+    assert study.crown(study.run_names("gan")) == "told"
+    name, folder, objective, figures, protocol = crowned[0]
+    assert (name, folder.name, objective.metric) == ("digits", "s-gan-2", "fid_classifier")
+    assert (figures, protocol) == ({"fid_classifier": 2.0}, {"classifier": "A"})

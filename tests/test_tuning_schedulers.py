@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.tune.schedulers import TrialScheduler
+from test_tuning import make_study, write_trial
+
+from gan_core.errors import UserError
+from pipelines.cluster import Cluster
+from pipelines.tuning import schedulers
+from pipelines.tuning.driver import Watching, resources, room
+from pipelines.tuning.importance import MINIMUM, importances
+from pipelines.tuning.records import read_trials
+from pipelines.tuning.report import render
+from pipelines.tuning.table import Table
+
+SMALL = Cluster(own=True, resources={"CPU": 2.0}, autoscaling=False)
+
+
+def decide(scheduler: Any, results: list[tuple[int, int, float]]) -> list[str]:
+    """What ``scheduler`` decides about (trial, step, objective), one after the other."""
+    trials: dict[int, Any] = {}
+    decisions = []
+    for number, step, objective in results:
+        if number not in trials:
+            trials[number] = SimpleNamespace(trial_id=str(number), stopper=None)
+            scheduler.on_trial_add(None, trials[number])
+        result = {"step": step, "objective": objective, "training_iteration": 1}
+        decisions.append(scheduler.on_trial_result(None, trials[number], result))
+    return decisions
+
+
+def test_asha_stops_what_is_behind_at_a_rung_and_never_at_the_last_report(tmp_path: Path) -> None:
+    study = make_study(tmp_path)  # 90 iterations, judged every 10; keeps a third
+    first = decide(schedulers.make_scheduler(study), [(n, 10, float(n)) for n in (1, 2, 3, 9)])
+    stop, go = TrialScheduler.STOP, TrialScheduler.CONTINUE
+    assert first == [go, stop, stop, stop]
+    assert decide(schedulers.make_scheduler(study), [(1, 10, 5.0), (2, 20, 4.0), (3, 30, 3.0)]) == [
+        go, go, go,
+    ]  # fmt: skip
+    between = decide(schedulers.make_scheduler(study), [(1, 10, 5.0), (1, 20, 9.0), (1, 90, 9.0)])
+    assert between == [go, go, go], "a trial that is done ends itself, with its summary"
+
+
+def test_without_a_scheduler_nothing_is_stopped(tmp_path: Path) -> None:
+    scheduler = schedulers.make_scheduler(make_study(tmp_path, scheduler="none"))
+    decisions = decide(scheduler, [(n, 10, float(n)) for n in range(5)])
+    assert set(decisions) == {TrialScheduler.CONTINUE}
+
+
+def test_pbt_changes_numbers_of_the_schedule_and_nothing_of_the_networks(tmp_path: Path) -> None:
+    found = schedulers.mutations(make_study(tmp_path, scheduler="pbt"))
+    assert {"k", "lr_d", "lr_g", "beta1", "r1", "dropout"} <= set(found)
+    assert {"latent", "optimizer", "prior", "loss"}.isdisjoint(found)
+    assert found["k"] == [1, 2, 3, 5], "a list: neighbours, not multiples"
+
+
+def test_what_pbt_multiplies_is_brought_back_into_its_range(tmp_path: Path) -> None:
+    space = schedulers.study_space(make_study(tmp_path))
+    low, high = (getattr(space.domains()["lr_d"], name) for name in ("lower", "upper"))
+    clip = schedulers.clipped(space)
+    assert clip({"lr_d": 9.0, "lr_g": 0.0, "k": 2}) == {"lr_d": high, "lr_g": low, "k": 2}
+    assert clip({"lr_d": 0.001, "lr_g": 0.01, "k": 2})["lr_d"] == 0.001
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_the_papers_settings_are_tried_first_then_others_by_the_seed(
+    tmp_path: Path, search: str
+) -> None:
+    def points(seed: int) -> list[dict[str, Any]]:
+        study = make_study(tmp_path, search=search)
+        study = dataclasses.replace(study, run=dataclasses.replace(study.run, seed=seed))
+        searcher = schedulers.make_searcher(study, concurrent=4)
+        if search == "random":
+            searcher.add_configurations(_experiment(schedulers.param_space(study), tmp_path))
+            return [searcher.next_trial().config for _ in range(4)]
+        searcher.set_search_properties("objective", "min", schedulers.param_space(study))
+        return [searcher.suggest(str(number)) for number in range(4)]
+
+    first, again, other = points(0), points(0), points(1)
+    wanted = schedulers.first_points(make_study(tmp_path))
+    assert first[: len(wanted)] == wanted
+    assert first == again
+    assert first[len(wanted) :] != other[len(wanted) :]
+
+
+def _experiment(space: dict[str, Any], storage: Path) -> list[Any]:
+    from ray.tune.experiment import Experiment
+
+    def nothing(config: dict[str, Any]) -> None:
+        return None
+
+    return [Experiment("test", nothing, config=space, num_samples=4, storage_path=str(storage))]
+
+
+def test_a_list_of_points_makes_a_space_around_them(tmp_path: Path) -> None:
+    points = tuple({"k": n % 2, "lr_d": 10.0 ** -(1 + n / 4)} for n in range(12))
+    study = dataclasses.replace(make_study(tmp_path), points=points)
+    assert schedulers.first_points(study) == list(points)
+    for name, domain in schedulers.param_space(study).items():
+        assert all(domain.is_valid(point[name]) for point in points)
+
+
+# -- room ------------------------------------------------------------------------------------
+
+
+def test_as_many_trials_play_as_there_is_room_for(tmp_path: Path) -> None:
+    assert room(make_study(tmp_path), SMALL) == 2
+    assert room(make_study(tmp_path, cpus_per_trial=0.25, trials=16), SMALL) == 8
+    assert room(make_study(tmp_path, workers_per_trial=2), SMALL) == 1
+    assert room(make_study(tmp_path, concurrent=1), SMALL) == 1
+    gpus = Cluster(own=False, resources={"CPU": 64.0, "GPU": 2.0}, autoscaling=False)
+    assert room(make_study(tmp_path, gpus_per_trial=0.25, trials=99), gpus) == 8
+
+
+def test_trials_for_which_there_is_never_room_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="this machine has 2: choose less by --workers-per-trial"):
+        room(make_study(tmp_path, workers_per_trial=3), SMALL)
+    with pytest.raises(UserError, match="1 GPUs and this machine has 0"):
+        room(make_study(tmp_path, gpus_per_trial=1.0), SMALL)
+
+
+def test_a_trial_of_several_workers_takes_no_cpu_for_its_driver(tmp_path: Path) -> None:
+    assert set(resources(make_study(tmp_path, workers_per_trial=2))) == {"node:__internal_head__"}
+    assert resources(make_study(tmp_path, cpus_per_trial=0.5)) == {"CPU": 0.5, "GPU": 0.0}
+
+
+# -- what is noted of trials -----------------------------------------------------------------
+
+
+def test_a_trial_that_the_scheduler_stops_is_ended_in_its_journal_and_others_are_left(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {10: 9.0}, status=None)
+    write_trial(study, 2, {90: 3.0})
+    board = Watching(study, Table("fid", 2, 90))
+    board.ended("trial_0001")
+    board.ended("trial_0002")
+    one, two = read_trials(study)
+    assert (one.status, one.reason) == ("stopped", "behind")
+    assert (two.status, two.reason) == ("finished", "")
+    assert [row.state for row in board.table.rows.values()] == ["behind", "finished"]
+
+
+# -- what mattered, and the report -----------------------------------------------------------
+
+
+def many_trials(study: Any, count: int = 30) -> None:
+    """Trials whose result depends on lr_d alone."""
+    random, space = np.random.RandomState(0), schedulers.study_space(study)
+    for number in range(1, count + 1):
+        point = {n: d.sample(random_state=random) for n, d in space.domains().items()}
+        curve = {10: 50.0, 90: 5.0 + 100 * abs(np.log10(point["lr_d"] / 0.001))}
+        write_trial(study, number, curve, point=point)
+
+
+def test_the_option_that_decides_is_found_important(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    many_trials(study)
+    space = schedulers.study_space(study)
+    domains = {name: schedulers.describe(d) for name, d in space.domains().items()}
+    assert domains["lr_d"]["log"]
+    trials = read_trials(study)
+    found = importances(trials, domains)
+    assert next(iter(found)) == "lr_d"
+    assert found["lr_d"] > 0.6
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert importances(trials[: MINIMUM - 1], domains) == {}
+
+
+def test_the_report_has_every_trial_and_every_option_and_needs_nothing_else(tmp_path: Path) -> None:
+    from test_comparison import read_page
+
+    study = make_study(tmp_path, require=("modes_covered>=10",))
+    many_trials(study, 9)
+    write_trial(study, 10, {10: 1.0}, status="stopped", summary={"stopped_by": "mode_collapse"})
+    write_trial(study, 11, {}, status="failed", summary={"reason": "ValueError: <no>"})
+    text = render(study, read_trials(study), schedulers.study_space(study))
+    page = read_page(text)
+    assert {"svg", "circle", "polyline", "table"} <= page.tags
+    for words in ("trial_0011", "mode collapse", "ValueError: &lt;no&gt;", "lr_g", "fANOVA"):
+        assert words in text
+    saved = 1 - (9 * 90 + 10) / (11 * 90)
+    assert f"saved {saved:.0%} of the iterations" in text
+
+
+def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
+    from test_comparison import read_page
+
+    study = make_study(tmp_path)
+    write_trial(study, 1, {}, status="failed", summary={"reason": "ValueError"})
+    read_page(render(study, read_trials(study), schedulers.study_space(study)))
