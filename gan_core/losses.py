@@ -30,12 +30,17 @@ class AdversarialLoss:
     """Both sides of a game.
 
     ``boundary`` is the output at which real and fake are equally likely, 0 for true logits.
+    ``paired``: outputs mean something only against each other; the i-th real one is compared with
+    the i-th fake one, and the generator's side needs real ones too. ``cross_entropy``: the
+    discriminator's side is one, so its targets can be smoothed.
     """
 
     summary: str
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: GeneratorLoss
     boundary: float = 0.0
+    paired: bool = False
+    cross_entropy: bool = False
 
 
 def _precise(logits: Tensor) -> Tensor:
@@ -105,17 +110,46 @@ def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tenso
     return _precise(fake_logits).mean() - _precise(real_logits).mean()
 
 
+def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-E log sigmoid(D(x) - D(G(z))) over pairs: log 2 where D says the same of both.
+
+    Jolicoeur-Martineau 2018 (arXiv:1807.00734), as R3GAN has it (Huang et al. 2024,
+    arXiv:2501.05441, equation 2), which adds R1 and R2.
+    """
+    return F.softplus(_precise(fake_logits) - _precise(real_logits)).mean()
+
+
+def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E log sigmoid(D(G(z)) - D(x)) over pairs: D's loss with the sides changed."""
+    if real_logits is None:
+        raise ValueError("the relativistic loss compares with real logits")
+    return F.softplus(_precise(real_logits) - _precise(fake_logits)).mean()
+
+
+def smoothed_discriminator(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
+    """The cross-entropy with the target 1 - ``smoothing`` for real and 0 for fake examples.
+
+    One-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498, section 3.4): the best D is
+    (1 - smoothing) p / (p + q), never quite sure.
+    """
+    wrong = smoothing * F.softplus(_precise(real_logits)).mean()
+    right = (1 - smoothing) * F.softplus(-_precise(real_logits)).mean()
+    return right + wrong + F.softplus(_precise(fake_logits)).mean()
+
+
 LOSSES: Registry[AdversarialLoss] = Registry("loss")
 for _name, _loss in {
     "minimax": AdversarialLoss(
         "the original game; the generator's gradient vanishes where D is sure",
         cross_entropy_discriminator,
         minimax_generator,
+        cross_entropy=True,
     ),
     "non-saturating": AdversarialLoss(
         "the original game, the generator maximising log D(G(z))",
         cross_entropy_discriminator,
         non_saturating_generator,
+        cross_entropy=True,
     ),
     "least-squares": AdversarialLoss(
         "outputs 1 for real and 0 for fake by least squares (LSGAN)",
@@ -130,6 +164,12 @@ for _name, _loss in {
         "the difference of a Lipschitz critic's means (WGAN); wants a gradient penalty",
         wasserstein_discriminator,
         linear_generator,
+    ),
+    "relativistic": AdversarialLoss(
+        "how much more real than its fake partner each real example is (R3GAN)",
+        relativistic_discriminator,
+        relativistic_generator,
+        paired=True,
     ),
 }.items():
     LOSSES.register(_name)(_loss)
@@ -153,9 +193,9 @@ def gradient_penalty(
 
 
 def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
-    """1/2 E ||grad_x D(x)||^2 at real x; its weight is gamma.
+    """1/2 E ||grad_x D(x)||^2 at real x (R1), or at generated x (R2); its weight is gamma.
 
-    Mescheder et al. 2018 (arXiv:1801.04406), equation 9. ``real`` (N, ...) must require a
+    Mescheder et al. 2018 (arXiv:1801.04406), equations 9 and 10. ``real`` (N, ...) must require a
     gradient and ``real_logits`` come from it. The gradient is that of the sum of all logits, so D
     should treat each example by itself: under batch normalisation a logit depends on the whole
     batch, and cross-example terms enter the norms.

@@ -632,6 +632,8 @@ class Run:
             "resumed_from": None if checkpoint is None else str(checkpoint),
             "variant": self.config.variant,
             "source": self.config.data,
+            "target": self.train.spec.target,
+            "modes_in_data": _count_modes(self.config, self.train.spec),
             "decided": self._decided(),
         }
 

@@ -39,6 +39,10 @@ VERBS = {
         "pipelines.study:study_command",
         "the whole: search each system, train the winners, test, compare",
     ),
+    "diagnose": (
+        "pipelines.diagnose:diagnose_command",
+        "say which of the four failures of GAN training a run has had, and what to try",
+    ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
         "pipelines.launch:sync_command",

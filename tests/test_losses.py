@@ -11,7 +11,7 @@ from scipy.special import expit, xlogy
 from torch import Tensor, nn
 
 from gan_core.errors import UserError
-from gan_core.losses import LOSSES, gradient_penalty, r1_penalty
+from gan_core.losses import LOSSES, gradient_penalty, r1_penalty, smoothed_discriminator
 
 
 def logits(*values: float) -> Tensor:
@@ -78,7 +78,7 @@ def test_wasserstein_is_the_difference_of_means() -> None:
 def test_losses_and_gradients_are_finite_for_huge_logits(name: str, dtype: torch.dtype) -> None:
     real = torch.tensor([-1e4, 1e4], dtype=dtype, requires_grad=True)
     fake = torch.tensor([-1e4, 1e4], dtype=dtype, requires_grad=True)
-    loss = LOSSES[name].discriminator(real, fake) + LOSSES[name].generator(fake)
+    loss = LOSSES[name].discriminator(real, fake) + LOSSES[name].generator(fake, real)
     loss.backward()
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
@@ -176,3 +176,35 @@ def test_a_flat_critic_has_a_finite_penalty_gradient() -> None:
 def test_an_unknown_loss_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'wasserstein'"):
         LOSSES["waserstein"]
+
+
+def test_the_relativistic_loss_compares_partners() -> None:
+    loss = LOSSES["relativistic"]
+    real, fake = logits(1.0, -2.0, 0.5), logits(1.0, 3.0, -4.0)
+    difference = np.array([0.0, -5.0, 4.5])
+    assert loss.discriminator(real, fake).item() == pytest.approx(-np.log(expit(difference)).mean())
+    assert loss.generator(fake, real).item() == pytest.approx(-np.log(expit(-difference)).mean())
+    assert loss.discriminator(real, real).item() == pytest.approx(math.log(2))
+    # What both outputs have in common means nothing.
+    assert loss.discriminator(real + 9, fake + 9).item() == pytest.approx(
+        loss.discriminator(real, fake).item()
+    )
+    slopes = gradient_of(3 * loss.generator(fake, real), fake)
+    np.testing.assert_allclose(slopes, -expit(difference), atol=1e-12)
+    with pytest.raises(ValueError, match="real logits"):
+        loss.generator(fake)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+def test_a_smoothed_discriminator_is_best_below_certainty(smoothing: float) -> None:
+    real, fake = logits(-3.0, 0.5, 2.0), logits(-1.0, 4.0)
+    values = np.array([-3.0, 0.5, 2.0])
+    expected = (1 - smoothing) * -np.log(expit(values)) - smoothing * np.log(1 - expit(values))
+    expected = expected.mean() - np.log(1 - expit(np.array([-1.0, 4.0]))).mean()
+    found = smoothed_discriminator(real, fake, smoothing).item()
+    assert found == pytest.approx(expected, abs=1e-12)
+    if smoothing:
+        # Over real examples alone the best output is that of probability 1 - smoothing.
+        best = logits(math.log((1 - smoothing) / smoothing))
+        slope = gradient_of(smoothed_discriminator(best, logits(-60.0), smoothing), best)
+        assert slope.item() == pytest.approx(0, abs=1e-12)

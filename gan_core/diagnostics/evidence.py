@@ -1,0 +1,124 @@
+"""A picture of the evidence: what each failure is told by, over the course of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.diagnostics.findings import Finding
+from gan_core.diagnostics.history import History
+
+PANELS: dict[str, tuple[tuple[str, str], ...]] = {
+    "mode_collapse": (
+        ("diversity", "diversity"),
+        ("neighbour_distance", "distance to the nearest"),
+        ("least_class_ratio", "rarest class"),
+        ("recall", "recall"),
+        ("vendi_ratio", "Vendi ratio"),
+    ),
+    "vanishing_gradient": (
+        ("slope/generator", "slope at the logits"),
+        ("slope/minimax", "minimax"),
+        ("slope/non_saturating", "non-saturating"),
+        ("grad_norm/generator", "norm of G's gradient"),
+    ),
+    "non_convergence": (
+        ("movement", "movement of samples"),
+        ("duality_gap", "duality gap"),
+        ("rotation", "rotation"),
+        ("weight_norm/generator", "norm of G's weights"),
+        ("weight_norm/discriminator", "norm of D's weights"),
+    ),
+    "overfitting": (
+        ("overfitting/rv", "overfitting r_v"),
+        ("accuracy/train", "D on training examples"),
+        ("accuracy/held_out", "D on held-out examples"),
+        ("copied_share", "share of copies"),
+    ),
+}
+"""The metrics (without their extractor's suffix) and how they are called, for each failure."""
+LOGARITHMIC = ("vanishing_gradient", "non_convergence")
+COLOURS = {"none": "#2a7d46", "suspected": "#c77700", "confirmed": "#b3261e"}
+
+
+def _series(history: History, name: str) -> tuple[list[int], list[float]]:
+    """The steps and finite values of ``name``, whatever its extractor."""
+    found = [n for n in history.names() if n == name or n.startswith(f"{name}_")]
+    if not found:
+        return [], []
+    pairs = zip(history.steps(found[0]), history.values(found[0]), strict=True)
+    finite = [(step, value) for step, value in pairs if math.isfinite(value)]
+    return [s for s, _ in finite], [v for _, v in finite]
+
+
+def evidence_picture(
+    history: History,
+    findings: Mapping[str, Finding],
+    samples: Tensor | None = None,
+    modes: int = 0,
+) -> Tensor:
+    """A panel for each failure, shaded from where it began; uint8 (3, H, W).
+
+    ``samples``: a picture of samples, uint8 (1 or 3, h, w), for a panel of its own; ``modes``: how
+    many the data have.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 2 if samples is None else 3
+    figure = Figure(figsize=(5.2 * columns, 7), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, columns)
+    for number, (failure, names) in enumerate(PANELS.items()):
+        axes = figure.add_subplot(grid[number // 2, number % 2])
+        _panel(axes, history, findings[failure], names)
+        if failure == "mode_collapse":
+            _modes(axes, history, modes)
+    if samples is not None:
+        axes = figure.add_subplot(grid[:, 2])
+        image = samples.permute(1, 2, 0).cpu().numpy()
+        axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray")
+        axes.set_title("samples", fontsize=10)
+        axes.axis("off")
+    canvas.draw()
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    width, height = canvas.get_width_height()
+    return pixels.reshape(height, width, 4)[:, :, :3].permute(2, 0, 1).contiguous()
+
+
+def _panel(
+    axes: Any, history: History, finding: Finding, names: tuple[tuple[str, str], ...]
+) -> None:
+    drawn: list[float] = []
+    for name, label in names:
+        steps, values = _series(history, name)
+        if steps:
+            style = {"marker": "o", "markersize": 3} if len(steps) < 12 else {}
+            axes.plot(steps, values, label=label, linewidth=1.3, **style)
+            drawn += values
+    if finding.failure in LOGARITHMIC and any(value > 0 for value in drawn):
+        axes.set_yscale("log")
+    if finding.since is not None:
+        axes.axvspan(finding.since, history.step, color=COLOURS[finding.state], alpha=0.10)
+    title = f"{(finding.form or finding.failure).replace('_', ' ')}: {finding.state}"
+    if finding.since is not None:
+        title += f", since iteration {finding.since:,}"
+    axes.set_title(title, fontsize=10, color=COLOURS[finding.state])
+    axes.set_xlabel("iteration", fontsize=8)
+    axes.tick_params(labelsize=8)
+    if drawn:
+        axes.legend(fontsize=7)
+
+
+def _modes(axes: Any, history: History, modes: int) -> None:
+    """The share of the data's modes beside the other ratios, of which 1 is the best."""
+    steps, values = _series(history, "modes_covered")
+    if steps and modes:
+        shares = [value / modes for value in values]
+        axes.plot(steps, shares, "ks-", markersize=3, label=f"share of {modes} modes")
+        axes.legend(fontsize=7)
+    axes.set_ylim(0, 1.6)
