@@ -65,7 +65,7 @@ class Copies(GAN):
         examples = stored[places]
         if examples.dtype == torch.uint8:
             examples = examples.float() / 127.5 - 1
-        self.generator.examples.copy_(examples)  # type: ignore[operator,union-attr]
+        self.generator.examples.copy_(examples)  # type: ignore[operator]
 
 
 class Shift(nn.Module):

@@ -173,6 +173,8 @@ for _name, _loss in {
     ),
 }.items():
     LOSSES.register(_name)(_loss)
+UNPAIRED = tuple(_name for _name in LOSSES if not LOSSES[_name].paired)
+"""The losses whose generator's side needs no real examples."""
 
 
 def gradient_penalty(

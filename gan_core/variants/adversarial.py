@@ -15,18 +15,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.layers.augmentation import Augmentation
+from gan_core.layers.minibatch import pack, seen_by_discriminator, unpack, with_deviation
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
 from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+from gan_core.variants import remedies
+from gan_core.variants.remedies import RemedyOptions
 from gan_core.variants.schedules import LinearRamp, Product
+from gan_core.variants.unrolling import unrolled
 
 WGAN_GP_WEIGHT = 10.0
 """lambda of Gulrajani et al. 2017, algorithm 1."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AdversarialOptions(GameOptions):
+class AdversarialOptions(RemedyOptions):
     """Options of every variant of one generator and one discriminator."""
 
     loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=tuple(LOSSES))
@@ -107,9 +111,15 @@ def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
     return slopes.abs() * len(slopes)
 
 
+def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:
+    """The logit at which D is undecided; where it only compares, between both means."""
+    return (real_logits.mean() + fake_logits.mean()) / 2 if loss.paired else loss.boundary
+
+
 def decisions(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
     """D's mean belief in real and fake examples, and its share of right decisions on them."""
-    real, fake = real_logits - loss.boundary, fake_logits - loss.boundary
+    boundary = undecided(loss, real_logits, fake_logits)
+    real, fake = real_logits - boundary, fake_logits - boundary
     right = (real > 0).float().mean() + (fake < 0).float().mean()
     return {
         "prob/real": torch.sigmoid(real).mean(),
@@ -166,6 +176,7 @@ class AdversarialVariant(Variant):
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         self.augmentation.check(spec.target)
+        remedies.check(self.options, self.options.loss, self.conditional)
 
     def build(self, data: DataSpec) -> None:
         left_open = {
@@ -174,13 +185,16 @@ class AdversarialVariant(Variant):
         self.recipe = dataclasses.replace(self.options, **left_open)
         self.data, self.target = data, data.target
         self.generator = self.make_generator(data)
-        self.discriminator = self.make_discriminator(data)
+        seen = seen_by_discriminator(data, self.recipe.packing, self.recipe.minibatch_stddev)
+        self.discriminator = self.make_discriminator(seen)
+        if self.recipe.instance_noise_steps:
+            self.register_buffer("played", torch.zeros(()))
         self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
 
     @property
     def loss(self) -> AdversarialLoss:
         """The chosen adversarial loss."""
-        return LOSSES[self.recipe.loss]
+        return remedies.chosen_loss(self.recipe.loss, self.recipe.label_smoothing)
 
     def optimizer(self, learning_rate: float) -> OptimizerSpec:
         """A player's optimiser, its rate not yet falling by ``lr_decay_to``."""
@@ -196,7 +210,13 @@ class AdversarialVariant(Variant):
     @property
     def second_order(self) -> bool:
         """Whether the discriminator's objective differentiates a gradient."""
-        return self.recipe.r1 > 0 or self.recipe.gradient_penalty > 0
+        return max(self.recipe.r1, self.recipe.r2, self.recipe.gradient_penalty) > 0
+
+    @property
+    def real_readers(self) -> tuple[str, ...]:
+        """The players whose turns see real targets."""
+        both = self.loss.paired or self.recipe.unrolled > 0
+        return ("discriminator", "generator") if both else ("discriminator",)
 
     def stages(self) -> tuple[Stage, ...]:
         recipe, labels = self.recipe, self.conditions()
@@ -215,7 +235,8 @@ class AdversarialVariant(Variant):
             ("generator",),
             self.generator_loss,
             self._decaying(self.optimizer(recipe.lr_g), recipe.steps),
-            reads=labels,
+            reads=(self.target, *labels) if "generator" in self.real_readers else labels,
+            second_order=recipe.unrolled > 0,
             batch_scale=recipe.batch_scale_g,
             accumulate=recipe.accumulate,
             ema=("generator",) if recipe.ema > 0 else (),
@@ -233,9 +254,15 @@ class AdversarialVariant(Variant):
             specs.append(NoiseSpec("mix", (), unit, players=only_d))
         if self.augmentation.numbers:
             shape = (self.augmentation.numbers,)
-            specs.append(NoiseSpec("augment_real", shape, unit, players=only_d))
+            specs.append(NoiseSpec("augment_real", shape, unit, players=self.real_readers))
             specs.append(NoiseSpec("augment_fake", shape, unit, players=(*only_d, "generator")))
+        if self.recipe.instance_noise > 0:
+            specs += remedies.instance_noise(self.data.target_shape, self.real_readers)
         return tuple(specs)
+
+    def on_turn_end(self, player: str) -> None:
+        if self.recipe.instance_noise_steps and player == "generator":
+            self.get_buffer("played").add_(1)
 
     def conditions(self) -> tuple[str, ...]:
         return ("label",) if self.conditional else ()
@@ -246,14 +273,15 @@ class AdversarialVariant(Variant):
 
     def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
         """All that the discriminator says (N, ...) of targets that go with the batch's labels."""
-        return self.discriminator(targets, *self._labels(batch))
+        seen = with_deviation(targets, self.recipe.minibatch_stddev)
+        return self.discriminator(seen, *self._labels(batch))
 
     def logits(self, outputs: Tensor) -> Tensor:
         """The logits (N,) of "real" among the discriminator's outputs."""
         return outputs.flatten()
 
     def discriminate(self, targets: Tensor, batch: Batch) -> Tensor:
-        """Logits (N,) of targets that go with the batch's labels."""
+        """Logits (N,) of targets (or packs of them) that go with the batch's labels."""
         return self.logits(self.outputs(targets, batch))
 
     def _labels(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -268,14 +296,24 @@ class AdversarialVariant(Variant):
 
     def real_targets(self, batch: Batch) -> Tensor:
         """The batch's real targets, as the discriminator shall learn from them."""
-        return self._augmented(batch[self.target], batch, "augment_real")
+        return self._shown(batch[self.target], batch, "real")
 
     def fake_targets(self, batch: Batch) -> Tensor:
         """Generated targets, as the discriminator shall learn from them."""
-        return self._augmented(self.generate(batch), batch, "augment_fake")
+        return self._shown(self.generate(batch), batch, "fake")
 
-    def _augmented(self, targets: Tensor, batch: Batch, numbers: str) -> Tensor:
-        return self.augmentation(targets, batch[numbers]) if self.augmentation.names else targets
+    def _shown(self, targets: Tensor, batch: Batch, kind: str) -> Tensor:
+        """``targets`` augmented, disturbed and packed, as the options say."""
+        if self.augmentation.names:
+            targets = self.augmentation(targets, batch[f"augment_{kind}"])
+        if self.recipe.instance_noise > 0:
+            noise = self.recipe.instance_noise * batch[f"instance_noise_{kind}"]
+            if self.recipe.instance_noise_steps:
+                noise = noise * remedies.remaining_noise(
+                    self.get_buffer("played"), self.recipe.instance_noise_steps
+                )
+            targets = targets + noise
+        return pack(targets, self.recipe.packing)
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         """The discriminator's objective: its loss, the penalties chosen, and further terms."""
@@ -284,12 +322,14 @@ class AdversarialVariant(Variant):
             real = real.detach().requires_grad_()
         with torch.no_grad():
             fake = self.fake_targets(batch)
+        if self.recipe.r2 > 0:
+            fake.requires_grad_()
         outputs = self._both_outputs(real, fake, batch)
         real_logits, fake_logits = (self.logits(o) for o in outputs)
         loss, diagnostics = self.adversarial_loss(real_logits, fake_logits, batch)
         diagnostics["loss/discriminator"] = loss.detach()
         diagnostics.update(decisions(self.loss, real_logits.detach(), fake_logits.detach()))
-        terms = self._penalties(real, fake, real_logits, batch)
+        terms = self._penalties(real, fake, real_logits, fake_logits, batch)
         return _summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
@@ -303,24 +343,45 @@ class AdversarialVariant(Variant):
         return self.loss.discriminator(real_logits, fake_logits), {}
 
     def _penalties(
-        self, real: Tensor, fake: Tensor, real_logits: Tensor, batch: Batch
+        self, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor, batch: Batch
     ) -> list[Term]:
         penalties: list[Term] = []
         if self.recipe.r1 > 0:
             penalties.append(("penalty/r1", r1_penalty(real_logits, real), self.recipe.r1))
+        if self.recipe.r2 > 0:
+            penalties.append(("penalty/r2", r1_penalty(fake_logits, fake), self.recipe.r2))
         if self.recipe.gradient_penalty > 0:
+            mix = batch["mix"][: len(real)]
             penalty = gradient_penalty(
-                lambda between: self.discriminate(between, batch), real, fake, batch["mix"]
+                lambda between: self.discriminate(between, batch), real, fake, mix
             )
             penalties.append(("penalty/gradient", penalty, self.recipe.gradient_penalty))
         return penalties
 
     def generator_loss(self, batch: Batch) -> Loss:
         """The generator's objective: its loss, and further terms."""
-        outputs = self.outputs(self.fake_targets(batch), batch)
-        loss = self.loss.generator(self.logits(outputs))
+        fake = self.fake_targets(batch)
+        opponent = self._opponent(fake, batch)
+        outputs = opponent.outputs(fake, batch)
+        real_logits = None
+        if self.loss.paired:
+            real_logits = opponent.discriminate(self.real_targets(batch), batch)
+        loss = self.loss.generator(self.logits(outputs), real_logits)
         diagnostics = {"loss/generator": loss.detach()}
         return _summed(loss, diagnostics, self.generator_terms(outputs, batch))
+
+    def _opponent(self, fake: Tensor, batch: Batch) -> AdversarialVariant:
+        """This variant, with the discriminator as it would answer to ``fake``, where unrolled."""
+        if self.recipe.unrolled == 0:
+            return self
+        real = self.real_targets(batch)
+
+        def answer(variant: AdversarialVariant) -> Tensor:
+            both = variant._both_outputs(real, fake, batch)
+            return variant.loss.discriminator(*(variant.logits(o) for o in both))
+
+        recipe = self.recipe
+        return unrolled(self, "discriminator", answer, recipe.unrolled, recipe.unrolled_rate)
 
     def generator_terms(self, fake: Tensor, batch: Batch) -> list[Term]:
         """What the generator minimises besides, given the discriminator's outputs for fakes."""
@@ -328,11 +389,13 @@ class AdversarialVariant(Variant):
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         """Logits (N,) for the batch's real targets and for as many generated ones."""
-        boundary = self.loss.boundary
-        real = self.discriminate(batch[self.target], batch)
-        fake = self.discriminate(self.generate(batch), batch)
+        packing, total = self.recipe.packing, len(batch[self.target])
+        real = self.discriminate(pack(batch[self.target], packing), batch)
+        fake = self.discriminate(pack(self.generate(batch), packing), batch)
+        boundary = undecided(self.loss, real, fake)
         slope = logit_slopes(self.loss, real, fake)
-        return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
+        found = {"real": real - boundary, "fake": fake - boundary, "slope": slope}
+        return {name: unpack(values, packing, total) for name, values in found.items()}
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}

@@ -143,7 +143,7 @@ class SNGAN(ResNetVariant):
             "dequantisation",
             self.data.target_shape[1:],
             Integers(1 << 24),
-            players=("discriminator",),
+            players=self.real_readers,
         )
         return (*super().noise(stage), words)
 

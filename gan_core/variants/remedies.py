@@ -1,0 +1,105 @@
+"""Remedies against the failures of GAN training, as options of every adversarial variant.
+
+Each changes what a player is shown or asked; :mod:`gan_core.variants.adversarial` applies them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+from torch import Tensor
+
+from gan_core.errors import UserError
+from gan_core.losses import LOSSES, AdversarialLoss, smoothed_discriminator
+from gan_core.options import option
+from gan_core.priors import Gaussian
+from gan_core.variant import GameOptions, NoiseSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class RemedyOptions(GameOptions):
+    """What can be done against collapse, vanishing gradients and oscillation."""
+
+    packing: int = option(
+        1, "examples that the discriminator judges together, 1 for each alone (PacGAN)", minimum=1
+    )
+    minibatch_stddev: int = option(
+        0,
+        "size of the groups whose standard deviation the discriminator sees as a channel of its "
+        "own (4 in Progressive GAN), 0 for none",
+        minimum=0,
+    )
+    unrolled: int = option(
+        0,
+        "steps of the discriminator's answer that the generator looks ahead (Unrolled GAN); every "
+        "worker's on its own share of the batch",
+        kind="schedule",
+        minimum=0,
+    )
+    unrolled_rate: float = option(
+        0.1, "rate of the gradient descent in the unrolled steps", kind="schedule", above=0
+    )
+    instance_noise: float = option(
+        0.0,
+        "standard deviation of Gaussian noise on what the discriminator sees, real and generated",
+        kind="schedule",
+        minimum=0,
+    )
+    instance_noise_steps: int = option(
+        0, "iterations over which that noise falls to nothing, 0 for never", minimum=0
+    )
+    label_smoothing: float = option(
+        0.0,
+        "by how much the target for real examples lies below 1 (one-sided: 0.1); losses minimax "
+        "and non-saturating",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+    r2: float = option(
+        0.0,
+        "weight gamma of the R2 penalty, R1's on generated examples, 0 for none",
+        kind="schedule",
+        minimum=0,
+    )
+
+
+def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
+    """Raises ``UserError`` for remedies that do not go with each other, or with the variant."""
+    if options.packing > 1 and conditional:
+        raise UserError("--packing is for variants without labels: a pack would mix classes")
+    if options.batch_size % options.packing:
+        raise UserError(
+            f"--batch-size {options.batch_size} is no multiple of --packing {options.packing}"
+        )
+    if options.label_smoothing and not LOSSES[loss].cross_entropy:
+        raise UserError(f"--label-smoothing means nothing to the {loss} loss: leave it out")
+    if options.instance_noise_steps and not options.instance_noise:
+        raise UserError("--instance-noise-steps needs --instance-noise")
+
+
+def chosen_loss(name: str, smoothing: float) -> AdversarialLoss:
+    """The adversarial loss ``name``, its discriminator's targets for real smoothed."""
+    loss = LOSSES[name]
+    if smoothing == 0:
+        return loss
+    smoothed = partial(smoothed_discriminator, smoothing=smoothing)
+    return dataclasses.replace(loss, discriminator=smoothed)
+
+
+def instance_noise(shape: tuple[int, ...], real_readers: tuple[str, ...]) -> list[NoiseSpec]:
+    """The noise on real and on generated targets of ``shape``, for the players that see them."""
+    both = ("discriminator", "generator")
+    return [
+        NoiseSpec("instance_noise_real", shape, Gaussian(), players=real_readers),
+        NoiseSpec("instance_noise_fake", shape, Gaussian(), players=both),
+    ]
+
+
+def remaining_noise(played: Tensor, steps: int) -> Tensor:
+    """The share of the instance noise that is left after ``played`` of ``steps`` iterations.
+
+    It falls linearly (Soenderby et al. 2017, arXiv:1610.04490, section 3.1).
+    """
+    return (1 - played / steps).clamp_min(0)

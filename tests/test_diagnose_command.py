@@ -1,0 +1,79 @@
+"""The verb ``diagnose``: the verdict of a finished run from its journal, and a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gan_core.config import make_config, write_config
+from gan_core.diagnostics.evidence import evidence_picture
+from gan_core.diagnostics.findings import Finding
+from gan_core.diagnostics.history import History
+from gan_core.engine.world import World
+from gan_core.run import FolderObserver, play
+from pipelines.__main__ import main
+
+OPTIONS = {"hidden": 8, "maxout_units": 4, "maxout_pieces": 2, "latent": 2}
+
+
+def trained(folder: Path, **values: object) -> dict[str, object]:
+    given = {"variant": "gan", "data": "ring", "device": "cpu", "workers": 0, "samples": 50}
+    places = {"storage": str(folder), "name": "run", "batch_size": 8, "steps": 40}
+    cadence = {"log_every": 4, "evaluate_every": 20, "checkpoint_every": 0}
+    config = make_config({**given, **places, **cadence, **OPTIONS, **values})
+    config.folder.mkdir(parents=True)
+    write_config(config, config.folder / "config.yaml")
+    return play(config, World(), FolderObserver(config.folder, World()))
+
+
+def test_the_journal_tells_what_the_run_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = trained(tmp_path)
+    code = main(["diagnose", "run", "--storage", str(tmp_path)])
+    verdict = json.loads((tmp_path / "run" / "diagnosis.json").read_text())
+    assert verdict == json.loads(json.dumps(summary["diagnosis"]))
+    states = [finding["state"] for finding in verdict.values()]
+    assert code == (3 if "confirmed" in states else 0)
+    # A generator of 40 iterations is at fewer than eight modes.
+    assert verdict["mode_collapse"]["state"] == "confirmed"
+    shown = capsys.readouterr().out
+    assert shown.startswith("confirmed  mode collapse confirmed, since iteration")
+    assert "of 8 modes" in shown
+    assert "try --packing 2" in shown
+    with Image.open(tmp_path / "run" / "diagnosis.png") as picture:
+        assert picture.size[0] > 1000
+
+
+def test_what_cannot_be_diagnosed_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({"variant": "gan", "storage": str(tmp_path), "name": "empty"})
+    config.folder.mkdir()
+    write_config(config, config.folder / "config.yaml")
+    for words, said in (
+        (["empty"], "nothing to diagnose"),
+        (["emty"], "did you mean 'empty'"),
+        (["empty", "--out", "picture.jpg"], "must end in .png"),
+    ):
+        assert main(["diagnose", *words, "--storage", str(tmp_path)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_failure_is_shaded_from_where_it_began() -> None:
+    history = History()
+    for step in range(10, 110, 10):
+        history.add(step, {"diversity": 1 - step / 120, "loss/generator": 1.0})
+    sound = {name: Finding(name) for name in ("vanishing_gradient", "non_convergence")}
+    sound |= {"overfitting": Finding("overfitting"), "mode_collapse": Finding("mode_collapse")}
+    failed = {**sound, "mode_collapse": Finding("mode_collapse", "confirmed", 50, "all alike")}
+    before, after = evidence_picture(history, sound), evidence_picture(history, failed)
+    assert before.shape == after.shape
+    differs = (before != after).any(0)
+    rows, columns = before.shape[1:]
+    assert differs[: rows // 2, : columns // 2].any()  # the panel of mode collapse
+    assert not differs[rows // 2 :].any()
+    assert not differs[:, columns // 2 :].any()

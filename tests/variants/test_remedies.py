@@ -1,0 +1,254 @@
+"""Remedies against the failures of training, in the objectives of adversarial variants."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.errors import UserError
+from gan_core.layers.minibatch import group_deviation, pack
+from gan_core.losses import smoothed_discriminator
+from gan_core.priors import draw
+from gan_core.variant import Variant, create
+
+PICTURES = DataSpec({"image": TensorSpec((1, 16, 16), -1.0, 1.0)})
+LABELLED = DataSpec({**PICTURES.tensors, "label": TensorSpec((), classes=3)})
+POINTS = DataSpec({"point": TensorSpec((2,))}, "point")
+TINY: dict[str, dict[str, object]] = {
+    "gan": {"hidden": 16, "maxout_units": 8, "dropout_input": 0, "dropout": 0, "latent": 4},
+    "dcgan": {"width": 4, "image_size": 16, "latent": 4},
+}
+N = 12
+
+
+def small(name: str = "gan", data: DataSpec = PICTURES, **options: object) -> Variant:
+    return create(name, data, {**TINY[name], "batch_size": N, **options}, seed=2)
+
+
+def batch(variant: Variant, count: int = N, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(4)
+    shape = variant.data.target_shape  # type: ignore[union-attr]
+    found = {variant.target: torch.rand((count, *shape), generator=generator) * 2 - 1}  # type: ignore[dict-item]
+    for number, spec in enumerate(variant.noise("train")):
+        found[spec.name] = draw(spec.prior, 50 + number + seed, torch.arange(count), spec.shape)
+    return found  # type: ignore[return-value]
+
+
+def logits_of(variant: Variant, targets: Tensor) -> Tensor:
+    return variant.discriminator(targets).flatten()  # type: ignore[operator]
+
+
+# -- packing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [PICTURES, POINTS], ids=["pictures", "points"])
+def test_the_discriminator_decides_on_packs(data: DataSpec) -> None:
+    variant = small(data=data, packing=3)
+    given = batch(variant)
+    real, fake = given[variant.target], variant.generate(given)  # type: ignore[index,operator]
+    expected = F.softplus(-logits_of(variant, pack(real, 3))).mean()
+    expected = expected + F.softplus(logits_of(variant, pack(fake, 3))).mean()
+    found = variant.discriminator_loss(given)  # type: ignore[operator]
+    torch.testing.assert_close(found.total, expected)
+    mine = variant.generator_loss(given).total  # type: ignore[operator]
+    torch.testing.assert_close(mine, F.softplus(-logits_of(variant, pack(fake, 3))).mean())
+    judged = variant.judge(given)
+    assert {name: len(values) for name, values in judged.items()} == dict.fromkeys(
+        ("real", "fake", "slope"), N
+    )
+    assert torch.equal(judged["real"][0::3], logits_of(variant, pack(real, 3)))
+    assert torch.equal(judged["real"][0::3], judged["real"][2::3])
+
+
+def test_the_penalties_are_over_packs() -> None:
+    variant = small(packing=2, r1=1.0)
+    given = batch(variant)
+    found = variant.discriminator_loss(given).diagnostics["penalty/r1"]  # type: ignore[operator]
+    packed = pack(given["image"], 2).requires_grad_()
+    (slopes,) = torch.autograd.grad(logits_of(variant, packed).sum(), packed)
+    torch.testing.assert_close(found, 0.5 * slopes.flatten(1).square().sum(1).mean())
+
+
+def test_what_cannot_be_packed_is_refused() -> None:
+    with pytest.raises(UserError, match="without labels"):
+        create("cgan", LABELLED, {"packing": 2})
+    with pytest.raises(UserError, match="no multiple of --packing 5"):
+        small(packing=5)
+
+
+# -- the deviation of a minibatch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packing", [1, 2])
+def test_the_discriminator_sees_each_groups_deviation_of_real_and_fake_apart(packing: int) -> None:
+    variant = small(minibatch_stddev=3, packing=packing)
+    given = batch(variant)
+    sides = [pack(t, packing) for t in (given["image"], variant.generate(given))]  # type: ignore[operator]
+    seen = []
+    for targets in sides:
+        plane = group_deviation(targets, 3)[:, None, None, None].expand(-1, 1, 16, 16)
+        seen.append(logits_of(variant, torch.cat((targets, plane), 1)))
+    expected = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
+    torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
+
+
+# -- unrolled steps --------------------------------------------------------------------------------
+
+
+def test_the_generator_is_judged_by_the_discriminator_that_would_answer() -> None:
+    rate, steps = 0.05, 3
+    variant = small(unrolled=steps, unrolled_rate=rate, data=POINTS)
+    reference = small(data=POINTS)
+    reference.load_state_dict(variant.state_dict())
+    given = batch(variant)
+    found = variant.generator_loss(given).total  # type: ignore[operator]
+    # The answer by plain gradient descent on the other's discriminator.
+    for _ in range(steps):
+        loss = reference.discriminator_loss(given).total  # type: ignore[operator]
+        parameters = list(reference.discriminator.parameters())  # type: ignore[union-attr]
+        slopes = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            torch._foreach_sub_(parameters, slopes, alpha=rate)
+    torch.testing.assert_close(found, reference.generator_loss(given).total)  # type: ignore[operator]
+    # Its gradient goes through the steps: it is that of the difference quotient.
+    variant = variant.double()
+    exact = {n: t.double() for n, t in given.items()}
+    weight = variant.generator.output.bias  # type: ignore[union-attr]
+    total = variant.generator_loss(exact).total  # type: ignore[operator]
+    (slope,) = torch.autograd.grad(total, weight)
+    with torch.no_grad():
+        weight[0] += 1e-5
+        ahead = variant.generator_loss(exact).total  # type: ignore[operator]
+        weight[0] -= 2e-5
+        behind = variant.generator_loss(exact).total  # type: ignore[operator]
+    assert slope[0].item() == pytest.approx(((ahead - behind) / 2e-5).item(), rel=1e-5)
+    assert variant.stages()[0].players[1].second_order
+    assert variant.stages()[0].players[1].reads == ("point",)
+
+
+def test_no_unrolled_step_is_the_plain_loss() -> None:
+    variant, plain = small(unrolled=0), small()
+    given = batch(plain)
+    found, expected = (v.generator_loss(given).total for v in (variant, plain))  # type: ignore[operator]
+    assert torch.equal(found, expected)
+
+
+# -- instance noise --------------------------------------------------------------------------------
+
+
+def test_instance_noise_is_on_real_and_generated_targets_in_training_alone() -> None:
+    variant = small(instance_noise=0.3)
+    given = batch(variant)
+    real = given["image"] + 0.3 * given["instance_noise_real"]
+    fake = variant.generate(given) + 0.3 * given["instance_noise_fake"]  # type: ignore[operator]
+    expected = F.softplus(-logits_of(variant, real)).mean()
+    expected = expected + F.softplus(logits_of(variant, fake)).mean()
+    torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
+    torch.testing.assert_close(
+        variant.generator_loss(given).total,  # type: ignore[operator]
+        F.softplus(-logits_of(variant, fake)).mean(),
+    )
+    assert torch.equal(variant.judge(given)["real"], logits_of(variant, given["image"]))
+    assert torch.equal(variant.sample("train", given)["image"], variant.generate(given))  # type: ignore[operator]
+
+
+def test_instance_noise_falls_to_nothing_over_its_steps() -> None:
+    variant = small(instance_noise=0.5, instance_noise_steps=4)
+    given = batch(variant)
+    for turn in range(6):
+        shown = variant.real_targets(given) - given["image"]  # type: ignore[operator]
+        share = max(0.0, 1 - turn / 4)
+        torch.testing.assert_close(shown, 0.5 * share * given["instance_noise_real"])
+        variant.on_turn_end("discriminator")
+        variant.on_turn_end("generator")
+    assert "played" in variant.state_dict()
+    assert "played" not in small(instance_noise=0.5).state_dict()
+
+
+# -- smoothed labels, R2, the relativistic loss ----------------------------------------------------
+
+
+def test_only_the_targets_of_real_examples_are_smoothed() -> None:
+    variant = small(label_smoothing=0.1)
+    given = batch(variant)
+    real, fake = logits_of(variant, given["image"]), logits_of(variant, variant.generate(given))  # type: ignore[operator]
+    expected = smoothed_discriminator(real, fake, 0.1)
+    torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
+    plain = small().generator_loss(given).total  # type: ignore[operator]
+    assert torch.equal(variant.generator_loss(given).total, plain)  # type: ignore[operator]
+    with pytest.raises(UserError, match="means nothing to the hinge loss"):
+        small(label_smoothing=0.1, loss="hinge")
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+def test_r2_is_r1_on_generated_examples(name: str) -> None:
+    variant = small(name, r1=2.0, r2=3.0)
+    given = batch(variant)
+    loss = variant.discriminator_loss(given)  # type: ignore[operator]
+    named = loss.diagnostics
+    fake = variant.generate(given).detach().requires_grad_()  # type: ignore[operator]
+    (slopes,) = torch.autograd.grad(logits_of(variant, fake).sum(), fake)
+    expected = 0.5 * slopes.flatten(1).square().sum(1).mean()
+    torch.testing.assert_close(named["penalty/r2"], expected)
+    total = named["loss/discriminator"] + 2 * named["penalty/r1"] + 3 * named["penalty/r2"]
+    torch.testing.assert_close(loss.total.detach(), total)
+    assert small(name, r2=1.0).stages()[0].players[0].second_order
+
+
+def test_the_relativistic_game_compares_partners_on_both_sides() -> None:
+    variant = small(loss="relativistic")
+    given = batch(variant)
+    real, fake = logits_of(variant, given["image"]), logits_of(variant, variant.generate(given))  # type: ignore[operator]
+    expected = F.softplus(fake - real).mean()
+    torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
+    expected = F.softplus(real - fake).mean()
+    torch.testing.assert_close(variant.generator_loss(given).total, expected)  # type: ignore[operator]
+    assert variant.stages()[0].players[1].reads == ("image",)
+    judged = variant.judge(given)
+    # The outputs alone mean nothing: what counts as undecided lies between both means.
+    assert (judged["real"].mean() + judged["fake"].mean()).item() == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(judged["slope"], torch.sigmoid(real - fake))
+
+
+def test_an_undecided_relativistic_discriminator_loses_log_two() -> None:
+    variant = small(loss="relativistic")
+    with torch.no_grad():
+        for parameter in variant.discriminator.parameters():  # type: ignore[union-attr]
+            parameter.zero_()
+    given = batch(variant)
+    for loss in (variant.discriminator_loss(given), variant.generator_loss(given)):  # type: ignore[operator]
+        assert loss.total.item() == pytest.approx(math.log(2))
+
+
+ALL = {
+    "packing": 2,
+    "minibatch_stddev": 3,
+    "unrolled": 1,
+    "instance_noise": 0.1,
+    "instance_noise_steps": 5,
+    "r1": 0.1,
+    "r2": 0.1,
+    "diffaug": "translation",
+}
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+@pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
+def test_all_remedies_together_make_finite_gradients(name: str, loss: str) -> None:
+    smoothing = {"label_smoothing": 0.1} if loss == "non-saturating" else {}
+    variant = small(name, **{**ALL, **smoothing, "loss": loss})
+    given = batch(variant)
+    for player in variant.stages()[0].players:
+        variant.zero_grad()
+        variant.requires_grad_(False)
+        getattr(variant, player.name).requires_grad_(True)
+        player.objective(given).total.backward()
+        own = list(getattr(variant, player.name).parameters())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in own)
+        assert any(p.grad.abs().sum() > 0 for p in own)  # type: ignore[union-attr]
