@@ -48,6 +48,18 @@ def image_grid(images: Tensor, columns: int | None = None, enlarge: int | None =
     return grid
 
 
+def neighbour_rows(images: Tensor, neighbours: Tensor) -> Tensor:
+    """Each image in a row with its neighbours, parted from them by a wider gap.
+
+    ``images`` (N, C, H, W) and ``neighbours`` (N, K, C, H, W), each as for :func:`image_grid`.
+    Returns uint8 (C, rows, columns).
+    """
+    left = image_grid(images, columns=1)
+    right = image_grid(neighbours.flatten(0, 1), columns=neighbours.shape[1])
+    gap = torch.full((left.shape[0], left.shape[1], 4 * _GAP), _BACKGROUND, dtype=torch.uint8)
+    return torch.cat((left, gap, right), dim=2)
+
+
 def scatter(generated: Tensor, real: Tensor | None = None) -> Tensor:
     """Generated points in blue over real ones in grey, as a square picture with equal axes.
 

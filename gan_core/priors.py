@@ -32,6 +32,18 @@ class Gaussian:
 
 
 @dataclasses.dataclass(frozen=True)
+class TruncatedGaussian:
+    """N(0, 1) given that |z| <= ``bound``, in every dimension, by its inverse distribution."""
+
+    bound: float
+
+    def from_words(self, words: Tensor) -> Tensor:
+        low = 0.5 * math.erfc(self.bound / math.sqrt(2))
+        values = torch.special.ndtri(low + (1 - 2 * low) * uniforms(words))
+        return values.clamp(-self.bound, self.bound).to(torch.get_default_dtype())
+
+
+@dataclasses.dataclass(frozen=True)
 class Uniform:
     """Uniform on (low, high) in every dimension."""
 
@@ -51,6 +63,15 @@ class Integers:
 
     def from_words(self, words: Tensor) -> Tensor:
         return (words * self.count) >> 32
+
+
+def truncated(prior: Prior, bound: float) -> Prior | None:
+    """``prior`` given that |z| <= ``bound``; ``None`` for one that has no such form."""
+    if isinstance(prior, Gaussian):
+        return TruncatedGaussian(bound)
+    if isinstance(prior, Uniform) and max(prior.low, -bound) < min(prior.high, bound):
+        return Uniform(max(prior.low, -bound), min(prior.high, bound))
+    return None
 
 
 PRIORS = ("gaussian", "uniform")

@@ -93,9 +93,15 @@ class ReleasedGenerator:
         """Whether samples are asked for by class."""
         return "label" in self.info["conditions"]
 
-    def noise(self, index: Tensor, seed: int | None = None) -> Batch:
-        """The noise, by name, of the samples ``index`` (int64, (N,)); ``seed``: the run's."""
-        return self._sampler(self.info["config"]["seed"] if seed is None else seed).noise(index)
+    def noise(
+        self, index: Tensor, seed: int | None = None, truncation: float | None = None
+    ) -> Batch:
+        """The noise, by name, of the samples ``index`` (int64, (N,)); ``seed``: the run's.
+
+        ``truncation``: no number is larger than that, see ``Sampler.noise``.
+        """
+        sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
+        return sampler.noise(index, truncation)
 
     def generate(
         self,
@@ -109,27 +115,35 @@ class ReleasedGenerator:
     ) -> Tensor:
         """Samples (N, ...) of the target, pictures in [-1, 1], for the numbers ``index``.
 
-        ``labels`` (int64, (N,)) are the classes of a conditional variant; without them, classes
-        are drawn evenly as a function of ``index``. ``conditions`` are other things asked for, by
-        name (N, ...), as the networks see them; without them, sample i is of example i % 64 of
-        those that the generator came with. ``noise`` replaces what ``index`` would give.
+        ``labels`` (int64, (N,)) are the classes of a conditional variant, or (floats, (N, classes))
+        mixtures of them; without them, classes are drawn evenly as a function of ``index``.
+        ``conditions`` are other things asked for, by name (N, ...), as the networks see them;
+        without them, sample i is of example i % 64 of those that the generator came with.
+        ``noise`` replaces what ``index`` would give.
         ``native`` resizes to the source's own size. Raises ``UserError`` for a label out of range.
         """
         place = index.to(self.device)
         asked = {name: values[place % len(values)] for name, values in self.examples.items()}
         asked |= {name: values.to(self.device) for name, values in (conditions or {}).items()}
         if self.conditional:
-            classes = self.spec.classes
-            wanted = stream_key(0, "labels") % classes + index if labels is None else labels
-            if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
-                raise UserError(f"classes go from 0 to {classes - 1}")
-            if len(wanted) != len(index):
-                raise UserError(f"{len(index)} samples need as many labels, not {len(wanted)}")
-            asked["label"] = (wanted % classes).to(self.device)
+            asked["label"] = self._asked_labels(index, labels).to(self.device)
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
         given = {name: values.to(self.device) for name, values in (noise or {}).items()}
         target = sampler(index, given, asked)[self.spec.target]
         return self.stage.view.restore(target, self.spec.target_shape) if native else target
+
+    def _asked_labels(self, index: Tensor, labels: Tensor | None) -> Tensor:
+        classes = self.spec.classes
+        if labels is None:
+            return (stream_key(0, "labels") % classes + index) % classes
+        if len(labels) != len(index):
+            raise UserError(f"{len(index)} samples need as many labels, not {len(labels)}")
+        mixed = labels.is_floating_point()
+        if mixed and labels.shape[1:] != (classes,):
+            raise UserError(f"mixtures of {classes} classes have a column for each of them")
+        if not mixed and not bool(((labels >= 0) & (labels < classes)).all()):
+            raise UserError(f"classes go from 0 to {classes - 1}")
+        return labels
 
     @property
     def stage(self) -> Stage:

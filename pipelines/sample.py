@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from gan_core.errors import UserError, unknown_word
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, resolve
 from pipelines.sample_tune import write_tune
+from pipelines.walks import class_walks, latent_walks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_core.data.examples import Batch
-    from gan_core.priors import Prior
     from gan_core.release import ReleasedGenerator
 
 _COLUMNS = 8
@@ -42,10 +43,42 @@ class SampleOptions:
         False, "rows that go from one point of the latent space to another (on the sphere for a "
         "gaussian prior, straight for a uniform one)",
     )  # fmt: skip
+    interpolate_classes: bool = option(
+        False, "rows that go from one class to the next while the noise stays (conditional "
+        "variants)",
+    )  # fmt: skip
+    truncation: float | None = option(
+        None, "draw the noise's numbers again while they are larger than this: 0.5 gives more "
+        "typical and less diverse pictures",
+        above=0,
+    )  # fmt: skip
+    neighbours: int = option(
+        0, "beside each picture, in a row, as many training pictures: the nearest in the features "
+        "of --extractor",
+        minimum=0,
+    )  # fmt: skip
+    extractor: str | None = option(
+        None, "whose features --neighbours compares (default: the run's)",
+        choices=("auto", "classifier", "mobilenet_v2", "inception"),
+    )  # fmt: skip
+    extractor_weights: str | None = option(None, "file with the extractor's weights")
+    data_root: str | None = option(None, "the folder of the source's files (default: the run's)")
     seed: int | None = option(None, "which noise is drawn (default: the run's seed)", minimum=0)
     storage: str = option("runs", "where the runs are")
     device: str = option("auto", "auto takes CUDA where there is one",
                          choices=("auto", "cpu", "cuda"))  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Samples to make: their numbers (N,), labels or mixtures of classes (N, ...) where there are
+    classes, noise by name (N, ...), and how many stand in a row (``None``: as is best).
+    """
+
+    index: Tensor
+    labels: Tensor | None
+    columns: int | None
+    noise: Batch
 
 
 def sample_command(arguments: list[str]) -> int:
@@ -80,13 +113,14 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
         raise UserError(f"--out {options.out} must end in .png: only melodies are MIDI files")
     if options.chords is not None:
         raise UserError("--chords needs a generator of melodies (midinet): leave it out")
-    index, labels, columns = layout(generator, options)
-    noise = None
-    if options.interpolate:
-        noise = interpolated(generator, index, columns, options.seed)
-    targets = generate_all(generator, index, labels, noise, options.seed)
-    real = None if len(generator.spec.target_shape) > 1 else real_points(generator, len(index))
-    return save_png(sample_picture(targets.cpu(), generator.spec, real, columns), out)
+    rows = arranged(generator, options)
+    targets = generate_all(generator, rows)
+    if options.neighbours:
+        picture = with_neighbours(generator, options, targets)
+    else:
+        real = None if generator.spec.pictures else real_points(generator, len(rows.index))
+        picture = sample_picture(targets.cpu(), generator.spec, real, rows.columns)
+    return save_png(picture, out)
 
 
 def real_points(generator: ReleasedGenerator, count: int) -> Tensor | None:
@@ -100,22 +134,28 @@ def real_points(generator: ReleasedGenerator, count: int) -> Tensor | None:
     return examples.tensors[generator.spec.target][: max(count, 1000)]
 
 
-def generate_all(
-    generator: ReleasedGenerator,
-    index: Tensor,
-    labels: Tensor | None,
-    noise: Batch | None,
-    seed: int | None,
-) -> Tensor:
+def generate_all(generator: ReleasedGenerator, rows: Rows) -> Tensor:
     """Targets (N, ...) at the networks' size, made a few hundred at a time."""
     import torch
 
     parts = []
-    for places in torch.arange(len(index)).split(_BATCH):
-        own = None if labels is None else labels[places]
-        fed = None if noise is None else {k: v[places.to(v.device)] for k, v in noise.items()}
-        parts.append(generator.generate(index[places], own, fed, seed=seed))
+    for places in torch.arange(len(rows.index)).split(_BATCH):
+        own = None if rows.labels is None else rows.labels[places]
+        fed = {name: values[places.to(values.device)] for name, values in rows.noise.items()}
+        parts.append(generator.generate(rows.index[places], own, fed))
     return torch.cat(parts)
+
+
+def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
+    """What to make, and how many images stand in a row; raises ``UserError``."""
+    walks = options.interpolate + options.interpolate_classes
+    if walks > 1 or (walks and options.neighbours):
+        raise UserError("choose one of --interpolate, --interpolate-classes and --neighbours")
+    if walks:
+        return walking(generator, options)
+    index, labels, columns = layout(generator, options)
+    noise = generator.noise(index, options.seed, options.truncation)
+    return Rows(index, labels, columns, noise)
 
 
 def layout(
@@ -130,22 +170,37 @@ def layout(
 
     classes = chosen_classes(generator, options.classes)
     if not classes:
-        count = options.n
-        if options.interpolate:
-            columns = min(_COLUMNS, count)
-            return torch.arange(count // columns * columns), None, columns
-        return torch.arange(count), None, None
+        return torch.arange(options.n), None, None
     if options.classes is None and options.n < 2 * len(classes):
         labels = torch.tensor(classes)[torch.arange(options.n) % len(classes)]
         return torch.arange(options.n), labels, min(_COLUMNS, options.n)
     columns = max(1, options.n // len(classes))
-    rows = classes
-    if options.interpolate:
-        columns = min(_COLUMNS, columns)
-        count = max(len(classes), options.n // columns)
-        rows = [classes[row % len(classes)] for row in range(count)]
-    labels = torch.tensor(rows).repeat_interleave(columns)
+    labels = torch.tensor(classes).repeat_interleave(columns)
     return torch.arange(len(labels)), labels, columns
+
+
+def walking(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
+    """Rows that go through the latent space (each of one class), or from class to class."""
+    import torch
+
+    classes = chosen_classes(generator, options.classes)
+    if options.interpolate_classes and not classes:
+        raise UserError("--interpolate-classes needs a conditional variant: leave it out")
+    share = options.n // max(1, len(classes))
+    columns = min(_COLUMNS, share if share > 1 else options.n)
+    if columns < 2:
+        raise UserError("rows that go somewhere have two images or more: ask for a larger --n")
+    rows = options.n // columns
+    index, drawn = torch.arange(rows * columns), (options.seed, options.truncation)
+    if options.interpolate:
+        labels = torch.tensor([classes[r % len(classes)] for r in range(rows)]) if classes else None
+        labels = None if labels is None else labels.repeat_interleave(columns)
+        ends = generator.noise(torch.arange(2 * rows), *drawn)
+        return Rows(index, labels, columns, latent_walks(generator, ends, columns))
+    still = generator.noise(torch.arange(rows), *drawn)
+    noise = {name: values.repeat_interleave(columns, dim=0) for name, values in still.items()}
+    mixtures = class_walks(classes, generator.spec.classes, rows, columns)
+    return Rows(index, mixtures, columns, noise)
 
 
 def chosen_classes(generator: ReleasedGenerator, text: str | None) -> list[int]:
@@ -171,50 +226,3 @@ def _class_number(word: str, classes: int, names: tuple[str, ...]) -> int:
     if int(word) >= classes:
         raise UserError(f"--classes {word}: the classes go from 0 to {classes - 1}")
     return int(word)
-
-
-def interpolated(
-    generator: ReleasedGenerator, index: Tensor, columns: int | None, seed: int | None
-) -> Batch:
-    """Noise (N, ...) by name: each row of ``columns`` goes from one sample's to another's."""
-    import torch
-
-    from gan_core.priors import Integers
-
-    if columns is None or columns < 2:
-        raise UserError("--interpolate needs rows of at least two: ask for a larger --n")
-    rows = len(index) // columns
-    ends = generator.noise(torch.arange(2 * rows), seed)
-    share = torch.linspace(0, 1, columns, dtype=torch.float64)
-    priors = {spec.name: spec.prior for spec in generator.variant.noise(generator.info["stage"])}
-    paths = {}
-    for name, values in ends.items():
-        first, last = values[0::2], values[1::2]
-        if isinstance(priors[name], Integers):
-            paths[name] = first.repeat_interleave(columns, dim=0)
-        else:
-            paths[name] = path_between(first, last, share, priors[name])
-    return paths
-
-
-def path_between(first: Tensor, last: Tensor, share: Tensor, prior: Prior) -> Tensor:
-    """From ``first`` to ``last`` (R, ...), each row in the steps ``share`` (C,): (R * C, ...).
-
-    For a gaussian prior the path is spherical (White 2016, arXiv:1609.04468, section 2.1), for
-    others straight: inner points then look as likely to the generator as the ends. The ends are
-    exact.
-    """
-    import torch
-
-    from gan_core.priors import Gaussian
-
-    a, b = first.double().flatten(1)[:, None], last.double().flatten(1)[:, None]
-    t = share.to(a.device)[None, :, None]
-    points = (1 - t) * a + t * b
-    if isinstance(prior, Gaussian):
-        cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1) * b.norm(dim=-1))[..., None]
-        angle = torch.arccos(cosine.clamp(-1, 1))
-        round_way = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
-        # Parallel ends have no great circle between them, or no single one.
-        points = torch.where(torch.sin(angle) > 1e-6, round_way, points)
-    return points.reshape(-1, *first.shape[1:]).to(first.dtype)

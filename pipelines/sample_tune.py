@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from gan_core.options import flag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.sample import SampleOptions
 
 _BARS_IN_LINE = 8
+_FOR_PICTURES = ("classes", "interpolate", "interpolate_classes", "truncation", "neighbours")
 _CHORD_REGISTER = 48  # chords sound from the C below middle C on
 
 
@@ -30,9 +32,10 @@ def write_tune(
     from gan_core.piano_roll import piano_roll
     from gan_core.pictures import save_png
 
-    if options.classes is not None or options.interpolate:
-        given = "--classes" if options.classes is not None else "--interpolate"
-        raise UserError(f"{given} is for pictures, this generator makes melodies: leave it out")
+    for name in _FOR_PICTURES:
+        if getattr(options, name):
+            told = f"{flag(name)} is for pictures, this generator makes melodies"
+            raise UserError(f"{told}: leave it out")
     chords = chords_of_tune(generator, options)
     bars = tune(generator, chords, options.seed)
     metre = generator.info["config"].get("data_options", {}).get("metre", "4/4")

@@ -27,7 +27,7 @@ from pipelines import tracking
 from pipelines.command_line import join_negative_numbers
 from pipelines.evaluate import FILE, Scores, as_table, asked_labels, family, run_folder, track
 from pipelines.launch import plan
-from pipelines.sample import path_between
+from pipelines.walks import path_between
 
 ROOT = Path(__file__).parents[1]
 

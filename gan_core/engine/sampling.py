@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.data.examples import Batch
-from gan_core.priors import draw
+from gan_core.priors import draw, truncated
 from gan_core.randomness import stream_key
-from gan_core.variant import Variant
+from gan_core.variant import NoiseSpec, Variant
 
 
 def copy_networks(variant: Variant, networks: Sequence[str]) -> Variant:
@@ -55,14 +55,33 @@ class Sampler:
         conditions: Batch | None = None,
     ) -> None:
         self.variant, self.stage, self.device = variant, stage, device
+        self._seed = seed
         self._conditions = conditions or {}
         self._noise = [s for s in variant.noise(stage) if s.read_by("sample")]
         self._keys = {s.name: stream_key(seed, "sampling", s.name) for s in self._noise}
 
-    def noise(self, index: Tensor) -> Batch:
-        """The noise of the samples ``index`` (int64, (N,)), by name."""
+    def noise(self, index: Tensor, truncation: float | None = None) -> Batch:
+        """The noise of the samples ``index`` (int64, (N,)), by name.
+
+        ``truncation``: numbers whose size is above it are drawn again until they are not (Brock et
+        al. 2018, arXiv:1809.11096, section 3.1); the others stay, so sample i keeps its likeness.
+        """
         index = index.to(self.device)
-        return {s.name: draw(s.prior, self._keys[s.name], index, s.shape) for s in self._noise}
+        drawn = {s.name: draw(s.prior, self._keys[s.name], index, s.shape) for s in self._noise}
+        if truncation is None:
+            return drawn
+        return drawn | {
+            s.name: self._truncated(s, drawn[s.name], index, truncation) for s in self._noise
+        }
+
+    def _truncated(self, spec: NoiseSpec, values: Tensor, index: Tensor, bound: float) -> Tensor:
+        prior = truncated(spec.prior, bound)
+        if prior is None:
+            return values
+        key = stream_key(self._seed, "truncation", spec.name)
+        # The outcome of drawing again and again, in one draw.
+        again = draw(prior, key, index, spec.shape)
+        return torch.where(values.abs() <= bound, values, again)
 
     def conditions(self, index: Tensor) -> Batch:
         """The conditions of the samples ``index``, by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,10 +16,10 @@ from gan_core.data.mixtures import Mixture
 from gan_core.engine.world import World
 from gan_core.metrics import coverage, distances, diversity, manifold, similarity
 from gan_core.metrics.bins import count_bins
-from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.metrics.features import Extractor
 from gan_core.metrics.ranks import on_leader
-from gan_core.metrics.sampling import Generate, generated, quantised, windows
+from gan_core.metrics.real import real_features
+from gan_core.metrics.sampling import Generate, generated, quantised
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,10 @@ class Evaluator:
         self._similar: float | None = None
         self._stored = reference.tensors[reference.spec.target]
         self._labels = reference.tensors["label"] if reference.spec.classes else None
-        self._real = {n: self._real_features(e, cache) for n, e in self.extractors.items()}
+        self._real = {
+            name: real_features(reference, extractor, world, cache, batch_size)
+            for name, extractor in self.extractors.items()
+        }
         self._manifolds = {
             name: manifold.RealManifold(features[self._compared(len(features))])
             for name, features in self._real.items()
@@ -248,28 +251,6 @@ class Evaluator:
 
     def _compared(self, count: int) -> Tensor:
         return manifold.spread(count).to(self.world.device)
-
-    def _real_features(self, extractor: Extractor, cache: Path | None) -> Tensor:
-        """Features (N, d) of the reference on rank 0; of no use on the others."""
-        path = None
-        if cache is not None:
-            key = on_leader(self.world, lambda: self.reference.fingerprint)
-            path = cache / f"features-{key}-{extractor.fingerprint}.safetensors"
-        found = load_tensors(path) if path is not None and self.world.leads else None
-        whole = found is not None and len(found[0].get("features", ())) == len(self.reference)
-        if self.world.broadcast_object(whole):
-            return found[0]["features"].to(self.world.device) if found else torch.empty(0)
-        parts = [extractor.features(images)[0] for images in self._real_batches()]
-        features = self.world.gather(torch.cat(parts), len(self.reference))
-        if path is not None and self.world.leads:
-            save_tensors(path, {"features": features}, {"extractor": str(extractor)})
-        return features
-
-    def _real_batches(self) -> Iterator[Tensor]:
-        """My share of the reference, in windows of one size, as floats on the device."""
-        for window, new in windows(self.world, len(self.reference), self.batch_size):
-            stored = self._stored[window][new].to(self.world.device)
-            yield to_unit_range(stored) if stored.dtype == torch.uint8 else stored
 
     def _protocol(self) -> dict[str, str]:
         real = len(self.reference)

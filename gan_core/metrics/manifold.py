@@ -45,6 +45,22 @@ def squared_radii(points: Tensor, neighbours: Sequence[int]) -> list[Tensor]:
     return list(radii.unbind(1))
 
 
+@torch.no_grad()
+def neighbour_search(points: Tensor, others: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Positions (int64) and distances (M, k) of the nearest ``others`` (N, d) to ``points`` (M, d).
+
+    Nearest first; k is ``count``, or N if that is less.
+    """
+    centre = others.mean(0)
+    points, others = points - centre, others - centre
+    found = []
+    with exact_float32():
+        for rows in points.split(_rows(len(others))):
+            distances = squared_distances(rows, others)
+            found.append(distances.topk(min(count, len(others)), largest=False, sorted=True))
+    return torch.cat([f.indices for f in found]), torch.cat([f.values for f in found]).sqrt()
+
+
 @dataclasses.dataclass(frozen=True)
 class ManifoldFigures:
     """Precision, recall, density, coverage; and which real points (N,) the fakes' balls hold."""

@@ -1,0 +1,56 @@
+"""Training pictures beside the generated ones that are most like them: has it learned by heart?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gan_core.errors import UserError
+from pipelines.evaluate import EvaluateOptions, evaluation_config, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gan_core.release import ReleasedGenerator
+    from pipelines.sample import SampleOptions
+
+
+def with_neighbours(
+    generator: ReleasedGenerator, options: SampleOptions, targets: Tensor
+) -> Tensor:
+    """A picture, uint8 (C, H, W), with a row for each of ``targets`` (N, ...), the networks' size.
+
+    It begins with the target at the source's own size; then come the nearest training pictures in
+    feature space, the nearest first. Raises ``UserError`` where there are no pictures or features.
+    """
+    from gan_core.engine.world import World
+    from gan_core.metrics.real import nearest_examples
+    from gan_core.pictures import neighbour_rows
+    from gan_core.run import make_extractors
+
+    if not generator.spec.pictures:
+        made = generator.spec.target
+        raise UserError(f"--neighbours is for pictures, this generator makes {made}s: leave it out")
+    config = evaluation_config(
+        generator,
+        EvaluateOptions(
+            extractor=options.extractor,
+            extractor_weights=options.extractor_weights,
+            data_root=options.data_root,
+        ),
+        cache=Path(options.storage) / "cache",
+    )
+    train = load(generator, config, config.train_split)
+    extractors = make_extractors(config, train, World(device=generator.device), _tell)
+    if not extractors:
+        raise UserError("--neighbours needs features: name an --extractor")
+    images = generator.stage.view.restore(targets, generator.spec.target_shape)
+    cache = config.cache_folder
+    places, _ = nearest_examples(images, train, extractors[0], options.neighbours, cache)
+    return neighbour_rows(images.cpu(), train.tensors[train.spec.target][places.cpu()])
+
+
+def _tell(text: str, level: str) -> None:
+    if level == "warning":
+        print(text, file=sys.stderr)
