@@ -11,6 +11,7 @@ from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, resolve
+from pipelines.sample_inputs import write_translations
 from pipelines.sample_tune import write_tune
 from pipelines.walks import class_walks, latent_walks
 
@@ -38,6 +39,10 @@ class SampleOptions:
     chords: str | None = option(
         None, "the chords of a melody, one a bar and repeated for --n bars, with commas: C,Am,F,G "
         "(default: those of a held-out tune)",
+    )  # fmt: skip
+    inputs: str | None = option(
+        None, "a folder of your own pictures to translate (pix2pix, cyclegan), each cropped to its "
+        "central square and resized; --out may then be a folder for the results",
     )  # fmt: skip
     interpolate: bool = option(
         False, "rows that go from one point of the latent space to another (on the sphere for a "
@@ -95,10 +100,12 @@ def sample_command(arguments: list[str]) -> int:
     given = parser.read(arguments)
     options = checked_options(SampleOptions, given)
     out = Path(options.out).expanduser()
-    if out.suffix.lower() not in (".png", ".mid"):
+    if out.suffix.lower() not in (".png", ".mid", *([""] if options.inputs else [])):
         raise UserError(f"--out {options.out} must end in .png, or for melodies in .mid")
     generator = open_generator(resolve(given["run"], options.storage), options.device)
-    if generator.spec.target == "bar":
+    if options.inputs is not None:
+        print(*write_translations(generator, options, out), sep="\n")
+    elif generator.spec.target == "bar":
         print(*write_tune(generator, options, out), sep="\n")
     else:
         print(draw_picture(generator, options, out))

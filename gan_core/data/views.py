@@ -63,6 +63,7 @@ class SquareView(View):
                 spec.tensors[name], shape=(spec.tensors[name].shape[0], self.size, self.size)
             )
             for name in (spec.target, *self.also)
+            if name in spec.tensors  # a variant says better what lacks
         }
         return dataclasses.replace(spec, tensors={**spec.tensors, **seen})
 

@@ -1,0 +1,215 @@
+"""CycleGAN: sizes, cycle and identity losses, the pool, resuming, both directions' figures."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_core.data.examples import DataSpec, Examples, TensorSpec
+from gan_core.engine.game import Game
+from gan_core.layers.patchgan import PatchDiscriminator
+from gan_core.layers.pool import ImagePool
+from gan_core.layers.residual_generator import ResidualGenerator
+from gan_core.variant import create
+from gan_core.variants.cyclegan import CycleGAN
+
+SIZE = 16
+SPECS = {
+    "image": TensorSpec((3, SIZE, SIZE), -1.0, 1.0),
+    "input": TensorSpec((3, SIZE, SIZE), -1.0, 1.0, series="input"),
+}
+UNPAIRED = DataSpec(SPECS)
+WITH_TRUTH = DataSpec({**SPECS, "paired": TensorSpec((), classes=2)})
+TINY = {"image_size": SIZE, "width": 4, "patch_layers": 1, "blocks": 1, "pool": 3, "steps": 8}
+
+
+class Negative(nn.Module):
+    """-1 times a picture: its own inverse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.factor * image
+
+
+def tiny(data: DataSpec = UNPAIRED, **options: object) -> CycleGAN:
+    variant = create("cyclegan", data, {**TINY, **options}, seed=2)
+    assert isinstance(variant, CycleGAN)
+    return variant
+
+
+def examples(images: int, inputs: int, split: str = "train") -> Examples:
+    generator = torch.Generator().manual_seed(images)
+    tensors = {
+        name: torch.randint(256, (n, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+        for name, n in (("image", images), ("input", inputs))
+    }
+    return Examples(tensors, UNPAIRED, "random", split)  # type: ignore[arg-type]
+
+
+def game_of(variant: CycleGAN) -> Game:
+    return Game(variant, examples(9, 7), examples(4, 5, "validation"), batch_size=2, seed=3)
+
+
+def test_networks_have_the_papers_sizes() -> None:
+    with torch.device("meta"):
+        generator, discriminator = ResidualGenerator(3, 3), PatchDiscriminator(3, affine=False)
+        assert generator(torch.empty(1, 3, 256, 256)).shape == (1, 3, 256, 256)
+    assert sum(p.numel() for p in generator.parameters()) == 11_378_179
+    assert sum(p.numel() for p in discriminator.parameters()) == 2_764_737
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(128, 6), (256, 9)])
+def test_larger_pictures_get_more_blocks(size: int, blocks: int) -> None:
+    data = DataSpec({n: TensorSpec((3, size, size), -1.0, 1.0, series=n) for n in SPECS})
+    variant = create("cyclegan", data, {"image_size": size, "width": 1, "pool": 0})
+    assert variant.recipe.blocks == blocks  # type: ignore[union-attr]
+
+
+def test_there_and_back_costs_nothing_for_exact_inverses() -> None:
+    variant = tiny()
+    variant.generator, variant.inverse = Negative(), Negative()
+    game = game_of(variant)
+    assert game._shared_stream is not None
+    batch = game._shared_stream.next()
+    found = variant.generator_loss(batch)
+    assert found.diagnostics["loss/cycle"].item() == 0
+    # The identity loss of a negative is the picture's own distance from its negative.
+    both = sum((2 * found.carry[name]).abs().mean().item() for name in ("image", "input"))
+    assert found.diagnostics["loss/identity"].item() == pytest.approx(both, rel=1e-5)
+    fooled = sum(
+        (judge(found.carry[name]) - 1).square().mean().item()
+        for judge, name in (
+            (variant.discriminator, "fake_image"),
+            (variant.inverse_discriminator, "fake_input"),
+        )
+    )
+    assert found.total.item() == pytest.approx(fooled + 5 * both, rel=1e-5)
+    assert torch.equal(found.carry["fake_image"], -found.carry["input"])
+    with torch.no_grad():
+        variant.inverse.factor.fill_(1.0)
+    assert variant.generator_loss(batch).diagnostics["loss/cycle"].item() > 0.1
+
+
+def test_the_discriminators_loss_is_halved_and_goes_through_the_pool() -> None:
+    variant = tiny()
+    image, given, old = (torch.full((1, 3, SIZE, SIZE), v) for v in (0.5, -0.5, 0.9))
+    carry = {"image": image, "input": given, "fake_image": given, "fake_input": image}
+    never, always = torch.tensor([[0.9, 0.0]]), torch.tensor([[0.1, 0.0]])
+    for _ in range(3):
+        variant.discriminator_loss(
+            {**carry, "fake_image": old, "pool_image": never, "pool_input": never}
+        )
+    loss = variant.discriminator_loss({**carry, "pool_image": always, "pool_input": never})
+
+    def half(judge: nn.Module, real: Tensor, fake: Tensor) -> float:
+        return ((judge(real) - 1).square().mean() + judge(fake).square().mean()).item() / 2
+
+    expected = half(variant.discriminator, image, old)  # from the pool
+    expected += half(variant.inverse_discriminator, given, image)  # as it came
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def official_pool(size: int, images: list[float], noise: Tensor) -> list[float]:
+    """The pool as an algorithm: one picture after another."""
+    kept: list[float] = []
+    returned = []
+    for image, (decision, place) in zip(images, noise.tolist(), strict=True):
+        if len(kept) < size:
+            kept.append(image)
+            returned.append(image)
+        elif decision < 0.5:
+            slot = int(place * size)
+            returned.append(kept[slot])
+            kept[slot] = image
+        else:
+            returned.append(image)
+    return returned
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+@pytest.mark.parametrize("batch", [1, 4, 7])
+def test_the_pool_is_the_sequential_one_for_batches_of_any_size(size: int, batch: int) -> None:
+    pool = ImagePool(size, (1,))
+    generator = torch.Generator().manual_seed(size * 10 + batch)
+    noise = torch.rand(12 * batch, 2, generator=generator)
+    images = [float(i) for i in range(12 * batch)]
+    found: list[float] = []
+    for part, numbers in zip(torch.tensor(images).split(batch), noise.split(batch), strict=True):
+        found += pool.exchange(part[:, None], numbers).flatten().tolist()
+    assert found == official_pool(size, images, noise)
+    assert found[:size] == images[:size]
+    assert found != images
+
+
+def test_a_pool_of_none_returns_what_comes() -> None:
+    images = torch.rand(random.Random(0).randint(2, 5), 3)
+    assert torch.equal(ImagePool(0, (3,)).exchange(images, torch.zeros(len(images), 2)), images)
+
+
+def test_a_resumed_game_is_the_same_game_pools_and_all() -> None:
+    whole = game_of(tiny())
+    whole.play(8)
+    first = game_of(tiny())
+    first.play(5)
+    state, own = copy.deepcopy((first.state_dict(), first.rank_state()))
+    assert int(own["buffers"]["image_pool.seen"]) == 10
+    assert not any("pool" in name for name in state["networks"])  # a rank's own, not shared
+    second = game_of(tiny())
+    second.load_state_dict(state)
+    second.load_rank_state(own)
+    second.play(3)
+    for name, value in whole.variant.state_dict().items():
+        assert torch.equal(value, second.variant.state_dict()[name]), name
+    forgetful = game_of(tiny())
+    forgetful.load_state_dict(state)
+    forgetful.play(3)
+    weight = "discriminator.layers.0.weight"
+    assert not torch.equal(
+        forgetful.variant.state_dict()[weight], whole.variant.state_dict()[weight]
+    )
+
+
+def test_the_domains_are_drawn_independently() -> None:
+    game = game_of(tiny(batch_size=1))
+    assert game._shared_stream is not None
+    seen = {"image": set(), "input": set()}  # type: ignore[var-annotated]
+    partners: dict[float, set[float]] = {}
+    for _ in range(40):
+        batch = game._shared_stream.next()
+        for image, given in zip(batch["image"], batch["input"], strict=True):
+            partners.setdefault(float(image.sum()), set()).add(float(given.sum()))
+            seen["image"].add(float(image.sum()))
+            seen["input"].add(float(given.sum()))
+    assert (len(seen["image"]), len(seen["input"])) == (9, 7)
+    assert min(map(len, partners.values())) > 1
+
+
+def test_figures_of_both_directions_where_the_truth_is_known() -> None:
+    variant = tiny(WITH_TRUTH)
+    variant.generator, variant.inverse = Negative(), Negative()
+    with torch.no_grad():
+        variant.inverse.factor.fill_(-0.5)
+    truth, given = (torch.rand(3, 3, SIZE, SIZE) * 2 - 1 for _ in range(2))
+    held_out = {"image": truth, "input": given, "paired": torch.ones(3, dtype=torch.int64)}
+    figures = variant.figures("train", {"image": -given}, held_out)
+
+    def l1(a: Tensor, b: Tensor) -> float:
+        return pytest.approx((a - b).abs().mean().item(), rel=1e-5)  # type: ignore[return-value]
+
+    assert figures["l1"] == l1(-given, truth)
+    assert figures["l1_input"] == figures["l1_inverse_input"] == l1(given, truth)
+    assert figures["l1_inverse"] == l1(-0.5 * truth, given)
+    assert figures["cycle_l1"] == l1(0.5 * given, given)
+    assert figures["cycle_l1_inverse"] == l1(0.5 * truth, truth)
+    held_out["paired"] = torch.zeros(3, dtype=torch.int64)
+    unknown = variant.figures("train", {"image": -given}, held_out)
+    assert set(unknown) == {"cycle_l1", "cycle_l1_inverse"}
+    sheet = variant.picture("train", {"image": -given}, held_out)
+    assert sheet is not None
