@@ -135,6 +135,10 @@ class Variant(nn.Module, abc.ABC):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    data_help: ClassVar[str] = ""
+    """What data the variant wants, in sentences; empty: any source of its targets will do."""
+    data_example: ClassVar[str] = ""
+    """The options of a command that trains it on data of the user's, where one says too little."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Names of the tensors that the source must have beside the target and the conditions."""
     targets: ClassVar[frozenset[str]] = frozenset({"image"})

@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,8 +279,12 @@ def _about_source(source: str) -> str:
 
 
 def _about(cls: type[Variant]) -> str:
-    lines = [f"{cls.name}: {cls.summary}", f"After {cls.paper}; the defaults are the paper's."]
-    return "\n".join(lines if cls.paper else lines[:1])
+    lines = [f"{cls.name}: {cls.summary}"]
+    if cls.paper:
+        lines.append(f"After {cls.paper}; the defaults are the paper's.")
+    if cls.data_help:
+        lines += ["", *textwrap.wrap(f"Data: {cls.data_help}", 98)]
+    return "\n".join(lines)
 
 
 def _teaching() -> str:
@@ -295,11 +300,14 @@ def _teaching() -> str:
 
 def _epilog(variant: str | None, source: str) -> str:
     from gan_core.data.sources import SOURCES
+    from gan_core.variant import VARIANTS
 
-    root = " --data-root FOLDER" * SOURCES[source].needs_root
+    learnt = f"--data {source}" + " --data-root FOLDER" * SOURCES[source].needs_root
+    if variant is not None:
+        learnt = VARIANTS[variant].data_example or learnt
     return (
         "example:\n"
-        f"  python -m pipelines train {variant or 'dcgan'} --data {source}{root} --workers 2\n"
+        f"  python -m pipelines train {variant or 'dcgan'} {learnt} --workers 2\n"
         "  (--workers 0 plays in this process, without Ray and MLflow)"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -18,6 +19,8 @@ JUDGED = 128
 """Training examples, and as many held-out ones, that the discriminator is asked about."""
 COMPARED = 128
 """Samples that are compared with each other."""
+VALUES = COMPARED * 3 * 64 * 64
+"""Values in as many pictures of 64 pixels: of larger ones there are fewer, but 16."""
 FOLLOWED = 32
 """Samples at fixed noise whose movement is followed."""
 Memory = dict[str, Tensor]
@@ -39,6 +42,12 @@ def norms(game: Game) -> dict[str, Tensor]:
         if gradients:
             found[f"grad_norm/{seat.player.name}"] = total_norm(gradients)
     return found
+
+
+def looked_at(game: Game) -> int:
+    """How many examples are looked at most: few where each takes much time and memory."""
+    shape = game.stage.view.through(game.train.spec).target_shape
+    return max(16, VALUES // math.prod(shape))
 
 
 def mean_pairwise_distance(samples: Tensor) -> Tensor:
@@ -65,9 +74,11 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     - ``movement``: how far samples have moved since ``memory`` was last used (not at first)
     """
     sampler = game.sampler(averaged=False)
-    target = game.train.spec.target
-    fake = sampler(torch.arange(COMPARED))[target]
-    real = game.examples_for_judgement(COMPARED, held_out=False)[target]
+    target, count = game.train.spec.target, min(COMPARED, looked_at(game))
+    if game.variant.asks_held_out:  # another sample of the same example is none of its own
+        count = min(count, len(game.held_out))
+    fake = sampler(torch.arange(count))[target]
+    real = game.examples_for_judgement(count, held_out=False)[target]
     scale = mean_pairwise_distance(real).clamp_min(1e-12)
     found = {
         "diversity": mean_pairwise_distance(fake) / scale,
@@ -109,7 +120,8 @@ def judgement(game: Game) -> dict[str, Tensor]:
     ``slope/generator``: mean size of the generator's loss's derivative at the logits; beside it
     what the minimax and the non-saturating loss would have there: sigmoid(a), 1 - sigmoid(a).
     """
-    train, held_out = (game.examples_for_judgement(JUDGED, held_out=h) for h in (False, True))
+    count = min(JUDGED, looked_at(game))
+    train, held_out = (game.examples_for_judgement(count, held_out=h) for h in (False, True))
     batch = {name: torch.cat((train[name], held_out[name])) for name in train}
     first = len(next(iter(train.values())))
     index = torch.arange(len(next(iter(batch.values()))), device=game.world.device)

@@ -74,6 +74,15 @@ class CycleGAN(TranslationVariant):
 
     summary = "pictures to pictures and back, learned without pairs: cycle consistency"
     paper = "Zhu et al. 2017, arXiv:1703.10593"
+    data_help = (
+        "two folders of pictures that do not belong together (--input-folder, --target-folder, or "
+        "trainA and trainB as its authors lay them out). With --truth the folders hold the same "
+        "names: training sees disjoint pictures, and figures compare held-out ones with the truth."
+    )
+    data_example = (
+        "--data unpaired --data-root ~/openmoji --input-folder color --target-folder black "
+        "--truth --image-size 64"
+    )
     Options = CycleGANOptions
 
     inverse: nn.Module

@@ -66,6 +66,15 @@ class Pix2Pix(TranslationVariant):
 
     summary = "pictures to pictures, learned from pairs: U-Net, PatchGAN and absolute difference"
     paper = "Isola et al. 2016, arXiv:1611.07004"
+    data_help = (
+        "pairs of pictures, an input and what it is to become: two folders with the same names "
+        "(--input-folder, --target-folder), or files with both squares side by side "
+        "(--input-side). --image-size is a power of two."
+    )
+    data_example = (
+        "--data pairs --data-root ~/openmoji --input-folder black --target-folder color "
+        "--image-size 64"
+    )
     Options = Pix2PixOptions
 
     generator: UNet
