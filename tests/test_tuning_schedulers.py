@@ -126,8 +126,11 @@ def test_trials_for_which_there_is_never_room_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_trial_of_several_workers_takes_no_cpu_for_its_driver(tmp_path: Path) -> None:
-    assert set(resources(make_study(tmp_path, workers_per_trial=2))) == {"node:__internal_head__"}
-    assert resources(make_study(tmp_path, cpus_per_trial=0.5)) == {"CPU": 0.5, "GPU": 0.0}
+    study = make_study(tmp_path, workers_per_trial=2)
+    for concurrent in (1, 3, 7):
+        (share,) = resources(study, concurrent).values()
+        assert int(1 / share) == concurrent, "as many as there are workers for, no more"
+    assert resources(make_study(tmp_path, cpus_per_trial=0.5), 2) == {"CPU": 0.5, "GPU": 0.0}
 
 
 # -- what is noted of trials -----------------------------------------------------------------

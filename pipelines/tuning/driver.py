@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
 from pipelines.tuning.trial import trainable
 
+_KEPT = 2  # checkpoints of a trial
 _LOST = 2  # how often a trial whose process was lost is begun again from its checkpoint
-_HEAD = 0.001  # of the head node's marker: enough to place a trial that only waits for workers
 
 
 class Watching:
@@ -54,6 +55,18 @@ class Watching:
         value = self._objective.value(result)
         row.value = value if math.isfinite(value) else row.value
         self.table.show(row)
+        if self.study.options.scheduler == "pbt":
+            self._tidy(trial)
+
+    def _tidy(self, trial: str) -> None:
+        """Remove checkpoints that no other trial can still want to go on from.
+
+        Tune itself would remove those of the trial that was copied, with those of the copy.
+        """
+        between = self.study.perturb_every // max(1, self.study.run.evaluate_every)
+        saved = sorted((self.study.folder / trial).glob("checkpoint_[0-9]*"))
+        for old in saved[: -(2 * between + _KEPT)]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def ended(self, trial: str) -> None:
         """It will play no more; where it has not said so itself, the scheduler stopped it."""
@@ -92,11 +105,15 @@ def row_of(trial: Trial) -> Row:
     )
 
 
-def resources(study: Study) -> dict[str, float]:
-    """What Tune sets aside for a trial; one of several workers takes nothing for its driver."""
+def resources(study: Study, concurrent: int) -> dict[str, float]:
+    """What Tune sets aside for a trial, of which ``concurrent`` play at once.
+
+    One of several workers needs nothing for itself, since it waits for them; its share of the
+    head node's marker sees to it that no more trials start than there are workers for.
+    """
     options = study.options
     if options.workers_per_trial > 1:
-        return {"node:__internal_head__": _HEAD}
+        return {"node:__internal_head__": math.floor(1e4 / concurrent) / 1e4}
     return {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial or 0.0}
 
 
@@ -142,8 +159,9 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
     for folder in trial_folders(study.folder):
         if resume:
             board.table.rows[folder.name] = row_of(read_trial(folder, study))
-    tuner = _restored(study, table) if resume else None
-    tuner = tuner or _fresh(study, room(study, cluster))
+    concurrent = room(study, cluster)
+    tuner = _restored(study, table, concurrent) if resume else None
+    tuner = tuner or _fresh(study, concurrent)
     set_board(board)
     try:
         tuner.fit()
@@ -168,7 +186,7 @@ _ENVIRONMENT = {
 
 
 def _fresh(study: Study, concurrent: int) -> Tuner:
-    placed = tune.with_resources(trainable(study), resources(study))
+    placed = tune.with_resources(trainable(study), resources(study, concurrent))
     return Tuner(
         placed,
         param_space=schedulers.param_space(study),
@@ -187,12 +205,14 @@ def _fresh(study: Study, concurrent: int) -> Tuner:
             verbose=0,
             callbacks=[Telling()],
             failure_config=tune.FailureConfig(max_failures=_LOST),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=None if study.options.scheduler == "pbt" else _KEPT
+            ),
         ),
     )
 
 
-def _restored(study: Study, table: Table) -> Tuner | None:
+def _restored(study: Study, table: Table, concurrent: int) -> Tuner | None:
     """The search as the killed driver left it; ``None`` if it had not begun."""
     if not Tuner.can_restore(str(study.folder)) or not _states(study.folder):
         for name in forget_lost_trials(study, set()):
@@ -201,7 +221,7 @@ def _restored(study: Study, table: Table) -> Tuner | None:
     for name in forget_lost_trials(study, _known(study.folder)):
         table.rows.pop(name, None)
         table.say(f"{name} had begun but was not noted: it is begun anew")
-    placed = tune.with_resources(trainable(study), resources(study))
+    placed = tune.with_resources(trainable(study), resources(study, concurrent))
     return Tuner.restore(
         str(study.folder), trainable=placed, param_space=schedulers.param_space(study)
     )

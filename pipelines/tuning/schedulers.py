@@ -53,12 +53,18 @@ def param_space(study: Study) -> dict[str, Any]:
 
 
 def make_searcher(study: Study, concurrent: int) -> Any:
-    """What proposes the next point; at most ``concurrent`` trials are open at once."""
+    """What proposes the next point; at most ``concurrent`` trials are open at once.
+
+    Population-based training has all its trials open: where there is no room for all, they take
+    turns from one exploit to the next.
+    """
     points = first_points(study)
     seed = study.run.seed
-    if study.points or study.options.search == "random" or study.options.scheduler == "pbt":
+    population = study.options.scheduler == "pbt"
+    if study.points or study.options.search == "random" or population:
+        most = 0 if population else concurrent
         return BasicVariantGenerator(
-            points_to_evaluate=points, max_concurrent=concurrent, random_state=seed
+            points_to_evaluate=points, max_concurrent=most, random_state=seed
         )
     from optuna import logging
     from optuna.samplers import TPESampler
