@@ -1,0 +1,182 @@
+"""A trial without Ray: what it reports, keeps and says, with a stand-in for Tune."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from gan_core.config import make_config
+from pipelines.tuning import trial as module
+from pipelines.tuning.objective import WORST
+from pipelines.tuning.records import read_trial, read_trials
+from pipelines.tuning.study import Study, TuneOptions
+
+FOLDER = "trial_0001"
+
+
+class Stopped(BaseException):
+    """As Tune ends the thread of a trial that it has stopped: at its next report."""
+
+
+class FakeTune:
+    """What a trial uses of ``ray.tune``. ``stop_at``: the step whose report ends the trial."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.reports: list[dict[str, Any]] = []
+        self.saved: list[Path] = []
+        self.start_from: Path | None = None
+        self.stop_at: int | None = None
+        self.Checkpoint = SimpleNamespace(from_directory=Path)
+
+    def get_context(self) -> Any:
+        return SimpleNamespace(get_trial_dir=lambda: f"/elsewhere/{FOLDER}")
+
+    def get_checkpoint(self) -> Any:
+        if self.start_from is None:
+            return None
+
+        @contextmanager
+        def as_directory() -> Iterator[str]:
+            yield str(self.start_from)
+
+        return SimpleNamespace(as_directory=as_directory)
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
+        self.reports.append(metrics)
+        if checkpoint is not None:
+            kept = self.root / f"saved_{len(self.saved)}"
+            shutil.copytree(checkpoint, kept)
+            self.saved.append(kept)
+        if metrics["step"] == self.stop_at:
+            raise Stopped
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTune:
+    found = FakeTune(tmp_path)
+    monkeypatch.setattr(module, "tune", found)
+    return found
+
+
+def make(storage: Path, name: str = "search", **options: Any) -> Study:
+    """A study of gan on the ring: 60 iterations, judged every 20."""
+    values = {
+        "variant": "gan", "data": "ring", "storage": str(storage), "name": name, "steps": 60,
+        "evaluate_every": 20, "checkpoint_every": 20, "log_every": 10, "samples": 100,
+        "hidden": 8, "maxout_units": 4, "batch_size": 16, **options,
+    }  # fmt: skip
+    words = TuneOptions(metric="mixture_score")
+    return Study(run=make_config(values), options=words, target="point", modes=8)
+
+
+def networks(folder: Path) -> Any:
+    return torch.load(folder / "state.pt", weights_only=True)["game"]["networks"]
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_a_trial_reports_every_evaluation_with_a_checkpoint(tmp_path: Path, fake: FakeTune) -> None:
+    study = make(tmp_path)
+    module.play_trial(study, {"k": 2, "lr_d": 0.001})
+    assert [r["step"] for r in fake.reports] == [20, 40, 60]
+    assert all(r["objective"] == study.objective(r) for r in fake.reports)
+    assert len(fake.saved) == 3
+    trial = read_trial(study.folder / FOLDER, study)
+    assert (trial.status, trial.step) == ("finished", 60)
+    assert trial.objective == fake.reports[-1]["objective"]
+    assert (trial.point["k"], trial.point["lr_d"]) == (2, 0.001)
+    assert trial.grid is not None
+    assert trial.grid.is_file()
+
+
+def test_a_trial_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, fake: FakeTune) -> None:
+    whole = make(tmp_path, "whole")
+    module.play_trial(whole, {"k": 2})
+    last = fake.saved[-1]
+    fake.saved.clear()
+    fake.root = tmp_path / "again"
+    fake.stop_at = 40
+    with pytest.raises(Stopped):
+        module.play_trial(make(tmp_path), {"k": 2})
+    fake.start_from, fake.stop_at = fake.saved[-1], None
+    module.play_trial(make(tmp_path), {"k": 2})
+    assert equal(networks(fake.saved[-1]), networks(last))
+    one, other = (
+        read_trial(make(tmp_path, name).folder / FOLDER, whole) for name in ("whole", "search")
+    )
+    assert one.curve == other.curve
+
+
+def test_a_copy_has_the_others_state_and_plays_by_its_own_point(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    study = make(tmp_path)
+    fake.stop_at = 20
+    with pytest.raises(Stopped):
+        module.play_trial(make(tmp_path, "other", seed=7), {"k": 1, "lr_d": 0.001})
+    fake.start_from, fake.stop_at = fake.saved[-1], None
+    module.play_trial(study, {"k": 3, "lr_d": 0.01})
+    copied = torch.load(fake.saved[1] / "state.pt", weights_only=True)["game"]
+    assert copied["step"] == 40
+    updates = {name: player["updates"] for name, player in copied["players"].items()}
+    assert updates == {"discriminator": 20 + 3 * 20, "generator": 40}
+    rate = copied["players"]["discriminator"]["optimizer"]["param_groups"][0]["lr"]
+    assert float(rate) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_trial_that_has_ended_only_says_so_again(tmp_path: Path, fake: FakeTune) -> None:
+    study = make(tmp_path)
+    module.play_trial(study, {"k": 1})
+    before = (study.folder / FOLDER / "journal.jsonl").read_text()
+    first = fake.reports[-1]
+    fake.reports.clear()
+    module.play_trial(study, {"k": 1})
+    (again,) = fake.reports
+    assert (again["step"], again["objective"]) == (first["step"], first["objective"])
+    assert (study.folder / FOLDER / "journal.jsonl").read_text() == before
+
+
+def test_an_error_is_the_trials_own_and_its_trace_is_kept(tmp_path: Path, fake: FakeTune) -> None:
+    study = make(tmp_path)
+    module.play_trial(study, {"k": 0})
+    (report,) = fake.reports
+    assert report == {"step": 60, "objective": WORST}
+    trial = read_trial(study.folder / FOLDER, study)
+    assert (trial.status, trial.reason) == ("failed", "UserError: --k must be at least 1, not 0")
+    trace = (study.folder / FOLDER / "failure.txt").read_text()
+    assert "Traceback" in trace
+    assert "--k must be at least 1" in trace
+
+
+def test_a_metric_that_does_not_exist_fails_the_trial_in_a_line(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    study = make(tmp_path)
+    study = dataclasses.replace(study, options=TuneOptions(metric="modes_cover"))
+    module.play_trial(study, {})
+    (trial,) = read_trials(study)
+    assert "did you mean 'modes_covered'" in trial.reason
+
+
+def test_a_trial_that_diverges_is_stopped_and_counts_as_the_worst(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    study = make(tmp_path, stop_on="divergence", log_every=1)
+    module.play_trial(study, {"lr_d": 1e25, "lr_g": 1e25})
+    trial = read_trial(study.folder / FOLDER, study)
+    assert trial.status == "stopped"
+    assert trial.verdict == "non_convergence"
+    assert trial.step < 60
+    assert trial.reason
+    assert fake.reports[-1]["objective"] == WORST == trial.objective
