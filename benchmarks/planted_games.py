@@ -1,6 +1,7 @@
 """Games with a failure built in, and what they learn from; ``planted_failures`` plays them.
 
-Importing this registers the variants ``planted-copies`` and ``dirac`` and the source ``dirac``.
+Importing this registers the variants ``planted-copies`` and ``dirac`` and the sources ``dirac``,
+``mnist-part`` and ``fashion-part``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec
+from gan_core.data.idx import MNIST, FashionMNIST
 from gan_core.data.sources import Source
 from gan_core.data.sources import register as register_source
 from gan_core.options import option
@@ -112,3 +114,27 @@ class DiracPoints(Source):
         values = np.random.RandomState(seed).standard_normal((5000, 1)) / 10
         spec = DataSpec({"point": TensorSpec((1,))}, target="point")
         return Examples({"point": torch.from_numpy(values).float()}, spec, "dirac", split)
+
+
+PART = {"train": 4000, "validation": 1000, "test": 1000}
+"""The first examples of each split: enough to judge by, and quick."""
+
+
+def _part(examples: Examples) -> Examples:
+    return examples.select(torch.arange(PART[examples.split]))
+
+
+@register_source("mnist-part")
+class MNISTPart(MNIST):
+    """The first 4,000 digits of MNIST."""
+
+    def load(self, split: Split) -> Examples:
+        return _part(super().load(split))
+
+
+@register_source("fashion-part")
+class FashionPart(FashionMNIST):
+    """The first 4,000 pictures of Fashion-MNIST."""
+
+    def load(self, split: Split) -> Examples:
+        return _part(super().load(split))

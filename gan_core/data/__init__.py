@@ -11,6 +11,7 @@ from gan_core.data import (
     midi,
     mixtures,
     pairs,
+    stacked,
     torchvision_sets,
     unpaired,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "register",
     "ring_modes",
     "source_options",
+    "stacked",
     "torchvision_sets",
     "unpaired",
 ]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.data.examples import DataSpec, Examples, to_unit_range
+from gan_core.data.stacked import STACKED, unstack
 from gan_core.errors import UserError
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
@@ -60,6 +61,26 @@ class ClassifierNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(images).mean((2, 3))
         return features, self.head(features)
+
+
+class StackedNetwork(nn.Module):
+    """A network of gray pictures on each channel of stacked ones.
+
+    Images (N, C, H, W) to features (N, C d) and logits (N, 10^C): the sums of the channels' log
+    probabilities, of which the largest is the number that the most likely digits make.
+    """
+
+    def __init__(self, single: nn.Module) -> None:
+        super().__init__()
+        self.single = single
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = self.single(images.flatten(0, 1).unsqueeze(1))
+        parts = F.log_softmax(logits, 1).unflatten(0, images.shape[:2]).unbind(1)
+        joint = parts[0]
+        for part in parts[1:]:
+            joint = (joint[:, :, None] + part[:, None, :]).flatten(1)
+        return features.reshape(len(images), -1), joint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +194,12 @@ class ClassifierExtractor(Extractor):
         if train is None or (setup.test is None and setup.world.leads):
             raise ValueError("the classifier is made from labelled train and test examples")
         check_spec(train.spec, train.source)
+        stacked = train.source == STACKED
+        if stacked:
+            test = None if setup.test is None else unstack(setup.test)
+            setup = dataclasses.replace(setup, train=unstack(train), test=test)
+            train = setup.train
+            assert train is not None
         state, facts = share_state(setup.world, lambda: _load_or_train(setup, train))
         network = _new_network(train, setup.seed, setup.world.device)
         network.load_state_dict(state)
@@ -183,7 +210,10 @@ class ClassifierExtractor(Extractor):
             "precision": "fp32",
             "layer": f"penultimate, {network.features}-d",
         }
-        extractor = cls(network, protocol, setup.world.device)
+        if stacked:
+            protocol["layer"] += " a channel, classified by itself"
+        whole = StackedNetwork(network) if stacked else network
+        extractor = cls(whole, protocol, setup.world.device)
         extractor.test_accuracy = float(facts["accuracy"])
         return extractor
 
