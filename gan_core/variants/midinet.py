@@ -81,6 +81,16 @@ class MidiNetOptions(AdversarialOptions):
     hidden: int = option(1024, "units of the fully connected layers", minimum=1)
     width_g: int = option(128, "channels of the generator's maps", minimum=1)
     width_d: int = option(64, "channels of the discriminator's second layer", minimum=1)
+    features_d: int = option(1 + CHORD, "channels of the discriminator's first layer", minimum=1)
+    chord_d: str = option(
+        "planes",
+        "how the chord enters D's first layer: as 13 planes under a whole kernel, as in the paper, "
+        "or as a vector under one weight, so that it cannot drown the bar",
+        choices=("planes", "vector"),
+    )
+    see_previous: bool = option(
+        False, "show the discriminator the bar before as well, as a second channel"
+    )
     norm_d: str | None = option(
         None,
         "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
@@ -165,12 +175,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Bars (N, 1, T, 128) and chords (N, 13) to logits (N, 1)."""
+    """Bars (N, C, T, 128) and chords (N, 13) to logits (N, 1); C is 2 with the bar before."""
 
     def __init__(self, options: MidiNetOptions, steps: int) -> None:
         super().__init__()
-        first, second = 1 + CHORD, options.width_d + CHORD
-        self.first = nn.Conv2d(1 + CHORD, first, (2, PITCHES), stride=(2, 1), bias=False)
+        first, second = options.features_d, options.width_d + CHORD
+        rolls, whole = 1 + options.see_previous, (2, PITCHES)
+        self.of_bars = nn.Conv2d(rolls, first, whole, stride=(2, 1), bias=False)
+        kernel = whole if options.chord_d == "planes" else 1
+        self.of_chord = nn.Conv2d(CHORD, first, kernel, bias=False)
         leaky, norm = nn.LeakyReLU(0.2), options.norm_d or "batch"
         self.second = _layer(_WINDOW * (first + CHORD), second, leaky, norm)
         places = (steps // 2 - _WINDOW) // 2 + 1
@@ -178,16 +191,17 @@ class Discriminator(nn.Module):
         self.output = nn.Linear(options.hidden + CHORD, 1, bias=False)
         normal_weights(self, 0.02)
 
-    def features(self, bar: Tensor, chord: Tensor) -> Tensor:
+    def features(self, bars: Tensor, chord: Tensor) -> Tensor:
         """The first layer (N, T / 2, 14), by which features are matched.
 
-        A convolution of the bar and 13 planes that hold the chord everywhere, computed without
+        A convolution of the bars and of planes that hold the chord everywhere, computed without
         the planes: what a kernel makes of one is the chord's number times the kernel's sum.
         """
-        weight = self.first.weight
-        of_bar = F.linear(_pairs(bar[:, 0]), weight[:, 0].flatten(1))
-        of_chord = F.linear(chord, weight[:, 1:].sum(dim=(2, 3)))
-        return F.leaky_relu(of_bar + of_chord[:, None], 0.2)
+        seen = F.linear(
+            _pairs(bars.movedim(1, 2).flatten(2)), self.of_bars.weight.movedim(2, 1).flatten(1)
+        )
+        planes = F.linear(chord, self.of_chord.weight.sum(dim=(2, 3)))
+        return F.leaky_relu(seen + planes[:, None], 0.2)
 
     def judge(self, features: Tensor, chord: Tensor) -> Tensor:
         """Logits (N, 1) of bars by their :meth:`features`."""
@@ -196,8 +210,8 @@ class Discriminator(nn.Module):
         hidden = self.hidden(torch.cat((second, chord), dim=1))
         return self.output(torch.cat((hidden, chord), dim=1))
 
-    def forward(self, bar: Tensor, chord: Tensor) -> Tensor:
-        return self.judge(self.features(bar, chord), chord)
+    def forward(self, bars: Tensor, chord: Tensor) -> Tensor:
+        return self.judge(self.features(bars, chord), chord)
 
 
 def _layer(inputs: int, outputs: int, activation: nn.Module, norm: str = "batch") -> nn.Sequential:
@@ -307,7 +321,13 @@ class MidiNet(AdversarialVariant):
         return to_roll(scores.argmax(dim=-1)) + shares - shares.detach()
 
     def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
-        return self.discriminator(targets, batch["chord"])
+        return self.discriminator(self._seen(targets, batch), batch["chord"])
+
+    def _seen(self, bars: Tensor, batch: Batch) -> Tensor:
+        """What D is shown of ``bars`` (N, 1, T, 128)."""
+        if not self.recipe.see_previous:
+            return bars
+        return torch.cat((bars, batch["previous"]), dim=1)
 
     def _transposed(self, batch: Batch) -> Batch:
         """The batch, every example in a key of its own: up to 6 semitones down, or 5 up."""
@@ -324,9 +344,10 @@ class MidiNet(AdversarialVariant):
         """The adversarial loss and the two of feature matching, over all workers' batch."""
         batch = self._transposed(batch)
         chord, real, fake = batch["chord"], batch["bar"], self.generate(batch)
-        features = self.discriminator.features(fake, chord)
+        features = self.discriminator.features(self._seen(fake, batch), chord)
         adversarial = self.loss.generator(self.discriminator.judge(features, chord).flatten())
-        matching = feature_matching(self.discriminator.features(real, chord), features)
+        wanted = self.discriminator.features(self._seen(real, batch), chord)
+        matching = feature_matching(wanted, features)
         mean_bars = feature_matching(real, fake)
         total = (
             adversarial + self.recipe.match_features * matching + self.recipe.match_bars * mean_bars

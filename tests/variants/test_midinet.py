@@ -155,19 +155,34 @@ def test_the_generator_is_the_convolutional_network_of_the_paper(steps: int) -> 
     torch.testing.assert_close(found, scores)
 
 
-@pytest.mark.parametrize("steps", [16, 12])
-def test_the_discriminator_is_the_convolutional_network_of_the_paper(steps: int) -> None:
-    variant, given = midinet(steps, norm_d="none").double(), batch(steps)
+@pytest.mark.parametrize(
+    ("steps", "options"), [(16, {}), (12, {}), (16, {"see_previous": True, "features_d": 5})]
+)
+def test_the_discriminator_is_the_convolutional_network_of_the_paper(
+    steps: int, options: dict[str, object]
+) -> None:
+    variant, given = midinet(steps, norm_d="none", **options).double(), batch(steps)
     discriminator, chord = variant.discriminator, given["chord"].double()
-    bar = given["bar"].double()
-    first = F.conv2d(planes(chord, bar), discriminator.first.weight, stride=2)
-    first = F.leaky_relu(first, 0.2)
+    bars = [given["bar"], given["previous"]][: 1 + bool(options)]
+    bar = torch.cat(bars, dim=1).double()
+    weights = torch.cat((discriminator.of_bars.weight, discriminator.of_chord.weight), dim=1)
+    first = F.leaky_relu(F.conv2d(planes(chord, bar), weights, stride=2), 0.2)
     torch.testing.assert_close(discriminator.features(bar, chord), first[..., 0].mT)
-    kernel = discriminator.second[0].weight.unflatten(1, (27, 4))[..., None]
+    kernel = discriminator.second[0].weight.unflatten(1, (-1, 4))[..., None]
     second = F.leaky_relu(F.conv2d(planes(chord, first), kernel, stride=(2, 1)), 0.2)
     hidden = discriminator.hidden(torch.cat((second[..., 0].mT.flatten(1), chord), 1))
     logits = discriminator.output(torch.cat((hidden, chord), 1))
     torch.testing.assert_close(discriminator(bar, chord), logits)
+
+
+def test_the_chord_may_enter_the_discriminator_under_one_weight() -> None:
+    whole, single = midinet().discriminator, midinet(chord_d="vector").discriminator
+    with torch.no_grad():
+        single.of_bars.weight.copy_(whole.of_bars.weight)
+        single.of_chord.weight.copy_(whole.of_chord.weight.sum(dim=(2, 3), keepdim=True))
+    given = batch()
+    features = [d.features(given["bar"], given["chord"]) for d in (whole, single)]
+    torch.testing.assert_close(*features)
 
 
 # -- the losses ------------------------------------------------------------------------------------
