@@ -35,16 +35,16 @@ from gan_core.data.midi import CHORD, PITCHES, ROOM, SILENCE
 from gan_core.data.views import View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
-from gan_core.losses import AdversarialLoss, feature_matching
-from gan_core.options import option
+from gan_core.losses import LOSSES, feature_matching
+from gan_core.options import flag, option
 from gan_core.priors import Integers
 from gan_core.variant import Loss, NoiseSpec, Stage, register
 from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, default
 
 _CONDITIONER = 16
 """Channels of the conditioner's layers."""
-_LABELLED = ("minimax", "non-saturating")
-"""The losses that are cross-entropies with labels."""
+_ALONE = {"batch_scale_g": 1, "packing": 1, "minibatch_stddev": 0, "unrolled": 0}
+"""Options of adversarial variants that have no meaning here, with what they must be."""
 _WINDOW = 4
 """Steps that the discriminator's second layer sees, two steps apart."""
 
@@ -60,14 +60,7 @@ class MidiNetOptions(AdversarialOptions):
     generator_turns: int = option(
         2, "generator updates for each iteration, on the same batch", kind="schedule", minimum=1
     )
-    real_label: float | None = option(
-        None,
-        "what D should say of real bars, 1 for no smoothing; not given: the paper's 0.9, or 1 "
-        "with losses that have no labels",
-        kind="schedule",
-        above=0,
-        maximum=1,
-    )
+    label_smoothing: float = default("label_smoothing", 0.1)
     match_features: float = option(
         0.1, "weight of the distance of D's mean features", kind="schedule", minimum=0
     )
@@ -239,6 +232,11 @@ class MidiNet(AdversarialVariant):
     discriminator: Discriminator
 
     def check(self, spec: DataSpec) -> None:
+        options = self.options
+        if options.label_smoothing and not LOSSES[options.loss].cross_entropy:
+            raise UserError(
+                f"the {options.loss} loss has no labels: give --label-smoothing 0 with it"
+            )
         super().check(spec)
         steps = spec.target_shape[-1]
         if steps < 8 or steps % 4:
@@ -246,24 +244,21 @@ class MidiNet(AdversarialVariant):
                 f"midinet makes bars of 8, 12, 16, ... sixteenths, not of {steps}: choose "
                 "another --metre"
             )
-        if self.options.batch_scale_g != 1:
-            raise UserError("--batch-scale-g: midinet's two networks share a batch, leave it out")
-        if self.options.norm_d == "batch" and self._penalty_weight(spec) > 0:
+        for name, usual in _ALONE.items():
+            if getattr(options, name) != usual:
+                raise UserError(
+                    f"{flag(name)} is not for midinet, whose networks share a batch of single "
+                    "bars: leave it out"
+                )
+        if options.norm_d == "batch" and self._penalty_weight(spec) > 0:
             raise UserError(
                 "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
                 "or none, or --gradient-penalty 0"
             )
-        if (self.options.real_label or 1) < 1 and self.options.loss not in _LABELLED:
-            raise UserError(
-                f"--real-label: the {self.options.loss} loss has no labels, leave it out"
-            )
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
-        return {
-            **super().resolve(data),
-            "norm_d": "layer" if self._penalty_weight(data) > 0 else "batch",
-            "real_label": 0.9 if self.options.loss in _LABELLED else 1.0,
-        }
+        norm = "layer" if self._penalty_weight(data) > 0 else "batch"
+        return {**super().resolve(data), "norm_d": norm}
 
     def _penalty_weight(self, data: DataSpec) -> float:
         weight = self.options.gradient_penalty
@@ -296,19 +291,6 @@ class MidiNet(AdversarialVariant):
 
     def conditions(self) -> tuple[str, ...]:
         return ("previous", "chord")
-
-    @property
-    def loss(self) -> AdversarialLoss:
-        """The chosen loss, real bars labelled ``real_label`` (exact for cross-entropies)."""
-        loss, smoothing = super().loss, 1.0 - self.recipe.real_label
-        if not smoothing:
-            return loss
-
-        def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-            # softplus(a) - softplus(-a) = a: what moves a part of the label from 1 to 0.
-            return loss.discriminator(real_logits, fake_logits) + smoothing * real_logits.mean()
-
-        return dataclasses.replace(loss, discriminator=discriminator)
 
     def generate(self, batch: Batch) -> Tensor:
         """Bars (N, 1, T, 128) in [0, 1] as D sees them."""
@@ -343,12 +325,16 @@ class MidiNet(AdversarialVariant):
     def generator_loss(self, batch: Batch) -> Loss:
         """The adversarial loss and the two of feature matching, over all workers' batch."""
         batch = self._transposed(batch)
-        chord, real, fake = batch["chord"], batch["bar"], self.generate(batch)
-        features = self.discriminator.features(self._seen(fake, batch), chord)
-        adversarial = self.loss.generator(self.discriminator.judge(features, chord).flatten())
-        wanted = self.discriminator.features(self._seen(real, batch), chord)
-        matching = feature_matching(wanted, features)
-        mean_bars = feature_matching(real, fake)
+        chord, real, fake = batch["chord"], self.real_targets(batch), self.fake_targets(batch)
+        wanted, features = (
+            self.discriminator.features(self._seen(bars, batch), chord) for bars in (real, fake)
+        )
+        real_logits = None
+        if self.loss.paired:
+            real_logits = self.discriminator.judge(wanted, chord).flatten()
+        fake_logits = self.discriminator.judge(features, chord).flatten()
+        adversarial = self.loss.generator(fake_logits, real_logits)
+        matching, mean_bars = feature_matching(wanted, features), feature_matching(real, fake)
         total = (
             adversarial + self.recipe.match_features * matching + self.recipe.match_bars * mean_bars
         )

@@ -109,7 +109,7 @@ def test_the_paper_s_sizes() -> None:
 def test_the_paper_s_training() -> None:
     options = midinet().recipe
     assert (options.lr_d, options.lr_g, options.beta1) == (5e-5, 5e-5, 0.5)
-    assert (options.batch_size, options.real_label, options.generator_turns) == (72, 0.9, 2)
+    assert (options.batch_size, options.label_smoothing, options.generator_turns) == (72, 0.1, 2)
     assert (options.match_features, options.match_bars, options.output) == (0.1, 0.01, "sigmoid")
     (stage,) = midinet().stages()
     assert stage.batch == "iteration"
@@ -324,9 +324,9 @@ def test_figures_compare_with_the_held_out_bars() -> None:
 
 
 def test_losses_without_labels_have_none_and_penalties_no_batch_statistics() -> None:
-    recipe = midinet(loss="wasserstein").recipe
-    assert (recipe.real_label, recipe.norm_d, recipe.gradient_penalty) == (1.0, "layer", 10.0)
-    variant, given = midinet(loss="hinge"), batch()
+    recipe = midinet(loss="wasserstein", label_smoothing=0).recipe
+    assert (recipe.norm_d, recipe.gradient_penalty) == ("layer", 10.0)
+    variant, given = midinet(loss="hinge", label_smoothing=0), batch()
     real, fake = (variant.discriminate(b, given) for b in (given["bar"], variant.generate(given)))
     expected = (1 - real).relu().mean() + (1 + fake).relu().mean()
     torch.testing.assert_close(variant.discriminator_loss(given).total, expected)
@@ -340,10 +340,15 @@ def test_losses_without_labels_have_none_and_penalties_no_batch_statistics() -> 
     [
         (6, {}, "bars of 8, 12, 16, ... sixteenths, not of 6: choose another --metre"),
         (14, {}, "sixteenths, not of 14"),
-        (16, {"batch_scale_g": 2}, "--batch-scale-g: midinet's two networks share a batch"),
+        (16, {"batch_scale_g": 2}, "--batch-scale-g is not for midinet, whose networks share"),
+        (16, {"packing": 2}, "--packing is not for midinet"),
         (16, {"gradient_penalty": 1, "norm_d": "batch"}, "--norm-d batch mixes examples"),
-        (16, {"loss": "wasserstein", "norm_d": "batch"}, "--norm-d batch mixes examples"),
-        (16, {"loss": "hinge", "real_label": 0.9}, "the hinge loss has no labels, leave it out"),
+        (
+            16,
+            {"loss": "wasserstein", "label_smoothing": 0, "norm_d": "batch"},
+            "--norm-d batch mixes examples",
+        ),
+        (16, {"loss": "hinge"}, "the hinge loss has no labels: give --label-smoothing 0 with it"),
         (16, {"diffaug": "color"}, "--diffaug"),
     ],
 )
