@@ -60,7 +60,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # right labels never looks at them, and the generator makes any digit. Real pictures under
     # wrong labels make it look, from the start if the label's weights are not too small.
     "cgan": {
-        "steps": 3_000,
+        "steps": 2_000,
         "checkpoint_every": 500,
         "optimizer": "adam",
         "lr_d": 2e-3,
