@@ -370,8 +370,12 @@ class Run:
             self.figures, self.protocol = own, self._own_protocol() if own else {}
             if evaluator is not None:
                 evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
-                labels = sampler.conditions(torch.arange(evaluator.samples)).get("label")
-                evaluation = evaluator(lambda index: self._native(sampler, index), labels)
+                asked = sampler.conditions(torch.arange(evaluator.samples))
+                evaluation = evaluator(
+                    lambda index: self._native(sampler, index),
+                    asked.get("label"),
+                    asked.get("text"),
+                )
                 self.figures |= {n: float(value) for n, value in evaluation.figures.items()}
                 self.protocol |= evaluation.protocol
         self._judged_at = self.game.step
@@ -723,7 +727,24 @@ def make_evaluator(
         mixture=mixture,
         conditional=conditional,
         resizer=resizer,
+        matcher=_make_matcher(config, train, world, extractors, say),
     )
+
+
+def _make_matcher(
+    config: RunConfig,
+    train: Examples,
+    world: World,
+    extractors: list[Any],
+    say: Callable[[str, str], None],
+) -> Any:
+    """Who says whether pictures match their texts, by the first extractor; ``None`` without."""
+    if "text" not in train.spec.tensors or not extractors:
+        return None
+    from gan_core.metrics.retrieval import create_matcher
+
+    say(f"texts are matched with the features of {extractors[0].name}", "info")
+    return create_matcher(train, extractors[0], world, config.cache_folder)
 
 
 def make_extractors(

@@ -215,8 +215,8 @@ def compare_held_out(
         target = sampler(index)[generator.spec.target]
         return stage.view.restore(target, generator.spec.target_shape)
 
-    labels = sampler.conditions(torch.arange(evaluator.samples)).get("label")
-    found = evaluator(generate, labels)
+    wanted = sampler.conditions(torch.arange(evaluator.samples))
+    found = evaluator(generate, wanted.get("label"), wanted.get("text"))
     scores.figures |= {prefix + name: value for name, value in found.figures.items()}
     scores.protocol |= found.protocol
 
@@ -285,6 +285,8 @@ def family(figure: str, protocol: dict[str, str]) -> str | None:
     for key in ("parzen_training", "parzen"):
         if name.startswith(key):
             return key
+    if name.startswith("retrieval"):
+        return "retrieval" if "retrieval" in protocol else None
     suffixed = [key for key in protocol if name.endswith(f"_{key}")]
     if suffixed:
         return suffixed[0]

@@ -4,6 +4,7 @@ Importing this package registers the built-in sources.
 """
 
 from gan_core.data import (
+    captions,
     digits,
     folder,
     hires,
@@ -30,6 +31,7 @@ __all__ = [
     "Source",
     "Split",
     "TensorSpec",
+    "captions",
     "check_examples",
     "create_source",
     "digits",

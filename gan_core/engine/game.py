@@ -263,6 +263,7 @@ class Game:
         if stage.view != self._view:
             self._look_through(stage.view)
         self.variant.eval().requires_grad_(False)
+        self.variant.zero_grad(set_to_none=True)  # the last stage's, which nobody needs any more
         for name in self.networks_of(stage):
             getattr(self.variant, name).train()
         self.seats = [
@@ -281,6 +282,16 @@ class Game:
             seat.take_over(averages)
         self._playing: Seat | None = None
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
+
+    def _settle(self, following: Stage) -> None:
+        """Networks that nobody trains any more go on as they are sampled from: averaged."""
+        averaged = {name for seat in self.seats for name in seat.averages}
+        ended = averaged - set(self.networks_of(following))
+        if not ended:
+            return
+        sampler = self.sampler()
+        for name in ended & set(self.variant.sampling_networks(self.stage.name)):
+            getattr(self.variant, name).load_state_dict(sampler.network(name).state_dict())
 
     def _look_through(self, view: View) -> None:
         """Hold both splits on the device as ``view`` wants to see them."""
@@ -325,6 +336,7 @@ class Game:
         """One iteration: every player's turns, then the averages of weights."""
         if self.step - self._stage_start >= self.stage.steps:
             self._seen_before = self.examples_seen
+            self._settle(self.stages[self.stage_index + 1])
             self._enter(self.stage_index + 1)
         shared = self._shared_stream.next() if self._shared_stream else None
         for seat in self.seats:

@@ -19,6 +19,7 @@ from gan_core.metrics.bins import count_bins
 from gan_core.metrics.features import Extractor
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.real import real_features
+from gan_core.metrics.retrieval import Matcher
 from gan_core.metrics.sampling import Generate, generated, quantised
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Evaluator:
     mixture: the modes, for sources of points.
     conditional: the generator takes a class; recall of a class is then by the fakes of that class.
     resizer: how ``generate`` brings its targets to native size, for the protocol.
+    matcher: says whether a picture matches its text, for sources with captions.
 
     Bare figure names (``fid``) are of the extractor ``inception``; others have their extractor's
     suffix (``fid_classifier``). Pictures of an 8-bit source are rounded to 8 bits first.
@@ -73,6 +75,7 @@ class Evaluator:
         mixture: Mixture | None = None,
         conditional: bool = False,
         resizer: str = "none",
+        matcher: Matcher | None = None,
     ) -> None:
         self.reference = reference
         self.extractors = {extractor.name: extractor for extractor in extractors}
@@ -83,6 +86,7 @@ class Evaluator:
         self.mixture = mixture
         self.conditional = conditional
         self.resizer = resizer
+        self.matcher = matcher
         self._shape = reference.spec.target_shape
         self._similar: float | None = None
         self._stored = reference.tensors[reference.spec.target]
@@ -102,13 +106,16 @@ class Evaluator:
             if world.leads
         }
 
-    def __call__(self, generate: Generate, labels: Tensor | None = None) -> Evaluation:
+    def __call__(
+        self, generate: Generate, labels: Tensor | None = None, texts: Tensor | None = None
+    ) -> Evaluation:
         """Figures of ``samples`` targets made by ``generate``; every rank calls it.
 
         ``generate`` gets int64 indices (any stretch of 0..samples, on ``world.device``) and
         returns the targets of these samples (n, ...) at native size in the source's range
         (pictures: -1 to 1). A sample must depend on its index alone. ``labels`` (samples,) are
-        the classes that were asked for, where ``generate`` takes classes.
+        the classes that were asked for, where ``generate`` takes classes; ``texts`` (samples, K, d)
+        the captions, where it takes these.
 
         Random number generators, gradients and precision settings are as before afterwards. If a
         sample is not finite all figures are NaN, and a warning says so.
@@ -118,7 +125,7 @@ class Evaluator:
         made = self._sample(generate)
         if "predicted" in made:
             made["pictures"] = self._pictures(generate)
-        figures, per_class = on_leader(self.world, lambda: self._measure(made, labels))
+        figures, per_class = on_leader(self.world, lambda: self._measure(made, labels, texts))
         bad = int((made["finite"] == 0).sum())
         if bad:
             if self.world.leads:
@@ -168,7 +175,7 @@ class Evaluator:
         return seen
 
     def _measure(
-        self, made: dict[str, Tensor], labels: Tensor | None
+        self, made: dict[str, Tensor], labels: Tensor | None, texts: Tensor | None
     ) -> tuple[dict[str, float], dict[str, list[float]]]:
         """All figures, from the samples of all ranks."""
         figures: dict[str, float] = {}
@@ -185,6 +192,8 @@ class Evaluator:
                 present = recall[~recall.isnan()]
                 figures[f"min_class_recall{suffix}"] = present.min().item()
                 per_class[f"class_recall{suffix}"] = recall.tolist()
+        if self.matcher is not None and texts is not None:
+            figures |= self._retrieval(self.matcher, made, texts)
         if "predicted" in made and self._labels is not None:
             balance = coverage.class_shares(self._labels, self.reference.spec.classes)
             shares = coverage.class_shares(made["predicted"], len(balance))
@@ -249,6 +258,16 @@ class Evaluator:
             self._similar = within(real, self._labels[index])
         return {"ms_ssim": within(fake, predicted[: len(fake)]), "ms_ssim_real": self._similar}
 
+    def _retrieval(
+        self, matcher: Matcher, made: dict[str, Tensor], texts: Tensor
+    ) -> dict[str, float]:
+        """How often a picture is nearer to its text than to another's: generated, and real."""
+        name, own = matcher.extractor, self.reference.tensors["text"]
+        fake = matcher.preference(made[f"features {name}"], texts)
+        real = matcher.preference(self._real[name], own)
+        excess = (fake - 0.5) / (real - 0.5) if real > 0.5 else math.nan
+        return {"retrieval": fake, "retrieval_real": real, "retrieval_excess": excess}
+
     def _compared(self, count: int) -> Tensor:
         return manifold.spread(count).to(self.world.device)
 
@@ -273,6 +292,8 @@ class Evaluator:
         lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
         if self.classifier is not None and self._labels is not None:
             lines["modes"] = f"classes by {self.classifier}: {against}"
+        if self.matcher is not None:
+            lines["retrieval"] = f"{self.matcher.protocol}: {against}"
         if self.mixture is not None:
             lines["modes"] = (
                 f"PacGAN: {self.samples} generated points, high quality within "

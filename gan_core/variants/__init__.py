@@ -12,6 +12,7 @@ from gan_core.variants import (
     sagan,
     sngan,
     srgan,
+    stackgan,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "sagan",
     "sngan",
     "srgan",
+    "stackgan",
 ]

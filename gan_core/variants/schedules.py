@@ -73,3 +73,13 @@ class HoldThenFall:
         if updates < self.hold:
             return 1.0
         return max(0.0, (self.length - updates) / max(1, self.length - self.hold))
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """Half as much after every ``every`` updates."""
+
+    every: int
+
+    def __call__(self, updates: int) -> float:
+        return 0.5 ** (updates // self.every)

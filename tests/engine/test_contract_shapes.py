@@ -111,15 +111,18 @@ def test_each_stage_sees_its_own_view_and_the_second_leaves_the_first_as_it_was(
     assert game.examples_for_judgement(5, held_out=False)["image"].shape == (5, 1, 2, 2)
     assert game.sampler()(torch.arange(3))["image"].shape == (3, 1, 2, 2)
     first = copies(game.variant.state_dict())
+    averaged = copies(game.sampler().network("coarse").state_dict())
     game.play(3)
     assert game.stage.name == "II"
     assert game.examples_for_judgement(5, held_out=True)["image"].shape == (5, 1, 4, 4)
     assert game.sampler()(torch.arange(3))["image"].shape == (3, 1, 4, 4)
     now = game.variant.state_dict()
     changed = {name.split(".")[0] for name in now if not torch.equal(now[name], first[name])}
-    assert changed == {"fine", "fine_judge"}
+    assert changed == {"coarse", "fine", "fine_judge"}
+    # The first stage's generator stays as it was sampled from at its end: averaged.
+    assert difference(averaged, copies(game.variant.coarse.state_dict())) == []  # type: ignore[attr-defined]
     for network in (game.variant.coarse, game.variant.coarse_judge):  # type: ignore[attr-defined]
-        assert all(not p.requires_grad for p in network.parameters())
+        assert all(not p.requires_grad and p.grad is None for p in network.parameters())
         assert not network.training
     assert game.variant.fine.training  # type: ignore[attr-defined]
     game.play(9)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import gan_core.variants  # noqa: F401  (registers the variants)
-from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.data.examples import Batch, DataSpec, TensorSpec, to_pixels
 from gan_core.data.midi import melody_spec
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
@@ -30,6 +30,11 @@ def pictures(channels: int, size: int, classes: int = 0) -> DataSpec:
 def pairs(channels: int, size: int, series: str = "") -> DataSpec:
     own = TensorSpec((channels, size, size), -1.0, 1.0)
     return DataSpec({"image": own, "input": dataclasses.replace(own, series=series)})
+
+
+def captioned(channels: int, size: int) -> DataSpec:
+    text = TensorSpec((2, 5))
+    return DataSpec({"image": TensorSpec((channels, size, size), -1.0, 1.0), "text": text})
 
 
 POINTS = DataSpec({"point": TensorSpec((2,))}, "point")
@@ -59,6 +64,14 @@ TINY_SRGAN: dict[str, object] = {
     "content": "pixels",
 }
 TINY_TRANSLATION = {"image_size": 16, "width": 4, "patch_layers": 1, "batch_size": 2}
+TINY_STACKGAN: dict[str, object] = {
+    "image_size": 128,
+    "latent": 3,
+    "condition": 4,
+    "width": 2,
+    "width_2": 4,
+    "width_d": 2,
+}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -87,6 +100,8 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("sagan", TINY_RESNET, pictures(3, 16, classes=3)),
     ("sagan", TINY_RESNET | PENALISED | {"conditional": False}, pictures(1, 16)),
     ("biggan", TINY_RESNET | {"embedding": 5, "ema": 0.9}, pictures(1, 8, classes=4)),
+    ("stackgan", TINY_STACKGAN, captioned(3, 32)),
+    ("stackgan", TINY_STACKGAN | {"r1": 1.0, "diffaug": "flip", "steps_2": 0}, captioned(1, 64)),
     ("acgan", TINY_ACGAN, pictures(1, 8, classes=4)),
     ("acgan", TINY_ACGAN | {"image_size": 32, "r1": 1.0}, pictures(3, 32, classes=2)),
     ("pix2pix", TINY_TRANSLATION, pairs(3, 16)),
@@ -132,6 +147,10 @@ def carried(variant: Variant, stage: Stage, player: Player) -> Batch:
 def built(name: str, options: dict[str, object], data: DataSpec, seed: int = 0) -> Variant:
     variant = create(name, data, options, seed)
     variant.given = data  # type: ignore[assignment]
+    train = {name: random_tensor(name, spec) for name, spec in data.tensors.items()}
+    if data.pictures:
+        train["image"] = to_pixels(train["image"])
+    variant.initial_values(train)
     return variant
 
 

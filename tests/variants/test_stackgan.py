@@ -1,0 +1,327 @@
+"""StackGAN's exact facts: the condition, the texts, the losses, two stages, one of them frozen."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.data.sources import SOURCES, Source
+from gan_core.diagnostics import dynamics, signals
+from gan_core.engine import game as game_module
+from gan_core.engine.game import Game
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.layers.captions import belongs, chosen_captions, mean_caption
+from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
+from gan_core.priors import draw
+from gan_core.release import load_generator
+from gan_core.run import FolderObserver, Run
+from gan_core.variant import create
+from gan_core.variants.schedules import Halving
+from gan_core.variants.stackgan import matching_loss
+
+COUNT, CAPTIONS, SIZE = 24, 3, 6
+TINY = {"image_size": 128, "latent": 3, "condition": 4, "width": 2, "width_2": 4, "width_d": 2}
+
+
+def pairs(count: int = COUNT, split: Split = "train", seed: int = 0) -> Examples:
+    """Random pictures of 16 x 16 pixels with three captions each."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (count, 3, 16, 16), generator=generator).to(torch.uint8)
+    text = torch.randn(count, CAPTIONS, SIZE, generator=generator)
+    specs = {"image": TensorSpec((3, 16, 16), -1.0, 1.0), "text": TensorSpec((CAPTIONS, SIZE))}
+    return Examples({"image": image, "text": text}, DataSpec(specs), "pairs", split)
+
+
+class Pairs(Source):
+    """The random pictures above, as a source."""
+
+    needs_root = False
+
+    def load(self, split: Split) -> Examples:
+        return pairs(COUNT if split == "train" else 8, split, seed=len(split))
+
+
+@pytest.fixture(autouse=True)
+def _few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(game_module, "_STATISTICS_BATCHES", 1)
+    monkeypatch.setattr(game_module, "_STATISTICS_BATCH_SIZE", 8)
+
+
+def tiny_game(**options: object) -> Game:
+    examples = pairs()
+    variant = create("stackgan", examples.spec, {**TINY, "steps": 2, **options}, seed=1)
+    return Game(variant, examples, examples, batch_size=4, seed=3, world=World())
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+def test_the_divergence_is_that_of_two_gaussians() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, log_sigma = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+    theirs = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, log_sigma.exp()), torch.distributions.Normal(0.0, 1.0)
+    ).sum(1)
+    assert torch.allclose(gaussian_divergence(mean, log_sigma).double(), theirs, rtol=1e-5)
+    assert torch.equal(gaussian_divergence(torch.zeros(2, 7), torch.zeros(2, 7)), torch.zeros(2))
+
+
+def test_a_condition_is_mean_plus_sigma_epsilon() -> None:
+    augment = ConditioningAugmentation(SIZE, 4)
+    text, epsilon = torch.randn(9, SIZE), torch.randn(9, 4)
+    condition, mean, log_sigma = augment(text, epsilon)
+    assert torch.allclose((condition - mean) / log_sigma.exp(), epsilon, atol=1e-5)
+    assert torch.allclose(torch.cat((mean, log_sigma), 1), augment.linear(text))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, {1}), (2, {2}), (9, {5})])
+def test_as_many_captions_as_wanted_are_chosen_each_as_often(count, expected) -> None:
+    numbers = torch.rand(4000, 6, generator=torch.Generator().manual_seed(1))
+    chosen = chosen_captions(numbers, count, fewer=False)
+    assert set(chosen.sum(1).tolist()) == expected
+    share = next(iter(expected)) / 5
+    assert (chosen.double().mean(0) - share).abs().max() < 4 * math.sqrt(0.25 / 4000)
+
+
+def test_how_many_captions_may_be_drawn_as_well() -> None:
+    numbers = torch.rand(6000, 4, generator=torch.Generator().manual_seed(2))
+    counts = chosen_captions(numbers, 3, fewer=True).sum(1)
+    found = torch.bincount(counts, minlength=4)
+    assert found[0] == 0
+    assert (found[1:] / 6000 - 1 / 3).abs().max() < 4 * math.sqrt(2 / 9 / 6000)
+    # The very ends of the numbers are a choice, too.
+    ends = chosen_captions(torch.tensor([[0.1, 0.2, 0.0], [0.1, 0.2, 1.0]]), 2, fewer=True)
+    assert ends.sum(1).tolist() == [1, 2]
+
+
+def test_a_text_is_the_mean_of_the_chosen_captions() -> None:
+    captions = torch.randn(3, 4, SIZE)
+    chosen = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    expected = torch.stack([captions[0, 0], captions[1, 1:3].mean(0), captions[2].mean(0)])
+    assert torch.allclose(mean_caption(captions, chosen), expected, atol=1e-6)
+
+
+def test_captions_belong_where_every_chosen_one_is_the_pictures_own() -> None:
+    captions = torch.randn(4, 2, SIZE)
+    own = torch.randn(4, 3, SIZE)
+    own[0, 2], own[1, 1], own[3, :2] = captions[0, 0], captions[1, 0], captions[3]
+    chosen = torch.tensor([[1, 0], [1, 1], [0, 1], [1, 1]]).bool()
+    assert belongs(captions, chosen, own).tolist() == [True, False, False, True]
+
+
+def test_no_wrong_text_that_counts_is_the_pictures_own_and_all_others_are_drawn() -> None:
+    game = tiny_game()
+    variant, text = game.variant, game.train.tensors["text"]
+    repeats = 40
+    index = torch.arange(COUNT * repeats)
+    batch = {"text": text[index % COUNT]}
+    for spec in variant.noise("stage1"):
+        if spec.name.startswith("wrong"):
+            batch[spec.name] = draw(spec.prior, len(spec.name), index, spec.shape)
+    wrong, counts = variant.wrong_text(batch)  # type: ignore[attr-defined]
+    means = text.mean(1)  # all three captions: --averaged-captions is 4
+    place = torch.cdist(wrong, means).argmin(1)
+    assert torch.allclose(means[place], wrong, atol=1e-5)
+    assert torch.equal(counts, place != index % COUNT)
+    assert 0 < (~counts).sum() < 4 * repeats
+    drawn = torch.bincount(place, minlength=COUNT)
+    assert (drawn - repeats).abs().max() < 5 * math.sqrt(repeats)
+
+
+def test_wrong_texts_do_not_depend_on_how_a_batch_is_shared() -> None:
+    game = tiny_game()
+    batch = game.seats[0].stream.next()
+    whole = game.variant.wrong_text(batch)  # type: ignore[attr-defined]
+    for half in (slice(0, 2), slice(2, 4)):
+        own = game.variant.wrong_text({n: t[half] for n, t in batch.items()})  # type: ignore[attr-defined]
+        assert torch.equal(own[0], whole[0][half])
+        assert torch.equal(own[1], whole[1][half])
+
+
+# -- losses ----------------------------------------------------------------------------------------
+
+
+def test_the_discriminators_loss_weighs_its_three_pairs() -> None:
+    generator = torch.Generator().manual_seed(3)
+    real, wrong, fake = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones_like(real), torch.zeros_like(real)
+    expected = bce(real, ones) + 0.5 * (bce(wrong, zeros) + bce(fake, zeros))
+    assert torch.allclose(matching_loss(real, wrong, fake, ones.bool()), expected)
+    at_rest = matching_loss(zeros, zeros, zeros, ones.bool())
+    assert at_rest.item() == pytest.approx(2 * math.log(2))
+    # What does not count is gone from the sum.
+    only = torch.tensor([True] + [False] * 7)
+    difference = matching_loss(real, wrong, fake, ones.bool()) - matching_loss(
+        real, wrong, fake, only
+    )
+    assert torch.allclose(difference, 0.5 * bce(wrong[1:], zeros[1:], reduction="sum") / 8)
+
+
+def test_the_objectives_are_the_papers() -> None:
+    """Both losses by hand, from the logits of networks in evaluation mode."""
+    game = tiny_game(kl=1.5)
+    variant = game.variant.eval()
+    batch = game.seats[0].stream.next()
+    text = batch["text"].mean(1)
+    wrong, counts = variant.wrong_text(batch)  # type: ignore[attr-defined]
+    fake, mean, log_sigma = variant.generator(batch["latent"], text, batch["epsilon"])
+    judge = variant.discriminator
+
+    def logits(images: Tensor, texts: Tensor) -> Tensor:
+        return judge(judge.see(images), texts)
+
+    loss = variant.discriminator_loss(batch)  # type: ignore[attr-defined]
+    real = batch["image"]
+    expected = matching_loss(logits(real, text), logits(real, wrong), logits(fake, text), counts)
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss = variant.generator_loss(batch)  # type: ignore[attr-defined]
+    divergence = gaussian_divergence(mean, log_sigma).mean() / 4
+    cheated = torch.nn.functional.softplus(-logits(fake, text)).mean()
+    assert loss.total.item() == pytest.approx((cheated + 1.5 * divergence).item(), rel=1e-5)
+
+
+def test_rates_are_halved() -> None:
+    assert [Halving(10)(n) for n in (0, 9, 10, 19, 20, 35)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
+    first, second = tiny_game(k=2, halve_every=7).stages[0].players
+    assert (first.optimizer.rate(13), first.optimizer.rate(14)) == (1, 0.5)
+    assert (second.optimizer.rate(6), second.optimizer.rate(7)) == (1, 0.5)
+
+
+# -- networks and stages ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_the_networks_of_the_paper_have_its_sizes(size: int) -> None:
+    spec = DataSpec(
+        {"image": TensorSpec((3, size, size), -1.0, 1.0), "text": TensorSpec((10, 1024))}
+    )
+    with torch.device("meta"):
+        variant = create("stackgan", spec, {"image_size": size})
+        batch = {
+            "latent": torch.empty(2, 100),
+            "epsilon": torch.empty(2, 128),
+            "epsilon_2": torch.empty(2, 128),
+            "text": torch.empty(2, 10, 1024),
+        }
+        assert variant.sample("stage1", batch)["image"].shape == (2, 3, 64, 64)
+        assert variant.sample("stage2", batch)["image"].shape == (2, 3, size, size)
+        for judge, side in (("discriminator", 64), ("discriminator_2", size)):
+            network = getattr(variant, judge)
+            maps = network.see(torch.empty(2, 3, side, side))
+            assert maps.shape == (2, 512, 4, 4)
+            assert network(maps, torch.empty(2, 1024)).shape == (2,)
+    widths = [m.out_channels for m in variant.generator.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert widths == [512, 256, 128, 64, 3]
+    encoder = [m for m in variant.generator_2.encode.modules() if isinstance(m, torch.nn.Conv2d)]  # type: ignore[union-attr]
+    assert [m.out_channels for m in encoder] == [128, 256, 512]
+
+
+def test_stage_two_has_no_noise_of_its_own_beside_the_condition() -> None:
+    variant = tiny_game().variant
+    first, second = (
+        {s.name for s in variant.noise(stage) if s.read_by("sample")} for stage in
+        ("stage1", "stage2")
+    )  # fmt: skip
+    assert first == {"latent", "epsilon"}
+    assert second == {"latent", "epsilon", "epsilon_2"}
+
+
+def test_stage_one_is_frozen_in_stage_two() -> None:
+    game = tiny_game(ema=0.9)
+    game.play(3)
+    assert game.stage.name == "stage2"
+    frozen = [*game.variant.generator.parameters(), *game.variant.discriminator.parameters()]
+    before = {n: t.clone() for n, t in game.variant.generator.state_dict().items()}
+    assert all(not p.requires_grad and p.grad is None for p in frozen)
+    optimised = {
+        id(p) for seat in game.seats for g in seat.optimizer.param_groups for p in g["params"]
+    }
+    assert optimised.isdisjoint(map(id, frozen))
+    game.play(1)
+    assert all(p.grad is None for p in frozen)
+    after = game.variant.generator.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    # By value in what is saved, and in what is released.
+    saved = game.state_dict()["networks"]
+    assert all(torch.equal(saved[f"generator.{name}"], before[name]) for name in before)
+
+
+def test_stage_two_stands_on_the_average_of_stage_one() -> None:
+    game = tiny_game(ema=0.9)
+    game.play(2)
+    released = game.sampler().network("generator").state_dict()
+    live = {n: t.clone() for n, t in game.variant.generator.state_dict().items()}
+    game.play(1)
+    now = game.variant.generator.state_dict()
+    assert all(torch.equal(now[name], released[name]) for name in now)
+    assert not all(torch.equal(now[name], live[name]) for name in now)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_two_stages_resume_bit_for_bit(cut: int) -> None:
+    options = {"ema": 0.9, "diffaug": "translation,cutout", "fewer_captions": True}
+    whole, begun, resumed = (tiny_game(**options) for _ in range(3))
+    whole.play(4)
+    begun.play(cut)
+    resumed.load_state_dict(begun.state_dict())
+    resumed.load_rank_state(begun.rank_state())
+    resumed.play(4)
+    assert resumed.finished
+    for name, value in whole.variant.state_dict().items():
+        assert torch.equal(resumed.variant.state_dict()[name], value), name
+    first, second = (g.seats[1].averages["generator_2"].state_dict() for g in (whole, resumed))
+    assert all(map(torch.equal, first["average"], second["average"]))  # type: ignore[arg-type]
+
+
+def test_a_run_shows_releases_and_can_be_asked_for_other_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gan_core.config import make_config
+
+    monkeypatch.setitem(SOURCES._entries, "pairs", Pairs)
+    for name in ("JUDGED", "COMPARED"):
+        monkeypatch.setattr(signals, name, 4)
+    for name, value in (("EXAMPLES", 4), ("STEPS", 1)):
+        monkeypatch.setattr(dynamics, name, value)
+    config = make_config(
+        {
+            "variant": "stackgan", "data": "pairs", "storage": str(tmp_path), "name": "run",
+            "workers": 0, "device": "cpu", "extractor": "none", "batch_size": 4, "steps": 1,
+            "evaluate_every": 0, "log_every": 9, **TINY,
+        }
+    )  # fmt: skip
+    summary = Run(config, World(), FolderObserver(config.folder, World())).play()
+    assert (config.folder / summary["grid"]).exists()
+    generator = load_generator(config.folder)
+    assert generator.stage.name == "stage2"
+    for weights in generator.variant.parameters():  # one step leaves them too small to matter
+        if weights.dim() > 1:
+            weights.data.mul_(20)
+    held_out = Pairs().load("validation").tensors["text"]
+    assert torch.equal(generator.examples["text"], held_out[torch.arange(64) % 8])
+    made = generator.generate(torch.arange(3), native=True)
+    assert made.shape == (3, 3, 16, 16)
+    same = generator.generate(
+        torch.arange(3), conditions={"text": held_out[:3].mean(1, keepdim=True)}
+    )
+    assert torch.allclose(generator.generate(torch.arange(3)), same, atol=1e-5)
+    other = generator.generate(torch.arange(3), conditions={"text": torch.randn(3, 1, SIZE)})
+    assert (other - same).abs().max() > 1e-3
+
+
+def test_what_stackgan_cannot_learn_is_said() -> None:
+    spec = pairs().spec
+    with pytest.raises(UserError, match="--image-size must be 128 or 256, not 64"):
+        create("stackgan", spec, {"image_size": 64})
+    pictures = DataSpec({"image": spec.tensors["image"]})
+    with pytest.raises(UserError, match="stackgan needs a source with texts"):
+        create("stackgan", pictures, {})
+    with pytest.raises(UserError, match="unknown --diffaug 'colour': did you mean 'color'"):
+        create("stackgan", spec, {"diffaug": "colour"})
