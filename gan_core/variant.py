@@ -162,8 +162,10 @@ class Variant(nn.Module, abc.ABC):
             raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
         seen = self.view(spec).through(spec).tensors  # a view may add what is asked for
         for name in sorted((self.needs | set(self.conditions())) - set(seen)):
-            hint = " (class folders, or a labelled source such as digits)" * (name == "label")
-            raise UserError(f"{self.name} needs a source with {name}s{hint}, this one has none")
+            what = f"'{name}' (see `train {self.name} --help`)"
+            if name == "label":
+                what = "labels (class folders, or a labelled source such as digits)"
+            raise UserError(f"{self.name} needs a source with {what}, this one has none")
 
     def view(self, spec: DataSpec) -> View:
         """How the data of ``spec`` must look for the networks."""

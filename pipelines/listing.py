@@ -67,7 +67,8 @@ def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
 def _line(entry: dict[str, Any]) -> str:
     parts = [entry["summary"]]
     if entry.get("needs"):
-        parts.append(f"needs {', '.join(entry['needs'])}s")
+        names = ["labels" if name == "label" else name for name in entry["needs"]]
+        parts.append(f"needs {', '.join(names)}")
     if entry.get("paper"):
         parts.append(entry["paper"])
     if entry.get("needs_root"):

@@ -130,5 +130,5 @@ def test_what_cannot_be_is_refused_in_a_line(
 
 def test_a_source_without_inputs_is_refused() -> None:
     plain = DataSpec({"image": TensorSpec((3, 64, 64), -1.0, 1.0)})
-    with pytest.raises(UserError, match="needs a source with inputs"):
+    with pytest.raises(UserError, match="needs a source with 'input'"):
         create("pix2pix", plain, {})
