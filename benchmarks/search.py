@@ -1,0 +1,250 @@
+"""What a search is worth, by three questions; each command prints a table.
+
+    python -m benchmarks.search winner --out FOLDER --data ring|digits
+    python -m benchmarks.search stopping --out FOLDER [--repeats 3]
+    python -m benchmarks.search writers --out FOLDER
+
+winner    One `tune` of `gan` on the source, then its winner and the default setting are trained
+          with three fresh seeds each, for the same number of iterations, and judged by their last
+          generator on other samples than those that the search has looked at.
+stopping  A list of settings (the papers' and random ones) is played twice, in full and with asha
+          and the diagnosis' stopping: the best metric of both, and the share of the iterations.
+          The same settings and seeds give the same figures at the same iterations.
+writers   Eight trials at once, a SQLite database: every metric that a journal holds must be in
+          MLflow, once, with its step and value.
+
+What has been played is kept in FOLDER and not played again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_core import journal
+from gan_core.config import make_config
+from gan_core.engine.world import World
+from gan_core.run import Observer, play
+from pipelines.tuning.objective import MIXTURE_SCORE
+from pipelines.tuning.records import Trial, best_trial, read_trials, trial_folders
+from pipelines.tuning.results import saved_share
+from pipelines.tuning.study import Study, TuneOptions, load_study
+
+SEEDS = (101, 102, 103)
+STEPS = {"ring": 5400, "digits": 2700}
+TRIALS = 16
+POINTS = 24
+LISTED_STEPS = 1350
+SHOWN = {
+    "ring": ("modes_covered", "high_quality_share", "smallest_mode_share"),
+    "digits": ("fid_classifier", "coverage_classifier", "modes_covered", "mode_kl"),
+}
+SMALL = {"ring": [], "digits": ["--hidden", "400", "--maxout-units", "120"]}
+
+
+def pipelines(words: list[str], folder: Path) -> float:
+    """Run a verb in ``folder``; the seconds it took."""
+    begun = time.monotonic()
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder.resolve()}/mlflow.db"}
+    done = subprocess.run([sys.executable, "-m", "pipelines", *words], env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"`{' '.join(words)}` ended with {done.returncode}")
+    return time.monotonic() - begun
+
+
+def search(folder: Path, name: str, begin: list[str]) -> Study:
+    """The finished search ``name``: begun, gone on with, or only read."""
+    place = folder / name
+    summary = place / "summary.json"
+    if not (place / "config.yaml").exists():
+        seconds = pipelines([*begin, "--name", name, "--storage", str(folder)], folder)
+        (place / "wall.json").write_text(json.dumps(seconds))
+    elif not summary.exists() or json.loads(summary.read_text())["status"] != "finished":
+        pipelines(["tune", "--resume", name, "--storage", str(folder)], folder)
+    return load_study(place)
+
+
+# -- winner --------------------------------------------------------------------------------------
+
+
+def winner(folder: Path, data: str) -> None:
+    """The search, then its winner against the default."""
+    steps = STEPS[data]
+    words = ["tune", "gan", "--data", data, "--trials", str(TRIALS), "--max-steps", str(steps)]
+    study = search(folder, f"winner-{data}", [*words, *SMALL[data]])
+    best = best_trial(read_trials(study))
+    assert best is not None, "no trial was played to its end"
+    fixed = {name: study.run.options[name] for name in study.fixed}
+    rows = {"default": fixed, "winner": {**fixed, **best.point}}
+    wall = study.folder / "wall.json"
+    minutes = f"{json.loads(wall.read_text()) / 60:.1f} minutes" if wall.exists() else "in parts"
+    share = saved_share(read_trials(study), steps)
+    print(f"\nsearch: {TRIALS} trials of {steps} iterations, {minutes}, {share:.0%} saved")
+    print(f"winner: {best.point}\n")
+    print(f"| gan on {data} | {' | '.join(SHOWN[data])} |\n|{'---|' * (len(SHOWN[data]) + 1)}")
+    for name, options in rows.items():
+        found = [trained(folder, data, name, options, seed) for seed in SEEDS]
+        cells = [", ".join(f"{f[n]:.4g}" for f in found) for n in SHOWN[data]]
+        print(f"| {name}, seeds {', '.join(map(str, SEEDS))} | {' | '.join(cells)} |", flush=True)
+
+
+def trained(
+    folder: Path, data: str, name: str, options: dict[str, Any], seed: int
+) -> dict[str, float]:
+    """The figures of the last generator of one training."""
+    steps = STEPS[data]
+    path = folder / f"winner-{data}-{name}-{seed}.json"
+    if not path.exists():
+        config = make_config(
+            {
+                "variant": "gan",
+                "data": data,
+                "seed": seed,
+                "steps": steps,
+                "cache": str(folder / "cache"),
+                "log_every": steps,
+                "evaluate_every": 0,
+                "checkpoint_every": 0,
+                "samples": 10_000 if data == "ring" else 1257,
+                **options,
+            }
+        )
+        path.write_text(json.dumps(play(config, World(), Observer())["figures"]))
+    return dict(json.loads(path.read_text()))
+
+
+# -- stopping ------------------------------------------------------------------------------------
+
+
+def listed(folder: Path, name: str, seed: int, scheduler: str, storage: Path) -> Study:
+    """A study of a list of settings on the ring, as ``search`` takes it up."""
+    from pipelines.tuning.schedulers import first_points, study_space
+
+    every = LISTED_STEPS // 27
+    run = make_config(
+        {
+            "variant": "gan",
+            "data": "ring",
+            "seed": seed,
+            "steps": LISTED_STEPS,
+            "name": name,
+            "storage": str(storage.resolve()),
+            "cache": str((folder / "cache").resolve()),
+            "evaluate_every": every,
+            "checkpoint_every": every,
+            "log_every": every // 2,
+            "stop_on": ["collapse", "divergence", "vanishing-gradient"]
+            if scheduler == "asha"
+            else [],
+        }
+    )
+    options = TuneOptions(
+        metric=MIXTURE_SCORE,
+        scheduler=scheduler,
+        trials=POINTS,
+        gpus_per_trial=0.0,
+        register="none",
+    )
+    study = Study(run=run, options=options, target="point", modes=8)
+    random = np.random.RandomState(seed)
+    domains = study_space(study).domains()
+    points = first_points(study)
+    while len(points) < POINTS:
+        drawn = {n: d.sample(random_state=random) for n, d in domains.items()}
+        points.append({n: getattr(v, "item", lambda v=v: v)() for n, v in drawn.items()})
+    return dataclasses.replace(study, points=tuple(points))
+
+
+def stopping(folder: Path, repeats: int) -> None:
+    """A full search against one that stops."""
+    print("| list and seed | best in full | best with stopping | same trial | steps | time |")
+    print("|---|---|---|---|---|---|")
+    shares = []
+    for seed in range(repeats):
+        found: dict[str, list[Trial]] = {}
+        for scheduler in ("none", "asha"):
+            name = f"listed-{seed}-{scheduler}"
+            study = listed(folder, name, seed, scheduler, folder)
+            if not (study.folder / "config.yaml").exists():
+                study.save()
+            found[scheduler] = read_trials(search(folder, name, []))
+        full, stopped = found["none"], found["asha"]
+        one, other = best_trial(full), best_trial(stopped)
+        assert one is not None
+        assert other is not None
+        steps = sum(t.step for t in stopped) / sum(t.step for t in full)
+        seconds = sum(t.wall_seconds for t in stopped) / sum(t.wall_seconds for t in full)
+        shares.append(steps)
+        print(
+            f"| {seed} | {one.value:.4f} | {other.value:.4f} | "
+            f"{'yes' if one.point == other.point else 'no'} | {steps:.0%} | {seconds:.0%} |",
+            flush=True,
+        )
+    print(f"\nmean share of the iterations: {statistics.fmean(shares):.0%}")
+
+
+# -- writers -------------------------------------------------------------------------------------
+
+
+def writers(folder: Path) -> None:
+    """Eight trials at once; their journals against MLflow."""
+    words = [
+        *("tune", "gan", "--data", "ring", "--trials", "8", "--concurrent", "8"),
+        *("--cpus-per-trial", "0.25", "--scheduler", "none", "--search", "random"),
+        *("--max-steps", "400", "--log-every", "2", "--evaluate-every", "40"),
+        *("--samples", "200", "--stop-on", "divergence", "--register", "none"),
+    ]
+    study = search(folder, "writers", words)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder.resolve()}/mlflow.db")
+    experiment = client.get_experiment_by_name("gan")
+    assert experiment is not None
+    runs = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    total = lost = twice = 0
+    for place in trial_folders(study.folder):
+        run = runs[place.name]
+        said: dict[str, list[tuple[int, str]]] = {}
+        for event, _ in journal.read(place / journal.FILE):
+            if event["kind"] == "metrics":
+                for name, value in event["values"].items():
+                    said.setdefault(name, []).append((event["step"], repr(value)))
+        for name, values in said.items():
+            history = client.get_metric_history(run.info.run_id, name)
+            kept = [(m.step, repr(m.value)) for m in history]
+            total += len(values)
+            lost += len([v for v in values if v not in kept])
+            twice += len(kept) - len(set(kept))
+    print(f"\n8 trials at once: {total:,} values in the journals, {lost} lost, {twice} twice")
+    print("in MLflow: " + ", ".join(sorted({r.info.status for r in runs.values()})))
+
+
+def main() -> None:
+    """One of the three."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("question", choices=("winner", "stopping", "writers"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", choices=tuple(STEPS), default="ring")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.question == "winner":
+        winner(arguments.out, arguments.data)
+    elif arguments.question == "stopping":
+        stopping(arguments.out, arguments.repeats)
+    else:
+        writers(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
