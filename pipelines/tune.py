@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pipelines.tuning.study import RUNGS, Study, TuneOptions, load_study
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
     from pipelines.cluster import Cluster
+    from pipelines.tuning.family import Family
     from pipelines.tuning.prepare import Ground
     from pipelines.tuning.results import Outcome
 
@@ -39,8 +40,21 @@ def tune_command(arguments: list[str]) -> int:
     own, rest = split(words)
     found = own.pop("resume", None)
     study = _resumed(found, own, rest) if found else plan(own, rest)
-    outcome = tune(study, resume=found is not None)
+    from pipelines.train import RunFailed
+
+    try:
+        outcome = tune(study, resume=found is not None)
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0 if outcome.complete else 130
+
+
+def finished(study: Study) -> bool:
+    """Whether all trials of the study have been played."""
+    from pipelines.sync import last_status
+
+    return last_status(study.folder) == "finished"
 
 
 def _help() -> str:
@@ -127,13 +141,14 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
 
     Raises ``UserError`` for wrong input, before any trial begins.
     """
-    from pipelines.cluster import absolute, base_folder, connected
+    from pipelines.cluster import absolute, connected
     from pipelines.run_folder import append
-    from pipelines.tuning.family import Family
     from pipelines.tuning.results import conclude
     from pipelines.tuning.table import Table
 
     study = dataclasses.replace(study, run=absolute(study.run))
+    if resume and finished(study):  # what MLflow has not been told yet is sent
+        return conclude(study, _family(study, _say), complete=True)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(dashboard=True))
         study = study if resume else _grounded(study, cluster)
@@ -144,13 +159,37 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
         table = Table(
             str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
         )
-        family = Family(study, base_folder(), table.say)
-        family.start()
+        family = _family(study, table.say)
         append(study.folder, "start", trials=study.options.trials)
-        with _sigterm_as_interrupt():
-            complete = run(study, cluster, table, resume=resume)
+        try:
+            with _sigterm_as_interrupt():
+                complete = run(study, cluster, table, resume=resume)
+        except BaseException:
+            family.end("stopped", timeout=10)
+            raise
         stack.close()  # no trial writes to its journal beyond this point
         return conclude(study, family, complete)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _family(study: Study, say: Callable[[str], None]) -> Family:
+    """The thread that tells MLflow; ``UserError`` if another process runs this search."""
+    from pipelines.cluster import base_folder
+    from pipelines.tracking import Busy
+    from pipelines.tuning.family import Family
+
+    try:
+        family = Family(study, base_folder(), say)
+    except Busy:
+        raise UserError(
+            f"search '{study.run.name}' is being run by another process: wait for its end, or "
+            "stop it"
+        ) from None
+    family.start()
+    return family
 
 
 def _grounded(study: Study, cluster: Cluster) -> Study:

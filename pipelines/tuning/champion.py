@@ -39,6 +39,8 @@ def crown(
         **{metric_name(k): repr(v) for k, v in figures.items()},
     }
     present = _champion(client, name)
+    if present is not None and present.run_id == state.run_id:
+        return f"{name}: {objective.metric} {value:.4g} is the {ALIAS} already"
     told, wins = _compare(name, objective, value, tags, present)
     if wins:
         version = _register(client, name, folder, state, tags)

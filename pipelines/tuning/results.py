@@ -60,8 +60,8 @@ def conclude(study: Study, family: Family, complete: bool) -> Outcome:
         _register(study, best)
     if not sent:
         print(
-            f"MLflow did not take everything; send it with: python -m pipelines sync "
-            f"{study.folder} $(ls -d {study.folder}/trial_*)"
+            "MLflow did not take everything; send it with: python -m pipelines tune --resume "
+            f"{study.run.name} --storage {study.run.storage}"
         )
     return Outcome(study, trials, best, complete)
 

@@ -1,0 +1,191 @@
+"""A search in MLflow: a parent, its children, nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_tuning import make_study, write_trial
+
+from gan_core import journal
+from gan_core.journal import Journal
+from pipelines.run_folder import append
+from pipelines.tuning.champion import ALIAS, crown
+from pipelines.tuning.family import Family, forget_lost_trials
+from pipelines.tuning.objective import Objective
+from pipelines.tuning.study import Study
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    found = make_study(tmp_path)
+    found.save()
+    append(found.folder, "start", trials=3)
+    return found
+
+
+def client(study: Study) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{study.folder.parent / 'mlflow.db'}")
+
+
+def runs(study: Study) -> dict[str, Any]:
+    """All runs by name; a name that is there twice fails."""
+    found = client(study)
+    ids = [e.experiment_id for e in found.search_experiments()]
+    listed = list(found.search_runs(ids))
+    names = [run.info.run_name for run in listed]
+    assert len(names) == len(set(names)), names
+    return dict(zip(names, listed, strict=True))
+
+
+def send(study: Study, status: str = "finished") -> list[str]:
+    """A whole life of a family; what it said."""
+    said: list[str] = []
+    family = Family(study, study.folder, said.append, interval=0.05)
+    family.start()
+    family.end(status)
+    return said
+
+
+def test_trials_are_children_of_the_study_and_end_as_their_journals_say(study: Study) -> None:
+    write_trial(study, 1, {10: 3.0, 90: 2.0})
+    write_trial(study, 2, {10: 9.0}, status="stopped", summary={"reason": "behind"})
+    folder = write_trial(study, 3, {}, status="failed", summary={"reason": "ValueError"})
+    (folder / "failure.txt").write_text("Traceback")
+    assert send(study) == []
+    found = runs(study)
+    assert set(found) == {"search", "trial_0001", "trial_0002", "trial_0003"}
+    parent = found.pop("search")
+    assert parent.info.status == "FINISHED"
+    assert {r.data.tags["mlflow.parentRunId"] for r in found.values()} == {parent.info.run_id}
+    assert [found[f"trial_000{n}"].info.status for n in (1, 2, 3)] == [
+        "FINISHED",
+        "KILLED",
+        "FAILED",
+    ]
+    assert found["trial_0001"].data.params["k"] == "1"
+    files = client(study).list_artifacts(found["trial_0003"].info.run_id)
+    assert "failure.txt" in {file.path for file in files}
+
+
+def test_a_search_that_goes_on_keeps_its_runs(study: Study) -> None:
+    write_trial(study, 1, {10: 3.0})
+    folder = write_trial(study, 2, {10: 9.0}, status=None)
+    send(study, "stopped")
+    before = {name: run.info.run_id for name, run in runs(study).items()}
+    book = Journal(folder)
+    book.write("start", 10, steps=90)
+    book.write("metrics", 90, values={"fid_classifier": 1.0})
+    book.write("end", 90, status="finished", summary={})
+    book.close()
+    append(study.folder, "start", trials=3)
+    write_trial(study, 3, {10: 4.0})
+    send(study)
+    after = runs(study)
+    assert {name: after[name].info.run_id for name in before} == before
+    assert len(after) == 4
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    history = client(study).get_metric_history(after["trial_0002"].info.run_id, "fid_classifier")
+    assert [(m.step, m.value) for m in history] == [(10, 9.0), (90, 1.0)]
+
+
+def test_eight_trials_that_write_at_once_lose_nothing(study: Study) -> None:
+    folders = [write_trial(study, number, {}, status=None) for number in range(1, 9)]
+
+    def play(folder: Path) -> None:
+        book = Journal(folder)
+        for step in range(1, 101):
+            book.write("metrics", step, values={"seconds": step * 0.1, "loss/generator": step / 7})
+        book.write("end", 100, status="finished", summary={})
+        book.close()
+
+    said: list[str] = []
+    family = Family(study, study.folder, said.append, interval=0.01)
+    family.start()
+    threads = [threading.Thread(target=play, args=(folder,)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert family.end("finished")
+    assert said == []
+    found = runs(study)
+    for folder in folders:
+        history = client(study).get_metric_history(found[folder.name].info.run_id, "loss/generator")
+        assert [(m.step, m.value) for m in history] == [(n, n / 7) for n in range(1, 101)]
+
+
+def test_without_a_server_the_search_goes_on_and_is_sent_whole_later(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_trial(study, 1, {10: 3.0})
+    there = f"sqlite:///{study.folder.parent / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    (told,) = send(study)
+    assert "does not take the trials" in told
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", there)
+    assert send(study) == []
+    found = runs(study)
+    assert found["trial_0001"].data.tags["mlflow.parentRunId"] == found["search"].info.run_id
+
+
+def test_trials_that_tune_does_not_know_are_forgotten_everywhere(study: Study) -> None:
+    write_trial(study, 1, {10: 3.0})
+    lost = write_trial(study, 2, {10: 9.0}, status=None)
+    (study.folder / "trial_0003").mkdir()
+    send(study, "stopped")
+    assert forget_lost_trials(study, {"trial_0001"}) == ["trial_0002", "trial_0003"]
+    assert not lost.exists()
+    assert set(runs(study)) == {"search", "trial_0001"}
+    assert (study.folder / "trial_0001" / journal.FILE).exists()
+
+
+def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [write_trial(study, number, {10: 3.0}) for number in range(1, 6)]
+    send(study)
+    logged: list[str] = []
+
+    def log(folder: Path, *words: str) -> str:
+        logged.append(folder.parts[-3])
+        return f"models:/m-{len(logged)}"
+
+    monkeypatch.setattr("pipelines.tuning.champion.log_generator", log)
+    found, versions = client(study), []
+    monkeypatch.setattr(
+        type(found), "create_model_version", _version_maker(type(found).create_model_version)
+    )
+    objective = Objective("fid", "min")
+    for folder, fid, protocol in zip(
+        folders, (3.0, 4.0, 2.0, 1.0, float("nan")), ("A", "A", "A", "B", "A"), strict=True
+    ):
+        told = crown("m", folder, objective, {"fid": fid}, {"inception": protocol})
+        versions.append(found.get_model_version_by_alias("m", ALIAS).version)
+        logged.append(told)
+    first, worse, better, other, broken = (t for t in logged if not t.startswith("trial_"))
+    assert "is the first champion" in first
+    assert "does not beat the champion's 3" in worse
+    assert "beats the champion's 3" in better
+    assert "another protocol" in other
+    assert "not finite" in broken
+    assert [str(v) for v in versions] == ["1", "1", "2", "2", "2"]
+    assert "is the champion already" in crown(
+        "m", folders[2], objective, {"fid": 2.0}, {"inception": "A"}
+    )
+
+
+def _version_maker(original: Any) -> Any:
+    """A version without a model's files: its source is never read here."""
+
+    def make(self: Any, name: str, source: str, **words: Any) -> Any:
+        return original(
+            self, name, f"file:///tmp/{source[8:]}", tags=words["tags"], run_id=words["run_id"]
+        )
+
+    return make
