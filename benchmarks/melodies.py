@@ -167,7 +167,7 @@ def as_table(rows: dict[str, dict[str, float]]) -> str:
 def picture(made: Melody, real: Melody) -> Tensor:
     """The beginning of a generated tune above the real one whose chords it has."""
     starts = first_bars(real).nonzero().flatten()
-    start = int(starts[torch.diff(starts) >= BARS][0])  # the first that is long enough
+    start = int(starts[:-1][torch.diff(starts) >= BARS][0])  # the first that is long enough
     bars = slice(start, start + BARS)
     return piano_roll(
         [

@@ -34,13 +34,13 @@ def piano_roll(lines: Sequence[tuple[str, Tensor, Tensor]]) -> Tensor:
     for number, (title, pitches, chords) in enumerate(lines):
         top = number * (height + _HEAD) + _HEAD
         pen.text((_MARGIN, top - _HEAD + 4), title, fill=_TEXT)
+        right, bottom = size[0] - _MARGIN, top + height
+        pen.rectangle((_MARGIN, top, right, bottom), outline=_BAR)
         for bar in range(bars):
             left = _MARGIN + bar * steps * _STEP
             name = chord_name(int(chords[bar, :12].argmax()), bool(chords[bar, 12] > 0.5))
             pen.text((left + 3, top - 14), name, fill=_TEXT)
             _draw_bar(pen, pitches[bar].tolist(), chords[bar], (left, top), (low, high))
-        right, bottom = size[0] - _MARGIN, top + height
-        pen.rectangle((_MARGIN, top, right, bottom), outline=_BAR)
     data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return data.reshape(size[1], size[0], 3).permute(2, 0, 1).contiguous()
 
@@ -61,9 +61,9 @@ def _draw_bar(
         row = top + (high - pitch) * _PITCH
         if pitch % 12 in tones:
             box((left, row, left + width - 1, row + _PITCH - 1), fill=_TONE)
+    box((left, top, left, top + (high - low + 1) * _PITCH), fill=_BAR)
     starts = [i for i, pitch in enumerate(pitches) if i == 0 or pitch != pitches[i - 1]]
     for start, end in zip(starts, [*starts[1:], len(pitches)], strict=True):
         row = top + (high - pitches[start]) * _PITCH
         colour = _IN_CHORD if pitches[start] % 12 in tones else _OUTSIDE
         box((left + start * _STEP, row, left + end * _STEP - 2, row + _PITCH - 1), fill=colour)
-    pen.line((left, top, left, top + (high - low + 1) * _PITCH), fill=_BAR)  # type: ignore[attr-defined]

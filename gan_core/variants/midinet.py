@@ -222,6 +222,13 @@ class MidiNet(AdversarialVariant):
 
     summary = "melodies, bar by bar, from a chord and the bar before"
     paper = "Yang et al. 2017, arXiv:1703.10847"
+    data_help = (
+        "melodies with chords, in bars of sixteenths (--data midi): a folder of MIDI files whose "
+        "first track is the melody and whose second the chords, or melody/ and chords/ with files "
+        "of the same names. Tunes in other metres than --metre (4/4) are counted and left out; "
+        "--on-bad-file skip leaves out files that cannot be read, and tunes without chords."
+    )
+    data_example = "--data midi --data-root ~/nottingham/MIDI --on-bad-file skip"
     needs = frozenset({"previous", "chord"})
     targets = frozenset({"bar"})
     Options = MidiNetOptions

@@ -1,0 +1,59 @@
+"""The search space of ``midinet`` (Yang et al. 2017)."""
+
+from __future__ import annotations
+
+from ray import tune
+
+from tune_spaces import Dimension, SearchSpace, Setting
+from tune_spaces.adversarial import adversarial
+
+SPACE = SearchSpace(
+    dimensions=adversarial(
+        k=None,  # generator_turns says who learns more often
+        loss=None,  # the paper's smoothed labels have a meaning in cross-entropies alone
+        prior=None,
+        batch_size=Dimension(
+            tune.choice([32, 72, 128]), "72 in the paper; small ones take more steps in a time"
+        ),
+        generator_turns=Dimension(
+            tune.choice([1, 2]), "2 in the paper, against a discriminator that wins"
+        ),
+        label_smoothing=Dimension(tune.choice([0.0, 0.1]), "0.1 in the paper, none elsewhere"),
+        match_features=Dimension(
+            tune.choice([0.0, 0.1, 1.0, 3.0]), "0.1 in the paper; more steadies a quick generator"
+        ),
+        match_bars=Dimension(
+            tune.choice([0.0, 0.01, 0.1]), "0.01 in the paper, which tries more for other melodies"
+        ),
+        output=Dimension(
+            tune.choice(["sigmoid", "softmax", "straight-through"]),
+            "sigmoid in the paper; real bars are ones and zeros, as straight-through's are",
+        ),
+        chord_d=Dimension(
+            tune.choice(["planes", "vector"]),
+            "planes in the paper; under high rates they drown the bar",
+        ),
+        norm_d=Dimension(
+            tune.choice(["batch", "layer"]), "batch in the paper; layer is what R1 asks for"
+        ),
+    ),
+    settings=(
+        Setting("Yang et al. 2017, section 4, and the authors' code", {"norm_d": "batch"}),
+        Setting(
+            "what benchmarks.melodies found better on folk tunes",
+            {
+                "batch_size": 32,
+                "generator_turns": 1,
+                "label_smoothing": 0.0,
+                "match_features": 1.0,
+                "match_bars": 0.0,
+                "output": "straight-through",
+                "chord_d": "vector",
+                "norm_d": "layer",
+                "r1": 0.1,
+                "lr_d": 5e-4,
+                "lr_g": 5e-4,
+            },
+        ),
+    ),
+)
