@@ -42,32 +42,48 @@ class Budget(FolderObserver):
 
 def kept_folder(config: RunConfig, seconds: float) -> Path:
     """Where the generator of a run is kept as it was after ``seconds`` of training."""
-    return config.folder / "kept" / f"{seconds:06.0f}"
+    return config.folder / "kept" / f"{seconds:g}".zfill(6)
 
 
-def train_until(
-    config: RunConfig, seconds: float, world: World, deadline: float = float("inf")
-) -> Path | None:
-    """Train, or go on training, for ``seconds`` in all; the folder of the generator as it is then.
+class Session:
+    """A run of ``config`` that is trained from one time to the next, and judged in between.
 
-    ``None`` if the ``deadline`` (as ``time.time()``) came first: the same call goes on from there.
-    What was kept already is not trained again. Time spent on evaluations does not count; that
-    spent on compiling and capturing does.
+    What was kept already is not trained again, and a session that ended goes on from where it was.
+    Time spent on loading and evaluating does not count; that on compiling and capturing does.
+    ``deadline`` (as ``time.time()``) ends it early.
     """
-    kept = kept_folder(config, seconds)
-    if kept.exists():
+
+    def __init__(self, config: RunConfig, world: World, deadline: float = float("inf")) -> None:
+        self.config, self.world = config, world
+        self._observer = Budget(config.folder, world, 0.0, deadline)
+        self._run: Run | None = None
+
+    def until(self, seconds: float) -> Path | None:
+        """Train until ``seconds`` in all; the folder of the generator as it is then.
+
+        ``None`` if the deadline came first.
+        """
+        kept = kept_folder(self.config, seconds)
+        if kept.exists():
+            return kept
+        self._observer.seconds = seconds
+        summary = self._play()
+        if not self._observer.spent and summary["status"] != "finished":
+            return None
+        partial = kept.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.config.folder / "generator" / "last", partial)
+        told = {name: summary[name] for name in ("step", "seconds", "images_per_second")}
+        (partial / "training.json").write_text(json.dumps(told, indent=1))
+        partial.replace(kept)
         return kept
-    observer = Budget(config.folder, world, seconds, deadline)
-    summary = Run(config, world, observer).play(find_checkpoint(config.folder))
-    if not observer.spent and summary["status"] != "finished":
-        return None
-    partial = kept.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(config.folder / "generator" / "last", partial)
-    told = {name: summary[name] for name in ("step", "seconds", "images_per_second")}
-    (partial / "training.json").write_text(json.dumps(told, indent=1))
-    partial.replace(kept)
-    return kept
+
+    def _play(self) -> dict[str, Any]:
+        """Play on: the same networks and graphs in this process, else from the last checkpoint."""
+        if self._run is not None:
+            return self._run.play()
+        self._run = Run(self.config, self.world, self._observer)
+        return self._run.play(find_checkpoint(self.config.folder))
 
 
 def judged(

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.budget import judged, kept_folder, train_until
+from benchmarks.budget import Session, judged, kept_folder
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.pictures import image_grid, save_png
@@ -71,7 +71,7 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]] | 
     found = []
     for seconds, log_every in ((FIRST, 2), (arguments.seconds, 50)):
         config = config_of(name, arguments, log_every)
-        kept = train_until(config, seconds, World(), arguments.deadline)
+        kept = Session(config, World(), arguments.deadline).until(seconds)
         if kept is None:
             return None
         cache = arguments.out / "cache"

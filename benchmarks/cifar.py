@@ -1,0 +1,192 @@
+"""CIFAR-10 on one GPU: how good each system is after a given time of training.
+
+    python -m benchmarks.cifar --data-root FOLDER --weights mobilenet_v2-b0353104.pth
+
+FOLDER holds ``train/CLASS/*`` and ``test/CLASS/*`` (or, with ``--data cifar10``, the set as its
+authors publish it). Every system is trained on all 50,000 pictures, for each seed, and its
+generator is kept after 120, 240, 440 and 1,200 seconds of training: those spent on compiling
+and capturing count, loading and evaluating do not. Each is judged by 50,000 samples against the
+training pictures in the features of MobileNetV2, and by a classifier trained on them, which also
+says how many of a conditional generator's pictures are of the class that was asked for.
+
+``--minutes`` ends a call in time; the same command then goes on, exactly, where it was. It prints
+the table of what there is, and draws the curves into ``OUT/curves.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.budget import Session, judged, kept_folder
+from gan_core.config import RunConfig, make_config
+from gan_core.engine.world import World
+from gan_core.pictures import image_grid, save_png
+from gan_core.release import load_generator
+
+METRIC = "fid_mobilenet_v2"
+COLUMNS = (
+    METRIC,
+    "kid_mobilenet_v2",
+    "precision_mobilenet_v2",
+    "recall_mobilenet_v2",
+    "fid_classifier",
+    "class_accuracy",
+)
+AUGMENTED = {"diffaug": "color,translation,cutout,flip"}
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    # The papers' recipes with an average of weights, which each of them gains from; SN-GAN's
+    # rates fall to nothing over its steps, so these are about what twenty minutes have.
+    "sngan": ("sngan", {"steps": 60_000, "ema": 0.999}),
+    "sngan by class": ("sngan", {"steps": 60_000, "ema": 0.999, "conditional": True}),
+    "sagan": ("sagan", {"batch_size": 128, "ema": 0.999}),
+    "biggan": ("biggan", AUGMENTED | {"batch_size": 64, "ema": 0.9995}),
+    "acgan": ("acgan", {"ema": 0.999}),
+    "dcgan": ("dcgan", {"ema": 0.999}),
+}
+"""Name in the table: variant, and options that differ from its paper's."""
+
+
+def config_of(name: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of one system with one seed."""
+    variant, options = SYSTEMS[name]
+    extra = dict(pair.split("=", 1) for pair in arguments.set)
+    return make_config(
+        {
+            "variant": variant,
+            "data": arguments.data,
+            "data_root": str(arguments.data_root),
+            "train_split": "train+validation",
+            "workers": 0,
+            "device": arguments.device,
+            "engine": arguments.engine,
+            "precision": arguments.precision,
+            "extractor": "none",
+            "log_every": arguments.log_every,
+            "evaluate_every": 0,
+            "checkpoint_every": 0,
+            "storage": str(arguments.out),
+            "cache": str(arguments.out / "cache"),
+            "name": f"{name.replace(' ', '-')}{arguments.suffix}-{seed}",
+            "seed": seed,
+            **options,
+            **extra,
+        }
+    )
+
+
+def run(config: RunConfig, arguments: argparse.Namespace) -> bool:
+    """Train and judge at all times; whether everything was done before the deadline."""
+    device = None if arguments.device == "auto" else arguments.device
+    session = Session(config, World.current(device), arguments.deadline)
+    for seconds in sorted(arguments.seconds):
+        if session.until(seconds) is None:
+            return False
+        judge(config, seconds, arguments)
+    return True
+
+
+def judge(config: RunConfig, seconds: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures of the generator that was kept at ``seconds``, and a picture of its samples."""
+    kept = kept_folder(config, seconds)
+    device = str(World.current(None if arguments.device == "auto" else arguments.device).device)
+    if not (kept / "samples.png").exists():
+        images = load_generator(kept, device).generate(torch.arange(100), native=True)
+        save_png(image_grid(images.cpu(), columns=10), kept / "samples.png")
+    return judged(
+        kept,
+        arguments.extractors,
+        arguments.samples,
+        cache=arguments.out / "cache",
+        device=device,
+        weights=arguments.weights,
+    )
+
+
+def results(out: Path) -> dict[str, dict[float, dict[str, Any]]]:
+    """All that was judged so far: run, seconds, figures."""
+    found: dict[str, dict[float, dict[str, Any]]] = {}
+    for file in sorted(out.glob("*/kept/*/figures.json")):
+        seconds, run_name = float(file.parent.name), file.parts[-4]
+        found.setdefault(run_name, {})[seconds] = json.loads(file.read_text())
+    return found
+
+
+def table(found: dict[str, dict[float, dict[str, Any]]]) -> str:
+    """A Markdown table of what was judged."""
+    columns = ["run", "seconds", "steps", "images/s", *COLUMNS]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for name, points in found.items():
+        for seconds, row in sorted(points.items()):
+            figures = row["figures"]
+            cells = [f"{figures[c]:.4g}" if c in figures else "" for c in COLUMNS]
+            told = [name, f"{seconds:g}", f"{row['step']:,}", f"{row['images_per_second']:,.0f}"]
+            lines.append("| " + " | ".join([*told, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def draw_curves(
+    found: dict[str, dict[float, dict[str, Any]]], path: Path, metric: str = METRIC
+) -> None:
+    """The metric of every run over its training time, both axes logarithmic."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, points in found.items():
+        known = [
+            (s, p["figures"][metric]) for s, p in sorted(points.items()) if metric in p["figures"]
+        ]
+        if known:
+            axes.plot(*zip(*known, strict=True), marker="o", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=metric)
+    times = sorted({s for points in found.values() for s in points})
+    axes.set_xticks(times, [f"{s:g}" for s in times])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train and judge what is not done yet, print the table, draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", default="folder", choices=("folder", "cifar10"))
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--weights", help="file with MobileNetV2's weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/cifar"))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seconds", nargs="+", type=float, default=[120, 240, 440, 1200])
+    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--extractors", nargs="+", default=["mobilenet_v2", "classifier"])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="graph")
+    parser.add_argument("--precision", default="tf32")
+    parser.add_argument("--log-every", type=int, default=50, help="iterations; how exact a stop is")
+    parser.add_argument("--set", nargs="*", default=[], help="other options, as name=value")
+    parser.add_argument("--suffix", default="", help="for the names of the runs")
+    arguments = parser.parse_args()
+    arguments.deadline = time.time() + 60 * arguments.minutes
+    wanted = [(name, seed) for name in arguments.systems for seed in arguments.seeds]
+    done = all(run(config_of(name, seed, arguments), arguments) for name, seed in wanted)
+    found = results(arguments.out)
+    print(table(found))
+    if found:
+        draw_curves(found, arguments.out / "curves.png")
+    if not done:
+        print("not everything is done: give the command again to go on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Benchmarks of quality: their recipes are options, and time is what they say it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import cifar, small
+from benchmarks.budget import Budget, Session
+from gan_core.config import RunConfig, make_config
+from gan_core.engine.world import World
+from gan_core.run import Run
+
+
+def tiny(folder: Path, steps: int = 1000) -> RunConfig:
+    return make_config({
+        "variant": "gan", "data": "ring", "workers": 0, "storage": str(folder), "name": "run",
+        "hidden": 4, "maxout_units": 2, "latent": 2, "batch_size": 8, "steps": steps,
+        "log_every": 5, "evaluate_every": 0, "checkpoint_every": 0, "extractor": "none",
+    })  # fmt: skip
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Every iteration takes a hundredth of a second, exactly; the runs that were made."""
+    made: list[Run] = []
+    plain = Run.__init__
+
+    def remembered(self: Run, *arguments: Any) -> None:
+        plain(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Run, "__init__", remembered)
+    clock = property(lambda self: self.game.step / 100, lambda self, _: None)
+    monkeypatch.setattr(Run, "seconds", clock, raising=False)
+    return made
+
+
+def training(kept: Path | None) -> dict[str, Any]:
+    assert kept is not None
+    return dict(json.loads((kept / "training.json").read_text()))
+
+
+def test_a_session_trains_until_each_time_in_one_run(tmp_path: Path, slow: list[Run]) -> None:
+    session = Session(tiny(tmp_path), World())
+    assert training(session.until(0.1))["step"] == 10
+    assert training(session.until(0.3))["step"] == 30
+    assert len(slow) == 1
+    assert (tmp_path / "run" / "kept" / "0000.1" / "generator.safetensors").exists()
+
+
+def test_what_was_kept_is_not_trained_again_and_what_was_not_goes_on(
+    tmp_path: Path, slow: list[Run]
+) -> None:
+    config = tiny(tmp_path)
+    assert Session(config, World(), deadline=0.0).until(2) is None
+    assert slow[-1].game.step == 5  # the first time that it is asked
+    again = Session(config, World())
+    assert training(again.until(2))["step"] == 200
+    assert slow[-1].game.step == 200
+    made = len(slow)
+    assert training(Session(config, World()).until(2))["step"] == 200
+    assert len(slow) == made
+
+
+def test_a_run_without_steps_left_is_kept_as_it_ended(tmp_path: Path, slow: list[Run]) -> None:
+    assert training(Session(tiny(tmp_path, steps=20), World()).until(9))["step"] == 20
+
+
+def test_a_budget_is_spent_by_training_seconds_alone(tmp_path: Path) -> None:
+    budget = Budget(tmp_path, World(), 10.0, float("inf"))
+    budget.metrics(1, {"seconds": 9.9})
+    budget.metrics(1, {"fid": 3.0})
+    assert not budget.should_stop()
+    budget.metrics(2, {"seconds": 10.0})
+    assert budget.should_stop()
+
+
+def arguments(out: Path) -> argparse.Namespace:
+    return argparse.Namespace(
+        data="folder", data_root="x", out=out, seed=0, device="cpu", engine="eager",
+        precision="fp32", log_every=1, set=["k=3"], suffix="-a",
+    )  # fmt: skip
+
+
+def test_every_recipe_is_of_known_options(tmp_path: Path) -> None:
+    for name, (variant, _) in cifar.SYSTEMS.items():
+        config = cifar.config_of(name, 1, arguments(tmp_path))
+        assert (config.variant, config.options["k"], config.seed) == (variant, 3, 1)
+    for name, (_, options) in small.SYSTEMS.items():
+        config = small.config_of(name, arguments(tmp_path), 2)
+        assert config.options["lr_decay_to"] == 1
+        assert all(config.options[n] == v for n, v in options.items())
+
+
+def test_the_table_and_the_curves_show_what_was_judged(tmp_path: Path) -> None:
+    for run, seconds, fid in (("a-0", 120, 20.0), ("a-0", 240, 11.5), ("b-0", 120, 30.0)):
+        folder = tmp_path / run / "kept" / f"{seconds:06.0f}"
+        folder.mkdir(parents=True)
+        row = {"step": 1000, "images_per_second": 9.0, "figures": {cifar.METRIC: fid}}
+        (folder / "figures.json").write_text(json.dumps(row))
+    found = cifar.results(tmp_path)
+    assert list(found) == ["a-0", "b-0"]
+    lines = cifar.table(found).splitlines()
+    assert lines[3].startswith("| a-0 | 240 | 1,000 | 9 | 11.5 | ")
+    cifar.draw_curves(found, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
