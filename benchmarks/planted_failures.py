@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks.planted_games  # noqa: F401  (registers what is played)
-from gan_core.config import make_config
+from benchmarks.planted_table import report
+from gan_core.config import make_config, write_config
 from gan_core.diagnostics.diagnosis import FAILURES
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
@@ -57,7 +58,7 @@ class Case:
     part: str = "set"
     classes: int | None = None
     examples: int | None = None
-    steps: int = 1000
+    steps: int = 700
 
 
 HEALTHY = frozenset(FAILURES)
@@ -70,13 +71,13 @@ def _healthy() -> Iterator[Case]:
         loss = losses[number % 4]
         penalty = {} if loss != "wasserstein" else {"r1": 0.0}
         options = {**CALM, "loss": loss, **penalty}
-        yield Case(f"healthy-gan-{data}-{loss}", data, "gan", options, absent=HEALTHY, steps=1500)
+        yield Case(f"healthy-gan-{data}-{loss}", data, "gan", options, absent=HEALTHY, steps=900)
     for number, data in enumerate(_DATA * 2):
         seeded = {"lr_g": 1e-3, "lr_d": 1e-3, "r1": 2.0, "ema": 0.99, "seed": number}
         yield Case(f"healthy-dcgan-{data}-{number}", data, "dcgan", seeded, absent=HEALTHY)
     for number in range(8):
-        points = {"r1": 0.1 * (1 + number % 2), "seed": number, "hidden": 128, "k": 1 + number % 3}
-        steps = 3000
+        points = {"r1": 0.1 * (1 + number % 2), "seed": number, "k": 1 + number % 2}
+        steps = 1500
         yield Case(f"healthy-ring-{number}", "ring", "gan", points, absent=HEALTHY, steps=steps)
     for number in range(6):  # hard: few, slow or noisy, but sound
         hard: dict[str, Any] = [
@@ -89,9 +90,9 @@ def _healthy() -> Iterator[Case]:
         ][number]
         data = _DATA[number % 3]
         options = {**hard, "seed": 50 + number}
-        yield Case(f"healthy-hard-{number}", data, "gan", options, absent=HEALTHY, steps=1500)
+        yield Case(f"healthy-hard-{number}", data, "gan", options, absent=HEALTHY, steps=900)
     for number in range(4):
-        options = {"r1": 1.0 + number, "lr_g": 0.01, "lr_d": 0.01, "latent": 1, "seed": number}
+        options = {"r1": 1.0 + number, "lr_g": 0.01, "lr_d": 0.01, "latent": 2, "seed": number}
         optimiser = {"prior": "gaussian", "beta1": 0.0}
         case = {**options, **optimiser}
         yield Case(f"healthy-dirac-{number}", "dirac", "dirac", case, absent=HEALTHY)
@@ -110,7 +111,7 @@ def _collapse() -> Iterator[Case]:
         data = _DATA[number % 3]
         options = {**CALM, "seed": number}
         yield Case(
-            f"dropped-{number}", data, "gan", options, present, absent, classes=seen, steps=1500
+            f"dropped-{number}", data, "gan", options, present, absent, classes=seen, steps=900
         )
 
 
@@ -142,7 +143,7 @@ def _unstable() -> Iterator[Case]:
     for number in range(8):
         rate = (0.01, 0.05, 0.02, 0.1)[number % 4]
         loss = ("non-saturating", "minimax", "wasserstein", "non-saturating")[number % 4]
-        options = {"latent": 1, "lr_g": rate, "lr_d": rate, "loss": loss, "seed": number}
+        options = {"latent": 2, "lr_g": rate, "lr_d": rate, "loss": loss, "seed": number}
         options |= {"prior": "gaussian", "beta1": 0.0, "gradient_penalty": 0.0}
         absent = frozenset({"mode_collapse", "overfitting"})
         yield Case(f"dirac-{number}", "dirac", "dirac", options, present, absent)
@@ -154,7 +155,7 @@ def _overfitting() -> Iterator[Case]:
         data = _DATA[number % 3]
         options = {**ADAM, "dropout": 0.0, "dropout_input": 0.0, "k": 2, "seed": number}
         few = (100, 200, 50, 150, 300)[number % 5]
-        yield Case(f"few-{number}", data, "gan", options, present, examples=few, steps=1500)
+        yield Case(f"few-{number}", data, "gan", options, present, examples=few, steps=1000)
 
 
 def cases() -> list[Case]:
@@ -197,6 +198,8 @@ def configuration(case: Case, roots: dict[str, str | None], out: Path) -> Any:
 def play(case: Case, roots: dict[str, str | None], out: Path) -> None:
     """Play ``case`` into its folder below ``out``."""
     config = configuration(case, roots, out)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, config.folder / "config.yaml")
     world = World()
     run = Run(config, world, FolderObserver(config.folder, world))
     if case.classes is not None or case.examples is not None:
@@ -227,6 +230,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--only", default="", help="cases whose name begins so")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--parts", default="set,proof", help="which parts the table shows")
     arguments = parser.parse_args()
     roots = {"mnist-part": arguments.mnist, "fashion-part": arguments.fashion_mnist}
     out, began = Path(arguments.out), time.monotonic()
@@ -245,6 +249,7 @@ def main() -> None:
         print(f"{case.name}: {time.monotonic() - started:.0f} s", flush=True)
     if not missing:
         print("all played")
+    print(report(cases(), out, arguments.parts.split(",")))
 
 
 if __name__ == "__main__":

@@ -71,11 +71,11 @@ class Copies(GAN):
 
 
 class Shift(nn.Module):
-    """Latent (N, 1) to theta + latent / 10: the data's distribution, moved."""
+    """Latent (N, 2) to theta + latent / 10: the data's distribution, moved."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.theta = nn.Parameter(torch.ones(1))
+        self.theta = nn.Parameter(torch.tensor([1.0, 0.0]))
 
     def forward(self, latent: Tensor) -> Tensor:
         return self.theta + latent / 10
@@ -89,7 +89,7 @@ class Dirac(AdversarialVariant):
     arXiv:1801.04406, section 2); with R1 it converges.
     """
 
-    summary = "one weight against one weight: it never converges without a penalty"
+    summary = "a shift against a slope: it never converges without a penalty"
     targets = frozenset({"point"})
     Options = AdversarialOptions
 
@@ -104,15 +104,15 @@ class Dirac(AdversarialVariant):
 
 @register_source("dirac")
 class DiracPoints(Source):
-    """Points N(0, 1/100) on a line."""
+    """Points N(0, 1/100) in the plane."""
 
-    summary: ClassVar[str] = "points around 0 on a line"
+    summary: ClassVar[str] = "points around 0 in the plane"
     needs_root: ClassVar[bool] = False
 
     def load(self, split: Split) -> Examples:
         seed = ("train", "validation", "test").index(split)
-        values = np.random.RandomState(seed).standard_normal((5000, 1)) / 10
-        spec = DataSpec({"point": TensorSpec((1,))}, target="point")
+        values = np.random.RandomState(seed).standard_normal((5000, 2)) / 10
+        spec = DataSpec({"point": TensorSpec((2,))}, target="point")
         return Examples({"point": torch.from_numpy(values).float()}, spec, "dirac", split)
 
 

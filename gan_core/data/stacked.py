@@ -62,7 +62,8 @@ class StackedMNIST(MNIST):
             "label": (labels * places).sum(1),
         }
         names = tuple(f"{number:03d}" for number in range(10**CHANNELS))
-        spec = picture_spec((CHANNELS, *digits.spec.target_shape[1:]), names)
+        _, rows, columns = digits.spec.target_shape
+        spec = picture_spec((CHANNELS, rows, columns), names)
         return Examples(tensors, spec, self.name, split)
 
 
@@ -75,5 +76,6 @@ def unstack(examples: Examples, limit: int = 20_000) -> Examples:
         "image": images.flatten(0, 1).unsqueeze(1),
         "label": (labels[:, None] // places % 10).flatten(),
     }
-    spec = picture_spec((1, *images.shape[2:]), tuple(str(digit) for digit in range(10)))
+    _, _, rows, columns = images.shape
+    spec = picture_spec((1, rows, columns), tuple(str(digit) for digit in range(10)))
     return dataclasses.replace(examples, tensors=tensors, spec=spec)

@@ -16,7 +16,7 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     "mode_collapse": (
         ("diversity", "diversity"),
         ("neighbour_distance", "distance to the nearest"),
-        ("least_class_ratio", "rarest class"),
+        ("least_mode_ratio", "rarest class"),
         ("recall", "recall"),
         ("vendi_ratio", "Vendi ratio"),
     ),

@@ -15,22 +15,25 @@ def class_shares(labels: Tensor, classes: int) -> Tensor:
 
 
 def mode_figures(predicted: Tensor, balance: Tensor) -> dict[str, float]:
-    """``modes_covered``, ``mode_kl``, ``least_class_ratio`` of classes (N,) that a classifier saw.
+    """``modes_covered``, ``mode_kl``, ``least_mode_ratio`` of classes (N,) that a classifier saw.
 
     ``modes_covered`` counts the classes with at least one sample, ``mode_kl`` is KL(generated
     class shares || ``balance``) in nats, ``balance`` (K,) the class shares of the real data:
     infinite if a class appears that the real data have not. A perfect generator's KL is about
     (K - 1) / 2N. (Metz et al. 2017, arXiv:1611.02163, section 3.3; Lin et al. 2018.)
-    ``least_class_ratio``: the lowest share of a class over its real share, 1 at best.
+    ``least_mode_ratio``: the lowest share of a class over its real share, 1 at best.
     """
-    shares = class_shares(predicted, len(balance))
+    return balance_figures(class_shares(predicted, len(balance)), balance.cpu().double())
+
+
+def balance_figures(shares: Tensor, real: Tensor) -> dict[str, float]:
+    """The figures of :func:`mode_figures`, of the shares (K,) of each mode among the samples."""
     present = shares > 0
-    divergence = (shares[present] * (shares[present] / balance.cpu().double()[present]).log()).sum()
-    real = balance.cpu().double()
+    divergence = (shares[present] * (shares[present] / real[present]).log()).sum()
     return {
         "modes_covered": float(present.sum()),
         "mode_kl": max(0.0, float(divergence)),  # rounding may leave -1e-17
-        "least_class_ratio": float((shares / real)[real > 0].min()),
+        "least_mode_ratio": float((shares / real)[real > 0].min()),
     }
 
 
@@ -46,7 +49,8 @@ def mixture_figures(points: Tensor, modes: Tensor, sigma: float) -> dict[str, fl
     quality within 3 sigma of its nearest mode; a mode is found with one such point.
     ``high_quality_share``: a perfect sampler in two dimensions scores 1 - e^-4.5 = 98.89 %.
     ``smallest_mode_share``: the high-quality points of the rarest mode, as a share of all points;
-    a perfect sampler of a balanced mixture scores 98.89 % / K.
+    a perfect sampler of a balanced mixture scores 98.89 % / K. ``mode_kl`` and
+    ``least_mode_ratio`` are of the shares of points nearest to each mode, of whatever quality.
     """
     modes = torch.as_tensor(modes, dtype=torch.float64).to(points.device)
     # Differences, not a matrix product: a narrow mode far from the origin would cancel.
@@ -55,7 +59,8 @@ def mixture_figures(points: Tensor, modes: Tensor, sigma: float) -> dict[str, fl
     ).div_(sigma)
     nearest, owner = distances.min(1)
     hits = torch.bincount(owner[nearest < HIGH_QUALITY], minlength=len(modes))
-    return {
+    uniform = torch.full((len(modes),), 1 / len(modes), dtype=torch.float64)
+    return balance_figures(class_shares(owner, len(modes)), uniform) | {
         "modes_covered": float((hits > 0).sum()),
         "high_quality_share": hits.sum().item() / len(points),
         "smallest_mode_share": hits.min().item() / len(points),

@@ -62,6 +62,8 @@ def test_three_sigma_is_the_edge_of_high_quality():
         "modes_covered": 2,
         "high_quality_share": 0.5,
         "smallest_mode_share": 0.25,
+        "least_mode_ratio": 0.5,  # three points lie nearest to the first mode
+        "mode_kl": pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5)),
     }
     lost = coverage.mixture_figures(points[:2], modes, 0.1)
     assert lost["modes_covered"] == 1
