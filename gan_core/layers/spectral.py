@@ -31,7 +31,6 @@ class _SpectralNorm(nn.Module):
     def normalised_weight(self) -> Tensor:
         """The weight over its estimated spectral norm; in training mode ``u`` moves on.
 
-        With the new u = W v / |W v|, u^T W v is |W v|, and so is its gradient: one product less.
         In evaluation mode the step of the power method is made, but not kept.
         """
         with torch.autocast(self.weight.device.type, enabled=False):
@@ -39,11 +38,11 @@ class _SpectralNorm(nn.Module):
             with torch.no_grad():
                 v = F.normalize(matrix.t() @ self.u, dim=0, eps=_EPSILON)
             product = matrix @ v
-            sigma = torch.linalg.vector_norm(product).clamp_min(_EPSILON)
+            u = F.normalize(product.detach(), dim=0, eps=_EPSILON)
             if self.training:
                 with torch.no_grad():
-                    self.u.copy_(product / sigma)
-            return self.weight / sigma
+                    self.u.copy_(u)
+            return self.weight / torch.dot(u, product).clamp_min(_EPSILON)
 
 
 class SpectralConv2d(_SpectralNorm, nn.Conv2d):
