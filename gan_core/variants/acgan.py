@@ -106,6 +106,7 @@ class ACGAN(AdversarialVariant):
     summary = "by class: the discriminator also says of which class a picture is"
     paper = "Odena et al. 2016, arXiv:1610.09585"
     Options = ACGANOptions
+    needs = frozenset({"label"})
     conditional = True
 
     def check(self, spec: DataSpec) -> None:

@@ -103,6 +103,7 @@ class BigGAN(ResNetVariant):
     Options = BigGANOptions
     widths = {size: dataclasses.replace(w, base_d=w.base_g) for size, w in WIDTHS.items()}  # noqa: RUF012
     spectral_g = True
+    needs = frozenset({"label"})
     conditional = True
 
     def check(self, spec: DataSpec) -> None:
