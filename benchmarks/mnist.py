@@ -349,12 +349,13 @@ def main() -> None:
         sys.exit("a run failed: see above; give the command again to go on")
     world = World.current(None if arguments.device == "auto" else arguments.device)
     judge = Judge(config_of(arguments.variants[0], 0, arguments), world)
-    rows = [("10,000 training images", {"figures": judge.training_images()})]
+    rows = []
     for variant in arguments.variants:
         for seed in arguments.seeds:
             config = config_of(variant, seed, arguments)
             rows.append((config.name or variant, judge_one(config, world, judge)))
     rows += [mean_of(variant, rows) for variant in arguments.variants]
+    rows.append(("10,000 training images", {"figures": judge.training_images()}))
     print(table(rows))
     (arguments.out / "table.md").write_text(table(rows) + "\n")
 
