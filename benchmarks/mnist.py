@@ -92,11 +92,11 @@ COLUMNS = (
 
 
 class Keeper(FolderObserver):
-    """Keeps a generator every so many steps, and stops the run at ``deadline``."""
+    """Keeps the generators of checkpoints at multiples of ``every``, stops at ``deadline``."""
 
-    def __init__(self, folder: Path, world: World, every: int, deadline: float) -> None:
+    def __init__(self, folder: Path, world: World, deadline: float, every: int = 1) -> None:
         super().__init__(folder, world)
-        self.every, self.deadline = every, deadline
+        self.deadline, self.every = deadline, every
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
@@ -141,7 +141,7 @@ def train_one(config: RunConfig, deadline: float) -> None:
     """Train until the end or the deadline, from the last checkpoint if there is one."""
     device = None if config.device == "auto" else config.device
     world = World.current(device)
-    observer = Keeper(config.folder, world, config.checkpoint_every, deadline)
+    observer = Keeper(config.folder, world, deadline, config.checkpoint_every)
     Run(config, world, observer).play(find_checkpoint(config.folder))
 
 
