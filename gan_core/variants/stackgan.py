@@ -260,6 +260,16 @@ class StackGAN(Variant):
 
     summary = "from captions to pictures: a sketch of 64 pixels, then a frozen Stage-I refined"
     paper = "Zhang et al. 2016, arXiv:1612.03242"
+    data_help = (
+        "pictures with captions: a folder with a CSV file whose columns name each picture and its "
+        "captions (--captions, --file-column, --text-columns), and the pictures (--pictures). The "
+        "captions are encoded once by a sentence encoder (--text-encoder: a model's folder, or "
+        "`words` without the transformers package)."
+    )
+    data_example = (
+        "--data captions --data-root ~/openmoji --pictures color "
+        "--text-columns annotation,tags,subgroup --image-size 128"
+    )
     needs = frozenset({"text"})
     Options = StackGANOptions
     asks_held_out = True
