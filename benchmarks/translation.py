@@ -47,8 +47,8 @@ _SMALL = {
     "ema": 0.999,
     "constant": 0.5,
 }
-_PAIRS = {**_SMALL, "variant": "pix2pix", "data": "pairs", "width": 24, "batch_size": 4}
-_PAIRS |= {"lr_g": 5e-4, "steps": 14_000}
+_PAIRS = {**_SMALL, "variant": "pix2pix", "data": "pairs", "width": 16, "batch_size": 4}
+_PAIRS |= {"lr_g": 5e-4, "steps": 8_000}
 RECIPES: dict[str, dict[str, Any]] = {
     "l1": {**_PAIRS, "adversarial": 0.0},
     "pix2pix": _PAIRS,
@@ -56,11 +56,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         **_SMALL,
         "variant": "cyclegan",
         "data": "unpaired",
-        "width": 12,
-        "blocks": 3,
+        "width": 8,
+        "blocks": 4,
         "batch_size": 2,
+        "lr_g": 4e-4,
         "identity": 0.0,
-        "steps": 7_000,
+        "steps": 4_500,
     },
 }
 _COLUMNS = ("l1", "ssim", "kid_mobilenet_v2", "fid_mobilenet_v2", "cycle_l1")
