@@ -37,12 +37,15 @@ class ResidualGenerator(nn.Module):
 
     In the paper's words (Zhu et al. 2017, section 7.2) with a ``width`` of 64: c7s1-64, d128,
     d256, ``blocks`` times R256, u128, u64, c7s1-3; instance normalisation without gain and bias.
-    The biases before it change nothing; they are the authors'.
+    The biases before it change nothing; they are the authors'. ``kernel`` is the size of the first
+    and the last convolution, odd.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, width: int = 64, blocks: int = 9) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, width: int = 64, blocks: int = 9, kernel: int = 7
+    ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_convolution(inputs, width, 7)]
+        layers: list[nn.Module] = [_convolution(inputs, width, kernel)]
         layers += [nn.InstanceNorm2d(width), nn.ReLU()]
         for wide in (width, 2 * width):
             layers += [_convolution(wide, 2 * wide, 3, 2), nn.InstanceNorm2d(2 * wide), nn.ReLU()]
@@ -50,7 +53,7 @@ class ResidualGenerator(nn.Module):
         for wide in (4 * width, 2 * width):
             layers.append(nn.ConvTranspose2d(wide, wide // 2, 3, 2, 1, output_padding=1))
             layers += [nn.InstanceNorm2d(wide // 2), nn.ReLU()]
-        layers += [_convolution(width, outputs, 7), nn.Tanh()]
+        layers += [_convolution(width, outputs, kernel), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         normal_weights(self, 0.02)
 

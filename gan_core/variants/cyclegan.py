@@ -50,6 +50,12 @@ class CycleGANOptions(TranslationOptions):
         "residual blocks of a generator; not given: 9 from 256 pixels on, else 6",
         minimum=0,
     )
+    kernel: int = option(
+        7,
+        "size of a generator's first and last convolution, odd: 7 in the paper; with 3 small "
+        "networks take two thirds of the time",
+        minimum=3,
+    )
     adversarial: float = option(
         2.0,
         "weight of the adversarial losses; 2 because the paper's square is not halved",
@@ -97,6 +103,8 @@ class CycleGAN(TranslationVariant):
             raise UserError(
                 f"--image-size must be a multiple of 4 for cyclegan, not {self.options.image_size}"
             )
+        if self.options.kernel % 2 == 0:
+            raise UserError(f"--kernel must be odd, not {self.options.kernel}")
         channels = {name: spec.tensors[name].shape[0] for name in _DOMAINS}
         if self.options.identity > 0 and channels["image"] != channels["input"]:
             raise UserError(
@@ -111,7 +119,7 @@ class CycleGAN(TranslationVariant):
 
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe
-        size = {"width": recipe.width, "blocks": recipe.blocks}
+        size = {"width": recipe.width, "blocks": recipe.blocks, "kernel": recipe.kernel}
         self.generator = ResidualGenerator(inputs, outputs, **size)
         self.inverse = ResidualGenerator(outputs, inputs, **size)
         self.discriminator = self.make_discriminator(outputs, affine=False)
