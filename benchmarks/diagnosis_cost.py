@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ from gan_core.metrics.diversity import RealDiversity
 from gan_core.metrics.similarity import PICTURES, similarity_within_classes
 from gan_core.variant import create
 
-CASES = {
+CASES: dict[str, tuple[str, tuple[int, int, int], dict[str, Any], int]] = {
     "gan, MNIST's size, batch 100": ("gan", (1, 28, 28), {"optimizer": "adam"}, 100),
     "dcgan, 32 px, width 64, batch 64": ("dcgan", (3, 32, 32), {"width": 64}, 64),
     "dcgan, 32 px, width 64, batch 128": ("dcgan", (3, 32, 32), {"width": 64}, 128),

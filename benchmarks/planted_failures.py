@@ -229,13 +229,15 @@ def main() -> None:
     parser.add_argument("--out", default="runs/planted")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--backwards", action="store_true", help="begin with the last case")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--parts", default="set,proof", help="which parts the table shows")
     arguments = parser.parse_args()
     roots = {"mnist-part": arguments.mnist, "fashion-part": arguments.fashion_mnist}
     out, began = Path(arguments.out), time.monotonic()
     missing = False
-    for case in [] if arguments.table else cases():
+    order = cases()[::-1] if arguments.backwards else cases()
+    for case in [] if arguments.table else order:
         if (out / case.name / "done.json").exists() or not case.name.startswith(arguments.only):
             continue
         if time.monotonic() - began > 60 * arguments.minutes:

@@ -515,6 +515,7 @@ class Run:
         return Facts(
             modes=_count_modes(self.config, self.train.spec),
             steps=self.game.steps,
+            samples=self.config.samples,
             target=self.train.spec.target,
             options=dataclasses.asdict(recipe),
         )

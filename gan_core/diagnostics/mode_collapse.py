@@ -8,20 +8,28 @@ from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
 
 WARM_UP = 0.1
-"""The share of the run's iterations in which a generator may still be poor without a word."""
+"""The share of the run's iterations in which a generator may be poor without a word."""
 WINDOW = 3
 """Logging points whose median is judged."""
+FEWEST = 20
+"""Samples a mode from which on a rare mode is no accident of sampling."""
 
-DIVERSITY = Threshold(0.6, 0.35)
-"""Mean distance between two samples over that between two real examples."""
-MODES = Threshold(0.95, 0.7)
-"""The share of the data's modes that have a sample."""
+DIVERSITY = Threshold(0.6, 0.3)
+"""Mean distance between two samples over that between two real examples: all are alike."""
+NEIGHBOURS = Threshold(0.35, 0.15)
+"""Distance of pictures to the nearest other sample, over real ones': the same come again."""
+SUPPORT = Threshold(400, 150)
+"""How many different pictures there are, by the birthday paradox: too few for any data set."""
+LEAST_MODE = Threshold(0.25, 0.1)
+"""The rarest mode's share of the samples over its share of the data: it is hardly made."""
+MODES = Threshold(0.9, 0.6)
+"""Modes found over those that as many real examples would show: many are missing."""
 
 ADVICE = (
     Advice("packing", (1,), "--packing 2: D judges two samples together (PacGAN)"),
-    Advice("minibatch_stddev", (0, False), "--minibatch-stddev 4: D sees how alike samples are"),
+    Advice("minibatch_stddev", (0,), "--minibatch-stddev 4: D sees how alike samples are"),
     Advice("unrolled", (0,), "--unrolled 5: G looks at what D will answer"),
-    Advice("r1", (0, 0.0), "--r1 1: a smoother D gives G no reason to flee"),
+    Advice("r1", (0, 0.0), "--r1 1: a smoother D leaves G no reason to flee from mode to mode"),
     Advice("loss", ("minimax",), "--loss non-saturating"),
 )
 
@@ -30,11 +38,38 @@ def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of mode collapse in what was measured so far."""
     if history.step < WARM_UP * facts.steps:
         return []
-    signs = []
+    return [*_alike(history, facts), *_missing(history, facts)]
+
+
+def _alike(history: History, facts: Facts) -> list[Sign]:
+    """Samples that are too much like each other."""
     diversity = history.median("diversity", WINDOW)
-    signs.append(DIVERSITY.sign(diversity, f"sample diversity down to {diversity:.2f} of real"))
-    covered = history.latest("modes_covered")
-    if facts.modes and not math.isnan(covered):
-        what = "classes" if facts.target == "image" else "modes"
-        signs.append(MODES.sign(covered / facts.modes, f"{covered:.0f} of {facts.modes} {what}"))
+    signs = [DIVERSITY.sign(diversity, f"sample diversity down to {diversity:.2f} of real")]
+    if facts.target == "image":
+        near = history.median("neighbour_distance", WINDOW)
+        text = f"samples are {near:.2f} times as far from their nearest as real ones"
+        signs.append(NEIGHBOURS.sign(near, text))
+        for name in history.names("birthday_support"):
+            support = history.latest(name)
+            text = f"about {support:,.0f} different pictures by the birthday paradox"
+            signs.append(SUPPORT.sign(support, text))
     return signs
+
+
+def _missing(history: History, facts: Facts) -> list[Sign]:
+    """Modes that are not made."""
+    signs = []
+    covered, least = history.latest("modes_covered"), history.latest("least_mode_ratio")
+    if facts.modes and not math.isnan(covered) and facts.target == "image":
+        text = f"{covered:.0f} of {facts.modes} classes"
+        signs.append(MODES.sign(covered / expected_modes(facts.modes, facts.samples), text))
+    if facts.modes and facts.samples >= FEWEST * facts.modes:
+        what = "class" if facts.target == "image" else "mode"
+        text = f"the rarest {what} is made {least:.2f} times as often as in the data"
+        signs.append(LEAST_MODE.sign(least, text))
+    return signs
+
+
+def expected_modes(modes: int, samples: int) -> float:
+    """How many of equally likely ``modes`` a perfect generator shows in ``samples``."""
+    return modes * (1 - (1 - 1 / modes) ** samples)

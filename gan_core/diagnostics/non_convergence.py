@@ -4,29 +4,61 @@ from __future__ import annotations
 
 import math
 
-from gan_core.diagnostics.findings import Advice, Facts, Sign
+from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
 
 WATCHED = ("loss/", "weight_norm/", "grad_norm/", "diversity")
 """The beginnings of the names of metrics that must be finite."""
+WINDOW = 3
+"""Logging points whose median is judged for divergence."""
+LONG_WINDOW = 8
+"""Logging points whose median is judged for movement."""
+WARM_UP = 0.3
+"""The share of the run's iterations in which samples may move about."""
+
+LOSS = Threshold(30, 100)
+"""The size of a player's loss: logits beyond any that a probability needs."""
+MOVEMENT = Threshold(0.6, 0.9)
+"""How far samples at fixed noise move between logging points, over the distance of two real
+examples: they are somewhere else each time."""
 
 ADVICE = (
     Advice("r1", (0, 0.0), "--r1 1: damps the rotation of the game (Mescheder et al. 2018)"),
     Advice("ema", (0, 0.0), "--ema 0.999: the average of a rotation is its centre"),
     Advice("beta1", (0.5, 0.9), "--beta1 0: momentum feeds oscillation"),
-    Advice("lr_g", (), "lower --lr-g and --lr-d"),
+    Advice("lr_decay_to", (1, 1.0), "--lr-decay-to 0.1, or lower --lr-g and --lr-d"),
 )
 
 
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of non-convergence in what was measured so far."""
-    return not_finite(history)
+    return [*_not_finite(history), *_huge(history), *_moving(history, facts)]
 
 
-def not_finite(history: History) -> list[Sign]:
-    """Proof of divergence: what is not a finite number."""
+def _not_finite(history: History) -> list[Sign]:
     names = [name for prefix in WATCHED for name in history.names(prefix)]
     bad = [name for name in names if not math.isfinite(history.latest(name))]
-    if not bad:
+    return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")] if bad else []
+
+
+def _huge(history: History) -> list[Sign]:
+    signs = []
+    for name in history.names("loss/"):
+        size = abs(history.median(name, WINDOW))
+        level = LOSS.level(size)
+        signs.append(Sign(level, f"{name} at {size:.3g}", "divergence" if level == 2 else ""))
+    return signs
+
+
+def _moving(history: History, facts: Facts) -> list[Sign]:
+    if history.step < WARM_UP * facts.steps:
         return []
-    return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")]
+    moved = history.median("movement", LONG_WINDOW)
+    text = (
+        f"samples at fixed noise move {moved:.2f} times the distance of two real examples from one "
+        "logging point to the next"
+    )
+    for name, words in (("duality_gap", "duality gap"), ("rotation", "rotation of the game")):
+        if name in history.names():
+            text += f", {words} {history.latest(name):.2g}"
+    return [MOVEMENT.sign(moved, text)]

@@ -1,4 +1,4 @@
-"""Overfitting: D knows its training pictures by heart, or G copies them."""
+"""Overfitting: D knows its training examples by heart, or G copies them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from gan_core.diagnostics.history import History
 WINDOW = 5
 """Logging points whose median is judged."""
 
-GAP = Threshold(0.2, 0.4)
+LEARNT_BY_HEART = Threshold(0.35, 0.6)
+"""r_v: how much of what D sees between training and generated examples it does not see between
+held-out and generated ones."""
+GAP = Threshold(0.25, 0.45)
 """D's accuracy on training examples above that on held-out ones."""
+COPIES = Threshold(0.3, 0.6)
+"""The share of samples nearer to a training example than these are to each other."""
 
 ADVICE = (
-    Advice("diffaug", ("", None, False, "none"), "--diffaug: D sees every picture otherwise"),
+    Advice("diffaug", ("none",), "--diffaug color,translation: D never sees the same picture"),
     Advice("r1", (0, 0.0), "--r1 1: a smoother D"),
-    Advice("k", (), "fewer discriminator updates (--k)"),
+    Advice("instance_noise", (0, 0.0), "--instance-noise 0.1: nothing exact to remember"),
 )
 
 
@@ -23,4 +28,11 @@ def examine(history: History, facts: Facts) -> list[Sign]:
     train = history.median("accuracy/train", WINDOW)
     held_out = history.median("accuracy/held_out", WINDOW)
     text = f"D is right on {train:.0%} of training and {held_out:.0%} of held-out examples"
-    return [GAP.sign(train - held_out, text)]
+    signs = [GAP.sign(train - held_out, text)]
+    share = history.median("overfitting/rv", WINDOW)
+    text = f"{share:.0%} of what D sees in training examples it does not see in held-out ones"
+    signs.append(LEARNT_BY_HEART.sign(share, text))
+    for name in history.names("copied_share"):
+        copied = history.latest(name)
+        signs.append(COPIES.sign(copied, f"{copied:.0%} of samples are training examples again"))
+    return signs

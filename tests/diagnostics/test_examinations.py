@@ -1,0 +1,123 @@
+"""What each failure is told by, and what is not taken for it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
+from gan_core.diagnostics.findings import Facts, Sign, worst
+from gan_core.diagnostics.history import History
+
+FACTS = Facts(modes=10, steps=1000, samples=2000)
+HEALTHY = {
+    "diversity": 1.0,
+    "neighbour_distance": 0.9,
+    "movement": 0.1,
+    "modes_covered": 10.0,
+    "least_mode_ratio": 0.8,
+    "birthday_support_classifier": 9e4,
+    "copied_share_classifier": 0.02,
+    "slope/generator": 0.5,
+    "slope/non_saturating": 0.5,
+    "accuracy/fake": 0.7,
+    "accuracy/train": 0.7,
+    "accuracy/held_out": 0.68,
+    "overfitting/rv": 0.05,
+    "loss/generator": 1.0,
+    "loss/discriminator": 1.2,
+    "weight_norm/generator": 10.0,
+}
+EXAMINATIONS = {
+    "mode_collapse": mode_collapse.examine,
+    "vanishing_gradient": vanishing_gradient.examine,
+    "non_convergence": non_convergence.examine,
+    "overfitting": overfitting.examine,
+}
+
+
+def levels(facts: Facts = FACTS, points: int = 20, first: int = 500, **values: float) -> dict:
+    """The level of each failure after ``points`` of equal metrics from the step ``first`` on."""
+    history = History()
+    for number in range(points):
+        named = {name.replace("__", "/"): value for name, value in values.items()}
+        history.add(first + number, {**HEALTHY, **named})
+    return {name: worst(examine(history, facts)) for name, examine in EXAMINATIONS.items()}
+
+
+def only(failure: str, level: int) -> dict[str, int]:
+    return {**dict.fromkeys(EXAMINATIONS, 0), failure: level}
+
+
+def test_a_healthy_run_shows_nothing() -> None:
+    assert levels() == dict.fromkeys(EXAMINATIONS, 0)
+    assert worst([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "name", "suspicious", "proof"),
+    [
+        ("mode_collapse", "diversity", 0.5, 0.2),
+        ("mode_collapse", "neighbour_distance", 0.3, 0.1),
+        ("mode_collapse", "least_mode_ratio", 0.2, 0.0),
+        ("mode_collapse", "modes_covered", 8.0, 5.0),
+        ("mode_collapse", "birthday_support_classifier", 300.0, 20.0),
+        ("non_convergence", "loss__generator", -50.0, 1e4),
+        ("non_convergence", "movement", 0.8, 3.0),
+        ("overfitting", "overfitting__rv", 0.5, 0.9),
+        ("overfitting", "copied_share_classifier", 0.5, 0.9),
+        ("overfitting", "accuracy__held_out", 0.40, 0.1),
+    ],
+)
+def test_each_sign_is_told_from_health(
+    failure: str, name: str, suspicious: float, proof: float
+) -> None:
+    assert levels(**{name: suspicious}) == only(failure, 1)
+    assert levels(**{name: proof}) == only(failure, 2)
+
+
+def test_a_slope_vanishes_only_where_the_discriminator_is_sure_and_right() -> None:
+    assert levels(slope__generator=0.03, accuracy__fake=0.99) == only("vanishing_gradient", 1)
+    assert levels(slope__generator=0.001, accuracy__fake=0.99) == only("vanishing_gradient", 2)
+    # The generator has won: its slope is small too.
+    assert levels(slope__generator=0.001, accuracy__fake=0.1) == only("vanishing_gradient", 0)
+
+
+def test_what_a_young_generator_cannot_yet_is_no_failure() -> None:
+    young = {"diversity": 0.1, "movement": 5.0, "least_mode_ratio": 0.0}
+    assert levels(first=10, **young) == dict.fromkeys(EXAMINATIONS, 0)
+    grown = levels(first=500, **young)
+    assert (grown["mode_collapse"], grown["non_convergence"]) == (2, 2)
+
+
+def test_one_bad_logging_point_is_no_failure() -> None:
+    for name in ("diversity", "movement", "loss/generator", "slope/generator", "overfitting/rv"):
+        history = History()
+        for number in range(20):
+            odd = {name: 1e3 if name != "diversity" else 0.0} if number == 19 else {}
+            history.add(500 + number, {**HEALTHY, **odd})
+        for examine in EXAMINATIONS.values():
+            assert worst(examine(history, FACTS)) == 0, name
+
+
+def test_few_samples_do_not_show_every_mode() -> None:
+    facts = Facts(modes=1000, steps=1000, samples=2000)
+    expected = mode_collapse.expected_modes(1000, 2000)
+    assert expected == pytest.approx(1000 * (1 - math.exp(-2)), rel=1e-3)
+    assert levels(facts, modes_covered=860.0, least_mode_ratio=0.0) == only("mode_collapse", 0)
+    assert levels(facts, modes_covered=400.0, least_mode_ratio=0.0) == only("mode_collapse", 2)
+
+
+def test_points_may_lie_as_near_to_each_other_as_they_like() -> None:
+    facts = Facts(modes=8, steps=1000, samples=2000, target="point")
+    near = {"neighbour_distance": 0.01, "modes_covered": 2.0}
+    assert levels(facts, **near) == only("mode_collapse", 0)  # none is of high quality as yet
+
+
+def test_without_a_discriminator_s_judgement_nothing_is_said_of_it() -> None:
+    history = History()
+    for step in range(500, 520):
+        history.add(step, {"loss/generator": 1.0, "diversity": 1.0})
+    signs: list[Sign] = [s for e in EXAMINATIONS.values() for s in e(history, FACTS)]
+    assert worst(signs) == 0
