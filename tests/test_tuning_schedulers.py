@@ -127,9 +127,12 @@ def test_trials_for_which_there_is_never_room_are_refused(tmp_path: Path) -> Non
 
 def test_a_trial_of_several_workers_takes_no_cpu_for_its_driver(tmp_path: Path) -> None:
     study = make_study(tmp_path, workers_per_trial=2)
-    for concurrent in (1, 3, 7):
+    for concurrent in (1, 3, 7, 15):
         (share,) = resources(study, concurrent).values()
         assert int(1 / share) == concurrent, "as many as there are workers for, no more"
+        left = 1 - share * concurrent
+        assert left > 0.002 * concurrent, "Ray Train has to find room there for its own"
+    assert resources(study, 40) == {"node:__internal_head__": 0.001}
     assert resources(make_study(tmp_path, cpus_per_trial=0.5), 2) == {"CPU": 0.5, "GPU": 0.0}
 
 

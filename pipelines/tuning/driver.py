@@ -25,6 +25,7 @@ from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
 from pipelines.tuning.trial import trainable
 
+_HEAD, _COUNTED = 0.001, 15  # least share of the head node's marker; trials that it can count
 _KEPT = 2  # checkpoints of a trial
 _LOST = 2  # how often a trial whose process was lost is begun again from its checkpoint
 
@@ -109,11 +110,13 @@ def resources(study: Study, concurrent: int) -> dict[str, float]:
     """What Tune sets aside for a trial, of which ``concurrent`` play at once.
 
     One of several workers needs nothing for itself, since it waits for them; its share of the
-    head node's marker sees to it that no more trials start than there are workers for.
+    head node's marker sees to it that no more trials start than there are workers for. Half a
+    share is left, since Ray Train takes 0.001 of the marker for every run.
     """
     options = study.options
     if options.workers_per_trial > 1:
-        return {"node:__internal_head__": math.floor(1e4 / concurrent) / 1e4}
+        share = math.floor(1e4 / (concurrent + 0.5)) / 1e4 if concurrent <= _COUNTED else _HEAD
+        return {"node:__internal_head__": share}
     return {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial or 0.0}
 
 
