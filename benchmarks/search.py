@@ -41,7 +41,7 @@ from pipelines.tuning.results import saved_share
 from pipelines.tuning.study import Study, TuneOptions, load_study
 
 SEEDS = (101, 102, 103)
-STEPS = {"ring": 5400, "digits": 2700}
+STEPS = {"ring": 8100, "digits": 2700}
 TRIALS = 16
 POINTS = 24
 LISTED_STEPS = 1350
