@@ -27,7 +27,7 @@ from pipelines.tuning.objective import (
 from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
 from pipelines.tuning.results import saved_share, summarise, write_best
 from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
-from pipelines.tuning.table import Row, Table
+from pipelines.tuning.table import Row, Table, show_value
 
 PERFECT = {"modes_covered": 8.0, "high_quality_share": 1.0, "smallest_mode_share": 0.125}
 
@@ -307,6 +307,11 @@ def test_without_a_terminal_every_trial_that_ends_is_one_line() -> None:
     assert "k=2 lr_d=0.000212" in lines[0]
     assert "[1/3]" in lines[0]
     assert "ValueError: no" in lines[1]
+
+
+def test_values_are_short_and_decays_are_not_rounded_to_one() -> None:
+    values = (0.000212345, 1.000004, 0.999, 1.0, 2, "hinge")
+    assert [show_value(v) for v in values] == ["0.000212", "1.000004", "0.999", "1", "2", "hinge"]
 
 
 def test_the_live_table_has_those_that_play_then_the_best_and_counts_the_rest() -> None:

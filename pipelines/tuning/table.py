@@ -32,7 +32,10 @@ class Row:
 
 def show_value(value: Any) -> str:
     """A value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    near_one = value != 1 and abs(value - 1) < 0.01  # decays: 0.9999 is not 1
+    return f"{value:.7g}" if near_one else f"{value:.3g}"
 
 
 def show_point(point: Mapping[str, Any]) -> str:
