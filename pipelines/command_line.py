@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import re
 import shutil
+import textwrap
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -16,6 +17,13 @@ from gan_core.options import check, flag, parse, value_type
 
 T = TypeVar("T")
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Words with a hyphen stay whole, so that they can be found and copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,9 +37,7 @@ class Parser(argparse.ArgumentParser):
         width = min(100, shutil.get_terminal_size().columns)
         super().__init__(
             prog=f"python -m pipelines {command}",
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-                prog, max_help_position=28, width=width
-            ),
+            formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=28, width=width),
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
             **words,

@@ -13,13 +13,13 @@ from gan_core.config import make_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import Examples, Split, to_pixels
 from gan_core.data.sources import SOURCES
-from gan_core.engine.world import World
+from gan_core.engine.game import Game
 from gan_core.metrics import extractors as _extractors  # noqa: F401  (registers them)
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.pictures import image_grid, neighbour_rows
 from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw, truncated
-from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import FolderObserver, play
+from gan_core.release import ReleasedGenerator, load_generator, save_generator
+from gan_core.run import build_variant
 from pipelines import __main__ as command
 from pipelines.sample import SampleOptions, arranged
 from pipelines.walks import class_walks
@@ -48,15 +48,23 @@ class Pixels(Extractor):
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each variant as it begins: what ``sample`` needs of it."""
     folder = tmp_path_factory.mktemp("runs")
+    train = Digits().load("train").select(torch.arange(20))
     for variant, sizes in TINY.items():
         config = make_config({
-            "variant": variant, "storage": str(folder), "name": variant, "workers": 0, "steps": 2,
-            "batch_size": 4, "latent": 6, "extractor": "none", "evaluate_every": 0, **sizes,
+            "variant": variant, "storage": str(folder), "name": variant, "workers": 0,
+            "latent": 6, "extractor": "none", **sizes,
         })  # fmt: skip
-        config.folder.mkdir(parents=True)
+        game = Game(build_variant(config, train), train, train, batch_size=4)
+        save_generator(
+            config.folder / "generator" / "last",
+            game.sampler(averaged=False),
+            config=config.to_dict(),
+            spec=train.spec,
+            step=0,
+        )
         write_config(config, config.folder / "config.yaml")
-        play(config, World(), FolderObserver(config.folder, World()))
     return folder
 
 
