@@ -51,11 +51,11 @@ RECIPE: dict[str, Any] = {
     "skip": "bicubic",
     "width_d": 24,
     "hidden_d": 256,
-    "pretrain_steps": 4500,
+    "pretrain_steps": 2500,
     "lr_pretrain": 1e-3,
     "decay_pretrain": "cosine",
     "ema": 0.999,
-    "steps": 2000,
+    "steps": 750,
 }
 
 
@@ -70,7 +70,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
             "data_root": str(arguments.train),
             "workers": 0,
             "device": arguments.device,
-            "log_every": 250,
+            "log_every": 125,
             "evaluate_every": 1500,
             "checkpoint_every": 250,
             "extractor": "none",
@@ -85,7 +85,8 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 def train(config: RunConfig, minutes: float) -> bool:
     """Train for as long as is allowed; whether the run has come to its end."""
     world = World.current(None if config.device == "auto" else config.device)
-    observer = Keeper(config.folder, world, time.time() + 60 * minutes)
+    every = config.checkpoint_every
+    observer = Keeper(config.folder, world, every, time.time() + 60 * minutes)
     summary = Run(config, world, observer).play(find_checkpoint(config.folder))
     return bool(summary["status"] == "finished")
 
