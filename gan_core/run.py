@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,28 @@ class Run:
             self._tag(finding)
         summary = self._summary(status)
         self.observer.end(self.game.step, status, summary)
+        return summary
+
+    def join(self, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """End the game with what other runs, in ``folders`` by stage, have played of it apart.
+
+        It is judged, saved and released; returns the summary. Every rank calls this.
+        """
+        states = {}
+        for stage, folder in folders.items():
+            checkpoint = find_checkpoint(folder)
+            if checkpoint is None:
+                raise UserError(f"no whole checkpoint of {stage} in {folder}: play it first")
+            self._check_data(checkpoint, checkpoints.verify(checkpoint))
+            shared = checkpoints.read_shared(checkpoint, self.world.device)
+            states[stage] = shared["game"]
+            self.seconds += shared["clock"]["seconds"]
+        self.game.join(states)
+        self.observer.start(self.game.step, self._start_info(None))
+        self._evaluate()
+        self._checkpoint(last=True)
+        summary = self._summary("finished")
+        self.observer.end(self.game.step, "finished", summary)
         return summary
 
     def _look_on(self) -> bool:
@@ -588,11 +610,7 @@ class Run:
 
     def _restore(self, folder: Path) -> None:
         manifest = checkpoints.verify(folder)
-        if manifest["data"] != self.fingerprint:
-            raise UserError(
-                f"cannot resume from {folder}: the training data have changed since "
-                f"(fingerprint {manifest['data']}, now {self.fingerprint})"
-            )
+        self._check_data(folder, manifest)
         shared = checkpoints.read_shared(folder, self.world.device)
         try:
             self.game.load_state_dict(shared["game"])
@@ -616,6 +634,13 @@ class Run:
         self.figures, self.protocol = shared["figures"], shared["protocol"]
         self.seconds = shared["clock"]["seconds"]
         self._saved_at = self.game.step
+
+    def _check_data(self, folder: Path, manifest: dict[str, Any]) -> None:
+        if manifest["data"] != self.fingerprint:
+            raise UserError(
+                f"cannot resume from {folder}: the training data have changed since "
+                f"(fingerprint {manifest['data']}, now {self.fingerprint})"
+            )
 
     # -- telling -------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ class Variant(nn.Module, abc.ABC):
     targets: ClassVar[frozenset[str]] = frozenset({"image"})
     """The kinds of target that the variant can learn."""
     Options: ClassVar[type[GameOptions]] = GameOptions
-    asks_held_out: ClassVar[bool] = False
+    asks_held_out: bool = False
     """Whether evaluations give :meth:`sample` the conditions of the held-out examples, each one's
     once (a picture to translate), rather than classes in the training split's proportions."""
     best_by: ClassVar[tuple[tuple[str, Literal["low", "high"]], ...]] = ()
@@ -186,6 +186,15 @@ class Variant(nn.Module, abc.ABC):
     @abc.abstractmethod
     def sample(self, stage: str, batch: Batch) -> Batch:
         """Generated tensors by the target's name, from conditions and noise in ``batch``."""
+
+    @classmethod
+    def parts(cls, options: Any) -> dict[str, dict[str, Any]]:
+        """The options that play a stage alone, by stage, where stages can be played apart.
+
+        Laid over ``options`` they make a variant with the networks of that stage only, named as
+        here and with the same initial weights. Empty: the stages need each other.
+        """
+        return {}
 
     def load_pretrained(self) -> None:
         """Load the networks of others, from files, that training needs and sampling does not.

@@ -48,7 +48,13 @@ def absolute(config: RunConfig) -> RunConfig:
         for name in ("storage", "cache")
         if (value := getattr(config, name)) is not None
     }
-    return dataclasses.replace(config, **read, **written)
+    options = {
+        name: str(Path(value).expanduser().absolute())
+        if name.endswith("_weights") and value
+        else value
+        for name, value in config.options.items()
+    }
+    return dataclasses.replace(config, options=options, **read, **written)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,8 +46,8 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train by ``config`` and return the summary, which is also printed and kept in the folder.
 
     ``workers`` 0 plays in this process (or in each that ``torchrun`` started); otherwise Ray Train
-    starts that many. With ``resume`` the run of that name goes on from its newest whole
-    checkpoint. The summary's ``status`` is "finished", or "stopped" after the first Ctrl-C; a
+    starts that many, for each stage some of them where stages need no other. With ``resume`` the
+    run of that name goes on from its newest whole checkpoint. The summary's ``status`` is "finished", or "stopped" after the first Ctrl-C; a
     second raises ``KeyboardInterrupt``. Raises ``UserError`` for wrong input, ``RunFailed`` for
     anything else that ends training.
     """
@@ -59,7 +59,12 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "ask for more with --steps"
         )
         return dict(summary)
-    return _train_here(config, resume) if config.workers == 0 else _train_on_ray(config, resume)
+    if config.workers == 0:
+        return _train_here(config, resume)
+    from pipelines.apart import parts_of, train_apart
+
+    parts = parts_of(config)
+    return train_apart(config, parts, resume) if parts else _train_on_ray(config, resume)
 
 
 # -- looking on ----------------------------------------------------------------------------------
@@ -156,7 +161,7 @@ def _train_here(config: RunConfig, resume: bool) -> dict[str, Any]:
         with RunFolder(config) as folder:
             checkpoint = _led(world, lambda: folder.open(resume))
             summary = _play_here(config, world, checkpoint)
-            return _conclude(config, summary) if world.leads else summary
+            return conclude(config, summary) if world.leads else summary
 
 
 def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict
     if not world.leads:
         return play(config, world, observer, checkpoint)
     with Watch(config) as watch, _looking_on(watch):
-        return _explained(config, lambda: play(config, world, observer, checkpoint))
+        return explained(config, lambda: play(config, world, observer, checkpoint))
 
 
 def _led(world: World, action: Callable[[], Path | None]) -> Path | None:
@@ -186,7 +191,7 @@ def _led(world: World, action: Callable[[], Path | None]) -> Path | None:
     raise SystemExit(2)
 
 
-def _explained(config: RunConfig, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def explained(config: RunConfig, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``action()``; what ends it early is written to the journal and told in one line."""
     try:
         return action()
@@ -221,26 +226,26 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
 
 def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
     with RunFolder(config) as folder, ExitStack() as stack:
-        cluster = _prepare(config, stack)
+        cluster = prepare(config, stack)
         device = choose_device(config, cluster)
         if not cluster.own:
             _preflight(config)
         checkpoint = folder.open(resume)
         watch = stack.enter_context(Watch(config))
-        shipper = _track(config, watch)
+        shipper = track(config, watch)
         try:
             run = _Training(config, cluster, device, checkpoint, watch)
             summary = _explained_by_ray(config, run)
         except BaseException as error:
             stack.close()  # no worker writes to the journal beyond this point
-            _give_up(folder, shipper, error)
+            give_up(folder, shipper, error)
             raise
         stack.close()
         shipper.tracker.note(_protocol(summary))
-        return _conclude(config, summary, shipper)
+        return conclude(config, summary, shipper)
 
 
-def _prepare(config: RunConfig, stack: ExitStack) -> Cluster:
+def prepare(config: RunConfig, stack: ExitStack) -> Cluster:
     """Ray, joined or started; data on this machine are looked at before it is started."""
     from pipelines.cluster import in_job
 
@@ -269,7 +274,7 @@ def _preflight(config: RunConfig) -> None:
         raise RunFailed(f"the check of the data failed: {reason(cause)}") from error
 
 
-def _track(config: RunConfig, watch: Watch) -> Shipper:
+def track(config: RunConfig, watch: Watch) -> Shipper:
     tags = {
         "variant": config.variant,
         "dataset": config.data,
@@ -292,7 +297,7 @@ def _protocol(summary: Mapping[str, Any]) -> dict[str, str]:
     return {"protocol": text} if text else {}
 
 
-def _give_up(folder: RunFolder, shipper: Shipper, error: BaseException) -> None:
+def give_up(folder: RunFolder, shipper: Shipper, error: BaseException) -> None:
     """After an error: end the MLflow run, unless the run has never started."""
     if folder.never_started():
         shipper.end(None, timeout=5)
@@ -387,7 +392,7 @@ def _explained_by_ray(config: RunConfig, run: _Training) -> dict[str, Any]:
 # -- the end -------------------------------------------------------------------------------------
 
 
-def _conclude(
+def conclude(
     config: RunConfig, summary: dict[str, Any], shipper: Shipper | None = None
 ) -> dict[str, Any]:
     """Write and print the summary; the tracked run is ended in MLflow with all its files."""

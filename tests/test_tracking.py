@@ -187,14 +187,14 @@ def test_only_one_process_sends_a_run(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_being_sent_is_not_trained(tmp_path: Path) -> None:
-    from pipelines.train import Watch, _track
+    from pipelines.train import Watch, track
 
     config = make_config({
         "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
     })  # fmt: skip
     sending = Tracker(make_run(config.folder), uri=NOBODY)
     with pytest.raises(UserError, match="run 'first' is being sent to MLflow by another process"):
-        _track(config, Watch(config))
+        track(config, Watch(config))
     sending.close()
 
 

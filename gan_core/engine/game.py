@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -293,6 +293,26 @@ class Game:
         for name in ended & set(self.variant.sampling_networks(self.stage.name)):
             getattr(self.variant, name).load_state_dict(sampler.network(name).state_dict())
 
+    def join(self, states: Mapping[str, dict[str, Any]]) -> None:
+        """Take over stages that other games have played apart, by name; this one is ended then.
+
+        ``states`` are the :meth:`state_dict` of games of the same variant's parts. Raises
+        ``UserError`` if their networks are not like these.
+        """
+        for index, stage in enumerate(self.stages):
+            state = states[stage.name]
+            if index:
+                self._seen_before = self.examples_seen
+                self._settle(stage)
+            self._enter(index)
+            own = {k: v for k, v in self.variant.state_dict().items()
+                   if k.partition(".")[0] in self.networks_of(stage)}  # fmt: skip
+            self._check_networks(own, state["networks"])
+            self.variant.load_state_dict(state["networks"], strict=False)
+            for seat in self.seats:
+                seat.load_state_dict(state["players"][seat.player.name])
+            self.step += state["step"]
+
     def _look_through(self, view: View) -> None:
         """Hold both splits on the device as ``view`` wants to see them."""
         self._view = view
@@ -512,7 +532,15 @@ class Game:
 
     def _check_fits(self, state: dict[str, Any]) -> None:
         """Raises ``UserError`` if ``state`` is not of networks, stages and players like these."""
-        own, saved = self.variant.state_dict(), state["networks"]
+        self._check_networks(self.variant.state_dict(), state["networks"])
+        stages = {stage.name: {p.name for p in stage.players} for stage in self.stages}
+        if stages.get(state["stage"]) != set(state["players"]):
+            players = ", ".join(sorted(state["players"]))
+            raise UserError(f"this game has no stage '{state['stage']}' of {players}")
+
+    @staticmethod
+    def _check_networks(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+        """Raises ``UserError`` if the tensors of ``saved`` are not those of ``own`` in shape."""
         for name in [*own, *saved]:
             here, there = (tuple(n[name].shape) if name in n else None for n in (own, saved))
             if here != there:
@@ -521,10 +549,6 @@ class Game:
                     f"its networks are of other options than this run's: {name} is {was} there "
                     f"and {now} here"
                 )
-        stages = {stage.name: {p.name for p in stage.players} for stage in self.stages}
-        if stages.get(state["stage"]) != set(state["players"]):
-            players = ", ".join(sorted(state["players"]))
-            raise UserError(f"this game has no stage '{state['stage']}' of {players}")
 
     def rank_state(self) -> dict[str, Any]:
         """What is this rank's own: buffers, random states, running sums of diagnostics."""

@@ -72,6 +72,7 @@ TINY_STACKGAN: dict[str, object] = {
     "width_2": 4,
     "width_d": 2,
 }
+TINY_LAPGAN = {"levels": 2, "latent": 3, "hidden": 16, "width": 4, "steps": 4}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -89,6 +90,10 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("srgan", TINY_SRGAN, pictures(3, 20)),
     ("srgan", TINY_SRGAN | {"upsampling": "once", "skip": "bicubic"}, pictures(1, 16)),
     ("srgan", TINY_SRGAN | {"norm_g": "none", "scale": 2, "ema": 0.9}, pictures(3, 16)),
+    ("lapgan", TINY_LAPGAN, pictures(1, 12)),
+    ("lapgan", TINY_LAPGAN | {"conditional": True, "r1": 1.0}, pictures(3, 16, classes=3)),
+    ("lapgan", TINY_LAPGAN | {"levels": 3, "optimizer": "adam", "ema": 0.9}, pictures(3, 28)),
+    ("lapgan", TINY_LAPGAN | {"level": 1, "conditional": True}, pictures(1, 12, classes=2)),
     *[("gan", TINY_GAN | {"loss": name}, POINTS) for name in LOSSES],
     ("dcgan", TINY_DCGAN | {"diffaug": "color,translation,cutout,flip"}, pictures(3, 16)),
     ("sngan", TINY_RESNET | {"diffaug": "color"}, pictures(1, 16)),

@@ -1,0 +1,182 @@
+"""Stages that need no other: played at the same time, as runs of their own, then put together.
+
+Each is an ordinary run by Ray Train, ``NAME-STAGE``, in a process of its own with its own
+checkpoints and its own run in MLflow. One that fails costs the others nothing: the command given
+again with ``--resume NAME`` plays what is missing. When all have ended, the run NAME takes over
+their networks, and is judged, saved and released as if it had played them in turn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gan_core.config import RunConfig, write_config
+from gan_core.engine.world import World
+from gan_core.run import Run
+from gan_core.variant import VARIANTS
+from pipelines import train as training
+from pipelines.progress import duration
+from pipelines.run_folder import TRACE, RunFolder, finished
+
+POLL = 0.5  # seconds between looks at the processes
+
+
+def parts_of(config: RunConfig) -> dict[str, RunConfig]:
+    """The runs that play the stages of ``config`` alone, by stage.
+
+    Empty where one run plays all: with fewer than two workers, or if stages need each other.
+    """
+    parts = VARIANTS[config.variant].parts(config.game) if config.workers > 1 else {}
+    share = max(1, config.workers // max(1, len(parts)))
+    if config.options["batch_size"] % share:
+        share = 1
+    return {
+        stage: dataclasses.replace(
+            config,
+            name=f"{config.name}-{stage}",
+            options={**config.options, **own},
+            workers=share,
+        )
+        for stage, own in parts.items()
+    }
+
+
+def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool) -> dict[str, Any]:
+    """Play ``parts`` at the same time, as many as ``config.workers`` allow; the joined summary.
+
+    Raises ``UserError`` for wrong input, ``RunFailed`` if a part failed, and
+    ``KeyboardInterrupt`` after Ctrl-C, when the parts have written their checkpoints.
+    """
+    with RunFolder(config) as folder, ExitStack() as stack:
+        training.prepare(config, stack)
+        folder.open(resume)
+        at_once = max(1, config.workers // next(iter(parts.values())).workers)
+        failed = _Parts(parts, at_once, _environment()).play()
+        if failed:
+            _give_up(config, parts, failed)
+        watch = stack.enter_context(training.Watch(config))
+        shipper = training.track(config, watch)
+        try:
+            summary = training.explained(config, lambda: _join(config, parts))
+        except BaseException as error:
+            training.give_up(folder, shipper, error)
+            raise
+        return training.conclude(config, summary, shipper)
+
+
+def _environment() -> dict[str, str]:
+    """For processes that are to use the Ray that this one is connected to."""
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS") or ray.get_runtime_context().gcs_address
+    return {**os.environ, "RAY_ADDRESS": address}
+
+
+class _Parts:
+    """Runs that are played as processes, ``at_once`` at the same time."""
+
+    def __init__(
+        self, parts: Mapping[str, RunConfig], at_once: int, environment: dict[str, str]
+    ) -> None:
+        self.parts, self.at_once, self.environment = parts, at_once, environment
+        self.failed: list[str] = []
+        self._waiting = [stage for stage, part in parts.items() if not _ended(part)]
+        self._playing: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+
+    def play(self) -> list[str]:
+        """Play all to their ends; the stages that failed."""
+        with self._ended_together():
+            while self._waiting or self._playing:
+                while self._waiting and len(self._playing) < self.at_once:
+                    self._start(self._waiting.pop(0))
+                self._look()
+                time.sleep(POLL)
+        return self.failed
+
+    def _start(self, stage: str) -> None:
+        part = self.parts[stage]
+        file = _beside(part, "yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_config(part, file)
+        words = ["train", "--config", str(file)]
+        if (part.folder / "config.yaml").exists():
+            words += ["--resume", str(part.name), "--storage", part.storage]
+        with _beside(part, "log").open("ab") as log:
+            # Ctrl-C reaches this process alone, which hands it on.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+        self._playing[stage] = process, time.monotonic()
+        _say(f"{stage}: started as run {part.name}")
+
+    def _look(self) -> None:
+        """See which processes have ended, and how."""
+        for stage, (process, begun) in list(self._playing.items()):
+            if process.poll() is None:
+                continue
+            del self._playing[stage]
+            took = duration(time.monotonic() - begun)
+            if process.returncode == 0:
+                _say(f"{stage}: finished after {took}")
+            else:
+                self.failed.append(stage)
+                _say(f"{stage}: failed after {took}, see {_beside(self.parts[stage], 'log')}")
+
+    @contextmanager
+    def _ended_together(self) -> Iterator[None]:
+        """Whatever ends this, the processes are asked to write checkpoints, and waited for."""
+        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        try:
+            yield
+        finally:
+            for process, _ in self._playing.values():
+                process.send_signal(signal.SIGINT)
+            for process, _ in self._playing.values():
+                process.wait()
+            signal.signal(signal.SIGTERM, before)
+
+
+def _ended(part: RunConfig) -> bool:
+    return (part.folder / "config.yaml").exists() and finished(part)
+
+
+def _beside(part: RunConfig, kind: str) -> Path:
+    """A file beside the run's folder, which the run itself will make."""
+    return part.folder.with_name(f"{part.name}.{kind}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _give_up(config: RunConfig, parts: Mapping[str, RunConfig], failed: list[str]) -> None:
+    """Say which stages are missing, and how to play them."""
+    logs = " and ".join(str(_beside(parts[stage], "log")) for stage in failed)
+    told = (
+        f"{' and '.join(failed)} of {config.name} failed (see {logs}); the other stages are whole: "
+        f"go on with --resume {config.name}"
+    )
+    (config.folder / TRACE).write_text(told + "\n")
+    raise training.RunFailed(told)
+
+
+def _join(config: RunConfig, parts: Mapping[str, RunConfig]) -> dict[str, Any]:
+    from pipelines.worker import WatchingObserver
+
+    world = World.current(None if config.device == "auto" else config.device)
+    run = Run(config, world, WatchingObserver(config.folder, world))
+    return run.join({stage: part.folder for stage, part in parts.items()})

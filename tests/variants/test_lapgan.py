@@ -1,0 +1,199 @@
+"""LAPGAN: the chain, the levels' independence, and levels played apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from gan_core.data.digits import Digits
+from gan_core.data.examples import DataSpec, Examples, TensorSpec
+from gan_core.data.views import SquareView
+from gan_core.engine.game import Game
+from gan_core.errors import UserError
+from gan_core.layers import laplacian
+from gan_core.variant import create
+from gan_core.variants.lapgan import LAPGAN
+
+TINY = {"levels": 2, "latent": 3, "hidden": 8, "width": 3, "steps": 3, "dropout": 0.0}
+
+
+def pictures(channels: int, size: int, classes: int = 0) -> DataSpec:
+    tensors = {"image": TensorSpec((channels, size, size), -1.0, 1.0)}
+    if classes:
+        tensors["label"] = TensorSpec((), classes=classes)
+    return DataSpec(tensors)
+
+
+def digits(split: str) -> Examples:
+    found = SquareView(12).prepare(Digits().load(split))  # type: ignore[arg-type]
+    return found.select(torch.arange(40))
+
+
+def variant_of(spec: DataSpec, **options: Any) -> LAPGAN:
+    found = create("lapgan", spec, TINY | options)
+    assert isinstance(found, LAPGAN)
+    return found
+
+
+def game_of(**options: Any) -> Game:
+    train, held_out = digits("train"), digits("validation")
+    return Game(variant_of(train.spec, **options), train, held_out, batch_size=8)
+
+
+def noise_for(variant: LAPGAN, count: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    stage = variant.stages()[-1].name
+    return {
+        spec.name: torch.rand(count, *spec.shape, generator=generator) * 2 - 1
+        for spec in variant.noise(stage)
+    }
+
+
+def test_untrained_levels_add_nothing_to_the_enlarged_picture() -> None:
+    variant = variant_of(pictures(3, 32), levels=3)
+    batch = noise_for(variant, 4)
+    coarse, middle, fine = variant.chain(batch)
+    assert [p.shape[-1] for p in (coarse, middle, fine)] == [8, 16, 32]
+    assert torch.equal(middle, laplacian.up(coarse))
+    assert torch.equal(variant.sample("level_2", batch)["image"], laplacian.up(middle).clamp(-1, 1))
+
+
+def test_a_generator_of_the_true_differences_restores_the_picture() -> None:
+    variant = variant_of(pictures(1, 28), levels=3)
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pyramid = laplacian.build(images, 3)
+
+    class True_(torch.nn.Module):
+        def __init__(self, part: torch.Tensor) -> None:
+            super().__init__()
+            self.part = part
+
+        def forward(self, latent: Any, coarse: Any, label: Any) -> torch.Tensor:
+            return self.part
+
+    for level, part in enumerate(pyramid):
+        setattr(variant, f"generator_{level}", True_(part))
+    found = variant.sample("level_2", noise_for(variant, 4))["image"]
+    assert torch.allclose(found, images, atol=1e-6)
+
+
+def test_the_discriminator_sees_the_coarse_picture_with_the_difference_added() -> None:
+    variant = variant_of(pictures(1, 12))
+    batch = {"image": torch.rand(4, 1, 12, 12) * 2 - 1} | noise_for(variant, 4)
+    seen: list[torch.Tensor] = []
+    variant.discriminator_1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[union-attr,operator]
+    variant.discriminator_loss(1, batch)
+    real, fake = seen
+    assert torch.equal(real, batch["image"])
+    assert torch.equal(fake, laplacian.up(laplacian.down(real)))  # an untrained generator's
+
+
+def test_the_papers_networks_have_their_sizes() -> None:
+    variant = create("lapgan", pictures(3, 32, 10), {"conditional": True})
+    assert [s.name for s in variant.stages()] == ["level_0", "level_1", "level_2"]
+    assert all(stage.after == () for stage in variant.stages())
+
+    def count(name: str) -> int:
+        return sum(p.numel() for p in getattr(variant, name).parameters())
+
+    plane = 10 * 32 * 32 + 32 * 32
+    layers = (5 * 49 * 64 + 64) + (64 * 49 * 64 + 64) + (64 * 25 * 3 + 3)
+    assert count("generator_2") == plane + layers
+    # 32 px: 28 after the first convolution, 12 after the second.
+    assert count("discriminator_2") == plane + (4 * 25 * 64 + 64) + (64 * 25 * 64 + 64) + (
+        64 * 12 * 12 + 1
+    )
+    assert count("generator_0") == (110 * 1200 + 1200) + (1200 * 1200 + 1200) + (1200 * 192 + 192)
+
+
+def test_the_class_that_is_asked_for_matters_at_every_level() -> None:
+    variant = variant_of(pictures(1, 12, 3), conditional=True)
+    torch.nn.init.normal_(variant.generator_1.layers[-1].weight)  # type: ignore[union-attr,index]
+    batch = noise_for(variant, 3)
+    first, second = (variant.chain(batch | {"label": torch.tensor([i, i, i])}) for i in (0, 2))
+    for one, other in zip(first, second, strict=True):
+        assert not torch.allclose(one, other)
+
+
+def test_levels_learn_from_real_pictures_alone() -> None:
+    game = game_of()
+    base = {n: v.clone() for n, v in game.variant.state_dict().items() if "_1." in n}
+    game.play(3)
+    assert all(torch.equal(v, game.variant.state_dict()[n]) for n, v in base.items())
+    first = {n: v.clone() for n, v in game.variant.state_dict().items() if "_0." in n}
+    game.play(3)
+    assert game.stage.name == "level_1"
+    assert all(torch.equal(v, game.variant.state_dict()[n]) for n, v in first.items())
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_levels_played_apart_and_put_together_are_those_played_in_turn(ema: float) -> None:
+    whole = game_of(ema=ema)
+    whole.play(6)
+    parts = LAPGAN.parts(whole.variant.options)
+    assert parts == {"level_0": {"level": 0}, "level_1": {"level": 1}}
+    states = {}
+    for stage, options in parts.items():
+        alone = game_of(ema=ema, **options)
+        assert [s.name for s in alone.stages] == [stage]
+        alone.play(3)
+        assert alone.finished
+        states[stage] = alone.state_dict()
+    joined = game_of(ema=ema)
+    joined.join(states)
+    assert joined.finished
+    assert (joined.step, joined.examples_seen) == (6, whole.examples_seen)
+    for name, value in whole.variant.state_dict().items():
+        assert torch.equal(value, joined.variant.state_dict()[name]), name
+    index = torch.arange(5)
+    assert torch.equal(whole.sampler()(index)["image"], joined.sampler()(index)["image"])
+    again = game_of(ema=ema)
+    again.load_state_dict(joined.state_dict())
+    assert torch.equal(again.sampler()(index)["image"], joined.sampler()(index)["image"])
+
+
+def test_a_level_that_has_ended_is_used_with_its_average() -> None:
+    game = game_of(ema=0.9)
+    game.play(3)
+    average = game.sampler().network("generator_0").state_dict()
+    live = game.variant.generator_0  # type: ignore[union-attr]
+    assert not any(torch.equal(v, average[n]) for n, v in live.state_dict().items())
+    game.play(2)
+    assert all(torch.equal(v, average[n]) for n, v in live.state_dict().items())  # type: ignore[union-attr]
+
+
+def test_a_level_alone_starts_from_real_coarse_pictures() -> None:
+    variant = variant_of(pictures(1, 48), levels=3, level=1)
+    assert variant.asks_held_out
+    assert not variant_of(pictures(1, 48), levels=3, level=0).asks_held_out
+    assert variant.conditions() == ("image",)
+    batch = noise_for(variant, 2) | {"image": torch.rand(2, 1, 48, 48) * 2 - 1}
+    found = variant.sample("level_1", batch)["image"]
+    expected = laplacian.up(laplacian.up(laplacian.reduced(batch["image"], 2)))
+    assert torch.equal(found, expected)
+
+
+def test_sizes_that_a_pyramid_cannot_have_are_one_clear_line() -> None:
+    for size, options, told in (
+        (30, {"levels": 3}, "halve pictures 2 times, which 30 x 30 pixels do not allow"),
+        (16, {"levels": 3}, "make a level of 8 pixels, less than 12"),
+        (32, {"levels": 3, "level": 3}, "--level goes from 0 to 2, not 3"),
+    ):
+        with pytest.raises(UserError, match=told):
+            create("lapgan", pictures(1, size), options)
+    with pytest.raises(UserError, match="needs a source with labels"):
+        create("lapgan", pictures(1, 28), {"conditional": True})
+
+
+def test_the_papers_schedule() -> None:
+    stage = create("lapgan", pictures(1, 28), {}).stages()[0]
+    for player in stage.players:
+        spec = player.optimizer
+        assert (spec.kind, spec.learning_rate, spec.rate(0)) == ("sgd", 0.02, 1.0)
+        assert [spec.momentum(n) for n in (0, 5_000, 20_000)] == pytest.approx([0.5, 0.6, 0.7])
+    adam = create("lapgan", pictures(1, 28), {"optimizer": "adam"}).stages()[0]
+    assert {p.optimizer.learning_rate for p in adam.players} == {2e-4}
+    assert dataclasses.is_dataclass(adam.players[0].optimizer)
