@@ -47,9 +47,9 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 
     ``workers`` 0 plays in this process (or in each that ``torchrun`` started); otherwise Ray Train
     starts that many, for each stage some of them where stages need no other. With ``resume`` the
-    run of that name goes on from its newest whole checkpoint. The summary's ``status`` is "finished", or "stopped" after the first Ctrl-C; a
-    second raises ``KeyboardInterrupt``. Raises ``UserError`` for wrong input, ``RunFailed`` for
-    anything else that ends training.
+    run of that name goes on from its newest whole checkpoint. The summary's ``status`` is
+    "finished", or "stopped" after the first Ctrl-C; a second raises ``KeyboardInterrupt``. Raises
+    ``UserError`` for wrong input, ``RunFailed`` for anything else that ends training.
     """
     config = absolute(config if config.name else named(config))
     if resume and finished(config):
