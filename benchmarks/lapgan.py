@@ -83,7 +83,7 @@ class Budget(FolderObserver):
 
 def config_of(variant: str, name: str, values: dict[str, Any], given: Any) -> RunConfig:
     """The configuration of one run."""
-    rhythm = {"log_every": 50, "checkpoint_every": 500, "evaluate_every": 0, "extractor": "none"}
+    rhythm = {"log_every": 50, "checkpoint_every": 200, "evaluate_every": 0, "extractor": "none"}
     place = {"data": "folder", "data_root": str(given.data_root), "storage": str(given.out)}
     plain = {"variant": variant, "name": name, "workers": 0, "device": "cpu", "seed": given.seed}
     return make_config({**plain, **place, **rhythm, **values})
