@@ -91,8 +91,8 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 def train(config: RunConfig, minutes: float) -> bool:
     """Train for as long as is allowed; whether the run has come to its end."""
     world = World.current(None if config.device == "auto" else config.device)
-    every = config.checkpoint_every
-    observer = Keeper(config.folder, world, every, time.time() + 60 * minutes)
+    deadline = time.time() + 60 * minutes
+    observer = Keeper(config.folder, world, deadline, every=config.checkpoint_every)
     summary = Run(config, world, observer).play(find_checkpoint(config.folder))
     return bool(summary["status"] == "finished")
 
