@@ -12,6 +12,7 @@ from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, resolve
 from pipelines.sample_inputs import write_translations
+from pipelines.sample_texts import write_texts
 from pipelines.sample_tune import write_tune
 from pipelines.walks import class_walks, latent_walks
 
@@ -44,6 +45,9 @@ class SampleOptions:
         None, "a folder of your own pictures to translate (pix2pix, cyclegan), each cropped to its "
         "central square and resized; --out may then be a folder for the results",
     )  # fmt: skip
+    texts: str | None = option(
+        None, "what to draw, with semicolons: a row for each text (generators of captions)"
+    )
     interpolate: bool = option(
         False, "rows that go from one point of the latent space to another (on the sphere for a "
         "gaussian prior, straight for a uniform one)",
@@ -105,6 +109,8 @@ def sample_command(arguments: list[str]) -> int:
     generator = open_generator(resolve(given["run"], options.storage), options.device)
     if options.inputs is not None:
         print(*write_translations(generator, options, out), sep="\n")
+    elif options.texts is not None:
+        print(write_texts(generator, options, out))
     elif generator.spec.target == "bar":
         print(*write_tune(generator, options, out), sep="\n")
     else:

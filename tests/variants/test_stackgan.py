@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.sources import SOURCES, Source
+from gan_core.data.texts import HashedWords
 from gan_core.diagnostics import dynamics, signals
 from gan_core.engine import game as game_module
 from gan_core.engine.game import Game
@@ -18,12 +22,15 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.layers.captions import belongs, chosen_captions, mean_caption
 from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
+from gan_core.pictures import image_grid
 from gan_core.priors import draw
-from gan_core.release import load_generator
+from gan_core.release import ReleasedGenerator, load_generator
 from gan_core.run import FolderObserver, Run
 from gan_core.variant import create
 from gan_core.variants.schedules import Halving
 from gan_core.variants.stackgan import matching_loss
+from pipelines.sample import SampleOptions
+from pipelines.sample_texts import write_texts
 
 COUNT, CAPTIONS, SIZE = 24, 3, 6
 TINY = {"image_size": 128, "latent": 3, "condition": 4, "width": 2, "width_2": 4, "width_d": 2}
@@ -316,12 +323,42 @@ def test_a_run_shows_releases_and_can_be_asked_for_other_texts(
     assert (other - same).abs().max() > 1e-3
 
 
+def test_ones_own_words_are_drawn_by_a_row_each(tmp_path: Path) -> None:
+    specs = {"image": TensorSpec((3, 16, 16), -1.0, 1.0), "text": TensorSpec((2, 256))}
+    variant = create("stackgan", DataSpec(specs), {**TINY, "steps_2": 0}).eval()
+    variant.requires_grad_(False)
+    for weights in variant.parameters():
+        if weights.dim() > 1:
+            weights.mul_(20)
+    config = {"variant": "stackgan", "seed": 0, "data_options": {"text_encoder": "words"}}
+    info = {"config": config, "conditions": ["text"], "stage": "stage1"}
+    generator = ReleasedGenerator(variant, DataSpec(specs), info, torch.device("cpu"))
+    options = SampleOptions(texts="a red heart; a cat ;", n=6)
+    picture = read_png(write_texts(generator, options, tmp_path / "made.png"))
+    vectors = HashedWords().encode(["a red heart", "a cat"])
+    made = generator.generate(
+        torch.arange(6), conditions={"text": vectors.repeat_interleave(3, 0)[:, None]}
+    )
+    assert torch.equal(picture, image_grid(made, columns=3))
+    assert (made[0] - made[3]).abs().max() > 1e-3
+    with pytest.raises(UserError, match="--texts has no text in it"):
+        write_texts(generator, SampleOptions(texts=" ; "), tmp_path / "made.png")
+    other = dataclasses.replace(generator, info={**info, "conditions": []})
+    with pytest.raises(UserError, match="--texts needs a generator of captions"):
+        write_texts(other, options, tmp_path / "made.png")
+
+
+def read_png(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
 def test_what_stackgan_cannot_learn_is_said() -> None:
     spec = pairs().spec
     with pytest.raises(UserError, match="--image-size must be 128 or 256, not 64"):
         create("stackgan", spec, {"image_size": 64})
     pictures = DataSpec({"image": spec.tensors["image"]})
-    with pytest.raises(UserError, match="stackgan needs a source with texts"):
+    with pytest.raises(UserError, match="stackgan needs a source with 'text'"):
         create("stackgan", pictures, {})
     with pytest.raises(UserError, match="unknown --diffaug 'colour': did you mean 'color'"):
         create("stackgan", spec, {"diffaug": "colour"})
