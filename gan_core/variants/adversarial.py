@@ -378,7 +378,8 @@ class AdversarialVariant(Variant):
 
         def answer(variant: AdversarialVariant) -> Tensor:
             both = variant._both_outputs(real, fake, batch)
-            return variant.loss.discriminator(*(variant.logits(o) for o in both))
+            real_logits, fake_logits = (variant.logits(o) for o in both)
+            return variant.adversarial_loss(real_logits, fake_logits, batch)[0]
 
         recipe = self.recipe
         return unrolled(self, "discriminator", answer, recipe.unrolled, recipe.unrolled_rate)

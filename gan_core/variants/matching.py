@@ -58,7 +58,7 @@ class MatchingAware(AdversarialVariant):
         if self.recipe.wrong_label == 0:
             return super().noise(stage)
         others = Integers(self.data.classes - 1)
-        shift = NoiseSpec("label_shift", (), others, players=("discriminator",))
+        shift = NoiseSpec("label_shift", (), others, players=self.real_readers)
         return (*super().noise(stage), shift)
 
     def adversarial_loss(

@@ -111,6 +111,34 @@ def test_penalties_are_taken_at_the_right_labels() -> None:
     torch.testing.assert_close(matching.total.detach(), expected)
 
 
+def test_mismatched_examples_are_shown_as_real_ones_are() -> None:
+    variant, data = small(wrong_label=0.5, instance_noise=0.3).double(), batch()
+    generator = torch.Generator().manual_seed(8)
+    for kind in ("real", "fake"):
+        shape = data["image"].shape
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        data[f"instance_noise_{kind}"] = noise
+    with torch.no_grad():
+        variant.discriminator.output.weight.mul_(2e3)
+        noisy = data["image"] + 0.3 * data["instance_noise_real"]
+        wrong = (data["label"] + 1 + data["label_shift"]) % CLASSES
+        expected = torch.sigmoid(variant.discriminator(noisy, wrong)).mean()
+    found = variant.discriminator_loss(data).diagnostics["prob/wrong_label"]
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_unrolled_discriminator_answers_with_wrong_labels_too() -> None:
+    options = {"unrolled": 1, "unrolled_rate": 0.1}
+    plain, matching = small(**options).double(), small(**options, wrong_label=0.5).double()
+    assert matching.noise("train")[-1].read_by("generator")
+    losses = []
+    for variant in (plain, matching):
+        with torch.no_grad():
+            variant.discriminator.output.weight.mul_(1e2)
+        losses.append(variant.generator_loss(batch()).total.item())
+    assert abs(losses[0] - losses[1]) > 1e-5  # else equal to the last bit
+
+
 def examples(count: int = 64) -> Examples:
     """Pictures whose bright row says their class."""
     generator = torch.Generator().manual_seed(6)
