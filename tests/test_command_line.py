@@ -263,7 +263,10 @@ def test_without_workers_a_run_needs_neither_ray_nor_mlflow(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     events = [json.loads(row) for row in Path("runs/alone/journal.jsonl").read_text().splitlines()]
     assert {1, 2} <= {event["step"] for event in events if event["kind"] == "metrics"}
+    assert any("loss/generator" in event.get("values", {}) for event in events)
+    assert json.loads(Path("runs/alone/summary.json").read_text())["status"] == "finished"
     assert "alone" in done.stdout
+    assert "2/2" in done.stderr
     assert read_config(Path("runs/alone/config.yaml"))["workers"] == 0
 
 

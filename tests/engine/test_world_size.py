@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -204,9 +205,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"found_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@functools.cache
+def played_alone(name: str) -> dict[str, Any]:
+    """What one worker has found."""
+    return played(name, World())
+
+
 @pytest.mark.parametrize("name", GAMES)
 def test_two_workers_take_the_steps_of_one(name: str, two: list[dict[str, Any]]) -> None:
-    alone, together = played(name, World()), two[0]["played"][name]
+    alone, together = played_alone(name), two[0]["played"][name]
     assert together["networks"].keys() == alone["networks"].keys()
     for key, value in alone["networks"].items():
         torch.testing.assert_close(together["networks"][key], value, rtol=0, atol=1e-6)
@@ -220,7 +227,7 @@ def test_two_workers_take_the_steps_of_one(name: str, two: list[dict[str, Any]])
 def test_diagnostics_and_figures_do_not_depend_on_the_number_of_workers(
     name: str, two: list[dict[str, Any]]
 ) -> None:
-    alone, together = played(name, World()), two[0]["played"][name]
+    alone, together = played_alone(name), two[0]["played"][name]
     for mine, theirs in zip(alone["diagnostics"], together["diagnostics"], strict=True):
         assert "loss/generator" in mine
         assert theirs.keys() == mine.keys()

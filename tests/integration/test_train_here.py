@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -57,27 +56,6 @@ def wait_for_step(folder: Path, step: int) -> None:
     while not any(e["step"] >= step for e in events(folder, "metrics")):
         assert time.monotonic() < limit
         time.sleep(0.02)
-
-
-@pytest.mark.integration
-def test_without_workers_neither_ray_nor_mlflow_is_imported(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pipelines.__main__ import main; code = main(sys.argv[1:]);"
-        "print([m for m in ('ray', 'mlflow') if m in sys.modules]); sys.exit(code)"
-    )
-    words = ["train", *QUICK, "--steps", "20", "--name", "x", "--storage", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert json.loads((tmp_path / "x" / "summary.json").read_text())["status"] == "finished"
-    assert ("loss/generator", 20) in metric_steps(tmp_path / "x")
-    assert "20/20" in done.stderr
 
 
 @pytest.mark.integration
