@@ -208,7 +208,13 @@ def _grounded(study: Study, cluster: Cluster) -> Study:
         print(f"warning: {text}" if level == "warning" else text, file=sys.stderr, flush=True)
     metric, mode = with_metric(study.options.metric, ground, study.run)
     options = dataclasses.replace(study.options, metric=metric, mode=study.options.mode or mode)
-    return dataclasses.replace(study, options=options, target=ground.target, modes=ground.modes)
+    return dataclasses.replace(
+        study,
+        options=options,
+        target=ground.target,
+        modes=ground.modes,
+        total_steps=ground.steps,
+    )
 
 
 def _check_room(study: Study, cluster: Cluster) -> None:

@@ -188,6 +188,7 @@ def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
     study = dataclasses.replace(
         make_study(tmp_path, require=("modes_covered>=9",)),
         fixed=("latent",),
+        total_steps=180,
         points=({"k": 1}, {"k": 2}),
     )
     study.save()
@@ -197,6 +198,28 @@ def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
     assert not is_study(folder)
     with pytest.raises(UserError, match="holds no search"):
         load_study(folder)
+
+
+def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> None:
+    from pipelines.tuning.prepare import default_metric, prepare, with_metric
+
+    ring = plan(*split(["gan", "--data", "ring", "--max-steps", "9", "--storage", str(tmp_path)]))
+    ground = prepare(ring.run.to_dict())
+    assert (ground.metric, ground.mode) == (MIXTURE_SCORE, "max")
+    assert (ground.target, ground.modes, ground.steps) == ("point", 8, 9)
+    run = make_study(tmp_path).run
+    assert default_metric(run, ["classifier"], 0) == ("fid_classifier", "min")
+    assert default_metric(run, ["inception"], 0) == ("fid", "min")
+    blind = dataclasses.replace(ground, metric=None)
+    assert with_metric("coverage", blind, run) == ("coverage", None)
+    with pytest.raises(UserError, match="nothing can judge trials"):
+        with_metric(None, blind, run)
+
+
+def test_trials_of_several_stages_are_as_long_as_all_of_them(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert study.max_steps == 90
+    assert dataclasses.replace(study, total_steps=180).max_steps == 180
 
 
 def test_a_trial_is_the_run_with_its_point(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.run import check_data, load_training_data, make_evaluator
+from gan_core.run import build_variant, check_data, load_training_data, make_evaluator
 from gan_core.variant import VARIANTS
 from pipelines.tuning.objective import MIXTURE_SCORE
 
@@ -16,13 +16,15 @@ from pipelines.tuning.objective import MIXTURE_SCORE
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """What trials stand on. ``metric``, ``mode``: the figure that decides where the user names
-    none; ``target``, ``modes``: of the source; ``told``: (text, level) about the extractors.
+    none; ``target``, ``modes``: of the source; ``steps``: of all stages of a trial together;
+    ``told``: (text, level) about the extractors.
     """
 
     metric: str | None
     mode: str | None
     target: str
     modes: int
+    steps: int
     told: tuple[tuple[str, str], ...]
 
 
@@ -48,7 +50,8 @@ def prepare(values: dict[str, Any]) -> Ground:
     modes = len(MIXTURES[config.data].modes) if config.data in MIXTURES else 0
     names = list(evaluator.extractors) if evaluator else []
     metric, mode = default_metric(config, names, modes)
-    return Ground(metric, mode, str(facts["target"]), modes, tuple(told))
+    steps = sum(stage.steps for stage in build_variant(config, train).stages())
+    return Ground(metric, mode, str(facts["target"]), modes, steps, tuple(told))
 
 
 def default_metric(

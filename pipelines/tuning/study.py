@@ -25,7 +25,7 @@ class TuneOptions:
 
     trials: int = option(16, "trials to play; with pbt, the size of the population", minimum=1)
     max_steps: int | None = option(
-        None, "iterations of a whole trial (default: the variant's --steps)", minimum=1
+        None, "iterations of (each stage of) a whole trial (default: the variant's)", minimum=1
     )
     scheduler: str = option(
         "asha",
@@ -81,6 +81,7 @@ class Study:
     ``run.name`` is the study's own name and ``run.folder`` its folder, in which every trial has
     a run's folder of its own. ``fixed``: the variant's options that the user named, which are
     not searched. ``points``: configurations to try, all and in this order, instead of a search.
+    ``modes``: of a mixture; ``total_steps``: the iterations of all stages of a trial (0: of one).
     """
 
     run: RunConfig
@@ -89,6 +90,7 @@ class Study:
     fixed: tuple[str, ...] = ()
     points: tuple[dict[str, Any], ...] = ()
     modes: int = 0
+    total_steps: int = 0
 
     @property
     def folder(self) -> Path:
@@ -97,8 +99,8 @@ class Study:
 
     @property
     def max_steps(self) -> int:
-        """The iterations of a whole trial."""
-        return int(self.run.options["steps"])
+        """The iterations of a whole trial, all its stages together."""
+        return self.total_steps or int(self.run.options["steps"])
 
     @property
     def objective(self) -> Objective:
@@ -138,6 +140,7 @@ class Study:
             "fixed": list(self.fixed),
             "target": self.target,
             "modes": self.modes,
+            "total_steps": self.total_steps,
             "points": [dict(point) for point in self.points],
             "run": self.run.to_dict(),
         }
@@ -168,4 +171,5 @@ def load_study(folder: Path) -> Study:
         fixed=tuple(values["fixed"]),
         points=tuple(values["points"]),
         modes=int(values["modes"]),
+        total_steps=int(values["total_steps"]),
     )
