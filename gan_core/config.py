@@ -158,7 +158,9 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     import gan_core.variants  # noqa: F401
 
     own = {f.name for f in dataclasses.fields(RunConfig)}
-    cls = VARIANTS[str(values.get("variant", ""))].Options
+    variant = VARIANTS[str(values.get("variant", ""))]
+    values.setdefault("data", variant.default_data)
+    cls = variant.Options
     options = values.pop("options", None) or {}
     if not isinstance(options, Mapping):
         raise UserError(f"--options must be a mapping, not '{options}'")

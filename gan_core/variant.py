@@ -135,6 +135,8 @@ class Variant(nn.Module, abc.ABC):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    default_data: ClassVar[str] = "digits"
+    """The source that it learns from where none is named."""
     data_help: ClassVar[str] = ""
     """What data the variant wants, in sentences; empty: any source of its targets will do."""
     data_example: ClassVar[str] = ""

@@ -127,11 +127,12 @@ class _Draft:
         return found
 
     def _source(self) -> str:
-        from gan_core.config import RunConfig
         from gan_core.data.sources import SOURCES
+        from gan_core.variant import VARIANTS, Variant
 
         named = find_values(self.words, "--data")[-1:]
-        earlier = self.file.get("data") or self.old.get("data") or RunConfig.data
+        usual = Variant if self.variant is None else VARIANTS[self.variant]
+        earlier = self.file.get("data") or self.old.get("data") or usual.default_data
         found = str(named[0] if named else earlier)
         SOURCES[found]
         self._same("data", found)
@@ -217,6 +218,10 @@ def build_parser(variant: str | None, source: str) -> Parser:
     )
     learnt = parser.add_argument_group("what is learnt", _about_source(source))
     add_fields(learnt, RunConfig, _LEARNT)
+    usual = RunConfig.data if cls is None else cls.default_data
+    for action in parser._actions:
+        if "--data" in action.option_strings and action.help:
+            action.help = action.help.replace(f"default: {RunConfig.data}", f"default: {usual}")
     game = parser.add_argument_group("the game")
     add_fields(game, RunConfig, ["seed"])
     options = GameOptions if cls is None else cls.Options

@@ -162,3 +162,9 @@ def test_one_plugin_may_be_given_as_a_word(tmp_path: Path, monkeypatch) -> None:
     assert made.plugins == ("plugin_of_a_test",)
     assert sys.modules["plugin_of_a_test"].LOADED
     import_plugins(made.plugins)
+
+
+def test_a_variant_learns_from_its_own_source_where_none_is_named() -> None:
+    assert make_config({"variant": "gan"}).data == "digits"
+    assert make_config({"variant": "midinet"}).data == "midi"
+    assert make_config({"variant": "pix2pix", "data": "digits"}).data == "digits"

@@ -80,6 +80,7 @@ class CycleGAN(TranslationVariant):
 
     summary = "pictures to pictures and back, learned without pairs: cycle consistency"
     paper = "Zhu et al. 2017, arXiv:1703.10593"
+    default_data = "unpaired"
     data_help = (
         "two folders of pictures that do not belong together (--input-folder, --target-folder, or "
         "trainA and trainB as its authors lay them out). With --truth the folders hold the same "

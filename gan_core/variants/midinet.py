@@ -222,6 +222,7 @@ class MidiNet(AdversarialVariant):
 
     summary = "melodies, bar by bar, from a chord and the bar before"
     paper = "Yang et al. 2017, arXiv:1703.10847"
+    default_data = "midi"
     data_help = (
         "melodies with chords, in bars of sixteenths (--data midi): a folder of MIDI files whose "
         "first track is the melody and whose second the chords, or melody/ and chords/ with files "

@@ -66,6 +66,7 @@ class Pix2Pix(TranslationVariant):
 
     summary = "pictures to pictures, learned from pairs: U-Net, PatchGAN and absolute difference"
     paper = "Isola et al. 2016, arXiv:1611.07004"
+    default_data = "pairs"
     data_help = (
         "pairs of pictures, an input and what it is to become: two folders with the same names "
         "(--input-folder, --target-folder), or files with both squares side by side "

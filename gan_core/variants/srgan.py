@@ -248,6 +248,14 @@ class SRGAN(Variant):
 
     summary = "super-resolution: SRResNet, then against a discriminator and frozen features"
     paper = "Ledig et al. 2017, arXiv:1609.04802"
+    default_data = "hires"
+    data_help = (
+        "a folder of large pictures of any sizes (--data hires): they are cut into tiles, of which "
+        "training takes random squares and reduces them. Any source of pictures of at least --crop "
+        "pixels will do. The content network's weights are a file (--content-weights); without one "
+        "--content pixels trains without features."
+    )
+    data_example = "--data hires --data-root ~/photographs --content-weights vgg19-dcbb9e9d.pth"
     Options = SRGANOptions
     asks_held_out = True
 
