@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError, unknown_word
-from gan_core.options import option
+from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, resolve
@@ -161,9 +161,15 @@ def generate_all(generator: ReleasedGenerator, rows: Rows) -> Tensor:
 
 def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
     """What to make, and how many images stand in a row; raises ``UserError``."""
+    import torch
+
     walks = options.interpolate + options.interpolate_classes
     if walks > 1 or (walks and options.neighbours):
         raise UserError("choose one of --interpolate, --interpolate-classes and --neighbours")
+    for name in ("truncation", "interpolate"):
+        if getattr(options, name) and not generator.noise(torch.arange(1)):
+            variant = generator.info["config"]["variant"]
+            raise UserError(f"{flag(name)} is about noise, and {variant} takes none: leave it out")
     if walks:
         return walking(generator, options)
     index, labels, columns = layout(generator, options)

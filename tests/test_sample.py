@@ -201,6 +201,15 @@ def test_what_cannot_be_drawn_is_refused(
     assert told in refused(words, storage, capsys)
 
 
+@pytest.mark.parametrize("words", ["--truncation 1", "--interpolate"])
+def test_what_is_about_noise_needs_some(
+    words: str, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ReleasedGenerator, "noise", lambda *_: {})
+    told = refused(f"dcgan {words}", storage, capsys)
+    assert "is about noise, and dcgan takes none: leave it out" in told
+
+
 # -- neighbours ----------------------------------------------------------------------------------
 
 
