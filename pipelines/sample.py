@@ -210,7 +210,9 @@ def walking(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
     if columns < 2:
         raise UserError("rows that go somewhere have two images or more: ask for a larger --n")
     rows = options.n // columns
-    index, drawn = torch.arange(rows * columns), (options.seed, options.truncation)
+    # A row is one sample but for what walks: what else it is asked for (a caption) stays.
+    index = torch.arange(rows).repeat_interleave(columns)
+    drawn = (options.seed, options.truncation)
     if options.interpolate:
         labels = torch.tensor([classes[r % len(classes)] for r in range(rows)]) if classes else None
         labels = None if labels is None else labels.repeat_interleave(columns)

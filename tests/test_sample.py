@@ -182,6 +182,7 @@ def test_walks_fill_whole_rows(
     assert (len(found.index), found.columns) == (rows * columns, columns)
     assert found.labels is not None
     assert all(len(row.unique()) == 1 for row in found.labels.split(columns))
+    assert found.index.tolist() == [row for row in range(rows) for _ in range(columns)]
 
 
 @pytest.mark.parametrize(
