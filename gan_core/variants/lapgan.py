@@ -235,9 +235,10 @@ class LAPGAN(Variant):
 
     summary = "a GAN for every level of a Laplacian pyramid, coarse to fine"
     paper = "Denton et al. 2015, arXiv:1506.05751"
+    default_data = "cifar10"
     data_help = (
-        "pictures whose sides can be halved --levels - 1 times, such as MNIST (7, 14, 28 pixels) or "
-        "CIFAR-10 (8, 16, 32), with classes for --conditional. With --workers 2 or more the levels "
+        "pictures whose sides can be halved --levels - 1 times: MNIST's (7, 14, 28 pixels), "
+        "CIFAR-10's (8, 16, 32), with classes for --conditional. With --workers 2 or more the levels "
         "are trained at the same time, as runs NAME-level_0, NAME-level_1 and so on."
     )
     data_example = "--data cifar10 --data-root FOLDER"
