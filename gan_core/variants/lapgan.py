@@ -238,7 +238,7 @@ class LAPGAN(Variant):
     default_data = "cifar10"
     data_help = (
         "pictures whose sides can be halved --levels - 1 times: MNIST's (7, 14, 28 pixels), "
-        "CIFAR-10's (8, 16, 32), with classes for --conditional. With --workers 2 or more the levels "
+        "CIFAR-10's (8, 16, 32), with classes for --conditional. With --workers 2 or more levels "
         "are trained at the same time, as runs NAME-level_0, NAME-level_1 and so on."
     )
     data_example = "--data cifar10 --data-root FOLDER"
