@@ -114,7 +114,7 @@ def test_a_run_that_crashed_and_was_stopped_is_the_run_in_one_go(name: str, tmp_
     found = played(parts, newest(parts.folder))
     assert_same_run(whole.folder, parts.folder)
     assert found["status"] == "finished"
-    for key in ("step", "figures", "protocol", "best", "grid", "parameters"):
+    for key in ("step", "figures", "protocol", "best", "grid", "parameters", "diagnosis"):
         assert found[key] == expected[key]
     assert (found["best"] is not None) == (name == "points with figures")
 

@@ -1,0 +1,89 @@
+"""The planted suite: its cases are what they say, and its table counts rightly."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.planted_failures import cases, configuration
+from benchmarks.planted_table import Verdict, mistakes, table
+from gan_core.data import load_examples
+from gan_core.diagnostics.diagnosis import FAILURES
+from gan_core.engine.game import Game
+from gan_core.variant import create
+
+
+def test_there_are_enough_cases_of_each_kind_in_both_parts() -> None:
+    found = cases()
+    assert len(found) >= 60
+    assert len({case.name for case in found}) == len(found)
+    for part in ("set", "proof"):
+        mine = [case for case in found if case.part == part]
+        assert len(mine) >= 30
+        present = collections.Counter(name for case in mine for name in case.present)
+        assert set(present) == set(FAILURES)
+        assert min(present.values()) >= 5
+        assert sum(case.absent == frozenset(FAILURES) for case in mine) >= 15
+    assert not any(case.present & case.absent for case in found)
+
+
+def test_every_case_is_a_run_that_can_be_made(tmp_path: Path) -> None:
+    for case in cases():
+        config = configuration(case, {}, tmp_path)
+        assert config.variant == case.variant
+        assert config.game.steps == case.steps
+
+
+def test_the_planted_copier_makes_no_more_than_its_pictures() -> None:
+    digits = load_examples("digits", None, "train")
+    options = {"copies": 5, "jitter": 0.0, "batch_size": 8}
+    variant = create("planted-copies", digits.spec, options)
+    game = Game(variant, digits, digits, batch_size=8)
+    made = game.sampler()(torch.arange(300))["image"].flatten(1)
+    assert len(made.unique(dim=0)) == 5
+    real = digits.tensors["image"].flatten(1).float() / 127.5 - 1
+    assert all((row == real).all(1).any() for row in made[:50])
+
+
+def test_dirac_gan_turns_around_its_equilibrium_and_a_penalty_ends_that() -> None:
+    points = load_examples("dirac", None, "train")
+    options = {"latent": 2, "lr_d": 0.05, "lr_g": 0.05, "beta1": 0.0, "batch_size": 32}
+    distance = []
+    for weight in (0.0, 2.0):
+        variant = create("dirac", points.spec, {**options, "r1": weight})
+        game = Game(variant, points, points, batch_size=32)
+        game.play(400)
+        distance.append(game.variant.generator.theta.norm().item())  # type: ignore[union-attr,operator]
+    assert distance[0] > 5 * distance[1]
+
+
+@dataclasses.dataclass
+class Known:
+    name: str
+    present: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+    part: str = "proof"
+
+
+@pytest.mark.parametrize("part", ["set", "proof"])
+def test_the_table_counts_what_is_found_missed_and_invented(part: str) -> None:
+    collapse = frozenset({"mode_collapse"})
+    truths = [Known("a", collapse), Known("b", collapse), Known("c", absent=collapse)]
+    states = ["confirmed", "suspected", "confirmed"]
+    found = [
+        Verdict(
+            t, {**dict.fromkeys(FAILURES, "none"), "mode_collapse": s}, dict.fromkeys(FAILURES, s)
+        )
+        for t, s in zip(truths, states, strict=True)
+    ]
+    row = table(found, part)[2]
+    if part == "set":
+        assert row == "| mode collapse | 0 of 0 | 0 of 0 | 0 of 0 |"
+        assert mistakes(found, part) == []
+    else:
+        assert row == "| mode collapse | 1 of 2 (50 %) | 2 of 2 (100 %) | 1 of 1 (100 %) |"
+        assert mistakes(found, part) == ["missed: b: suspected", "false alarm: c: confirmed"]
