@@ -56,6 +56,11 @@ class CycleGANOptions(TranslationOptions):
         "networks take two thirds of the time",
         minimum=3,
     )
+    mask: bool = option(
+        False,
+        "generators also say which pixels they replace (Pumarola et al. 2018): a game that begins "
+        "near the identity map, for domains that share most of each picture",
+    )
     adversarial: float = option(
         2.0,
         "weight of the adversarial losses; 2 because the paper's square is not halved",
@@ -107,10 +112,12 @@ class CycleGAN(TranslationVariant):
         if self.options.kernel % 2 == 0:
             raise UserError(f"--kernel must be odd, not {self.options.kernel}")
         channels = {name: spec.tensors[name].shape[0] for name in _DOMAINS}
-        if self.options.identity > 0 and channels["image"] != channels["input"]:
+        alike = self.options.identity > 0 or self.options.mask
+        if alike and channels["image"] != channels["input"]:
             raise UserError(
-                f"the identity loss needs pictures of as many channels, not {channels['input']} "
-                f"and {channels['image']}: give --identity 0, or --channels"
+                "the identity loss and a mask need pictures of as many channels, not "
+                f"{channels['input']} and {channels['image']}: give --identity 0 and --no-mask, or "
+                "--channels"
             )
 
     def resolve(self, data: DataSpec) -> dict[str, object]:
@@ -120,9 +127,16 @@ class CycleGAN(TranslationVariant):
 
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe
-        size = {"width": recipe.width, "blocks": recipe.blocks, "kernel": recipe.kernel}
-        self.generator = ResidualGenerator(inputs, outputs, **size)
-        self.inverse = ResidualGenerator(outputs, inputs, **size)
+        self.generator, self.inverse = (
+            ResidualGenerator(
+                *channels,
+                width=recipe.width,
+                blocks=recipe.blocks,
+                kernel=recipe.kernel,
+                mask=recipe.mask,
+            )
+            for channels in ((inputs, outputs), (outputs, inputs))
+        )
         self.discriminator = self.make_discriminator(outputs, affine=False)
         self.inverse_discriminator = self.make_discriminator(inputs, affine=False)
         square = (recipe.image_size, recipe.image_size)

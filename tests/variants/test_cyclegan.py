@@ -72,6 +72,22 @@ def test_larger_pictures_get_more_blocks(size: int, blocks: int) -> None:
     assert variant.recipe.blocks == blocks  # type: ignore[union-attr]
 
 
+def test_a_mask_replaces_some_of_the_input_little_at_first() -> None:
+    torch.manual_seed(0)
+    network = ResidualGenerator(3, 3, width=4, blocks=1, kernel=3, mask=True)
+    image = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    assert (network(image) - image).abs().mean() < 0.2 * image.abs().mean()
+    last = network.layers[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.5, -0.5, 0.1, 1.0]))
+    share = torch.sigmoid(torch.tensor(1.0))
+    colour = torch.tanh(torch.tensor([0.5, -0.5, 0.1]))[:, None, None]
+    assert torch.allclose(network(image), share * colour + (1 - share) * image, atol=1e-6)
+
+
 def test_there_and_back_costs_nothing_for_exact_inverses() -> None:
     variant = tiny()
     variant.generator, variant.inverse = Negative(), Negative()

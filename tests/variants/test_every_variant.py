@@ -112,7 +112,7 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("pix2pix", TINY_TRANSLATION, pairs(3, 16)),
     ("pix2pix", TINY_TRANSLATION | {"dropout": 0.0, "loss": "hinge"}, pairs(1, 8)),
     ("cyclegan", TINY_TRANSLATION | {"blocks": 1}, pairs(3, 16, series="input")),
-    ("cyclegan", TINY_TRANSLATION | {"blocks": 1, "identity": 0.0}, pairs(1, 8)),
+    ("cyclegan", TINY_TRANSLATION | {"blocks": 1, "identity": 0.0, "mask": True}, pairs(1, 8)),
 ]
 
 every_row = pytest.mark.parametrize(
