@@ -173,20 +173,21 @@ class Judge:
         sampler = Sampler(variant, stage, seed, self.world.device, {"input": seen["input"]})
         own = held_out_figures(sampler, seen, len(self.test), self.world)
         made = sampler(torch.arange(len(self.test)))["image"]
-        rows = self._direction(name, "image", made, seen["input"], own, "")
+        rows = self._direction(name, "image", own, "", made=made, given=seen["input"])
         if isinstance(variant, CycleGAN):
             back = variant.back(seen["image"])
-            rows |= self._direction(name, "input", back, seen["image"], own, "_inverse")
+            rows |= self._direction(name, "input", own, "_inverse", made=back, given=seen["image"])
         return rows
 
     def _direction(
         self,
         name: str,
         target: str,
-        made: Tensor,
-        given: Tensor,
         own: dict[str, float],
         suffix: str,
+        *,
+        made: Tensor,
+        given: Tensor,
     ) -> dict[str, dict[str, float]]:
         folder = self.folders[target]
         if folder not in self.identity:
