@@ -35,6 +35,7 @@ from gan_core import journal
 from gan_core.config import make_config
 from gan_core.engine.world import World
 from gan_core.run import Observer, play
+from pipelines.tune import PATIENCE, STOP_ON
 from pipelines.tuning.objective import MIXTURE_SCORE
 from pipelines.tuning.records import Trial, best_trial, read_trials, trial_folders
 from pipelines.tuning.results import saved_share
@@ -143,9 +144,8 @@ def listed(folder: Path, name: str, seed: int, scheduler: str, storage: Path) ->
             "evaluate_every": every,
             "checkpoint_every": every,
             "log_every": every // 2,
-            "stop_on": ["collapse", "divergence", "vanishing-gradient"]
-            if scheduler == "asha"
-            else [],
+            "stop_on": list(STOP_ON) if scheduler == "asha" else [],
+            "stop_patience": PATIENCE,
         }
     )
     options = TuneOptions(

@@ -87,6 +87,14 @@ class RunConfig:
         kind="runtime",
         choices=tuple(STOP_WORDS),
     )
+    stop_patience: float = option(
+        0.0,
+        "share of the run's iterations that a finding must have stood before --stop-on ends the "
+        "run; divergence ends it at once",
+        kind="runtime",
+        minimum=0,
+        maximum=1,
+    )
     storage: str = option(
         "runs",
         "folder for runs and checkpoints; on a cluster a folder that all nodes share",

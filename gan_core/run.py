@@ -559,7 +559,7 @@ class Run:
 
     def _hopeless(self) -> bool:
         """Whether the diagnosis has confirmed what ``stop_on`` names; told in one line."""
-        found = self.diagnosis.wants_stop(self.config.stop_on)
+        found = self.diagnosis.wants_stop(self.config.stop_on, self.config.stop_patience)
         if found is None or self.game.finished:
             return False
         self._stopped_by = found

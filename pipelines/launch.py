@@ -43,7 +43,7 @@ _NESTED = ("options", "data_options")
 _LEARNT = ("data", "data_root", "train_split")
 _WATCHING = (
     "log_every", "evaluate_every", "samples", "extractor", "extractor_weights", "experiment",
-    "name", "stop_on",
+    "name", "stop_on", "stop_patience",
 )  # fmt: skip
 _PLACE = ("workers", "device", "checkpoint_every", "storage", "cache")
 STOPPED_BY_DIAGNOSIS = 3

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STOP_ON = ("collapse", "divergence", "vanishing-gradient")
 """What ends a trial where the user has not said otherwise."""
+PATIENCE = 0.2
+"""The share of a trial for which a failure must stand: many begin with few modes and find all."""
 _INSTEAD = {
     "--steps": "--max-steps",
     "--workers": "--workers-per-trial",
@@ -117,6 +119,7 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
         checkpoint_every=min(every or steps, steps),
         log_every=config.log_every if "log_every" in given else max(1, min(50, every // 2)),
         stop_on=config.stop_on if "stop_on" in given else STOP_ON,
+        stop_patience=config.stop_patience if "stop_patience" in given else PATIENCE,
         name=config.name if "name" in given else f"tune-{config.name}",
     )
     fixed = tuple(given["options"])

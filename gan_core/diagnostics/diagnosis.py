@@ -86,10 +86,17 @@ class Diagnosis:
             tuple(advice),
         )
 
-    def wants_stop(self, words: Sequence[str]) -> Finding | None:
-        """A confirmed finding that one of the ``--stop-on`` words means."""
+    def wants_stop(self, words: Sequence[str], patience: float = 0.0) -> Finding | None:
+        """A confirmed finding that one of the ``--stop-on`` words means.
+
+        It must have stood for the share ``patience`` of the run's iterations; divergence, from
+        which nothing comes back, counts at once.
+        """
         wanted = {STOP_WORDS[word] for word in words}
         for finding in self.findings.values():
-            if finding.state == "confirmed" and wanted & {finding.failure, finding.form}:
+            if finding.state != "confirmed" or not wanted & {finding.failure, finding.form}:
+                continue
+            stood = self.history.step - (finding.since or 0)
+            if finding.form == "divergence" or stood >= patience * self.facts.steps:
                 return finding
         return None

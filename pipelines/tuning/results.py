@@ -19,6 +19,10 @@ from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point
 
+_OF_THE_SEARCH = (
+    "name", "stop_on", "stop_patience", "checkpoint_every", "evaluate_every", "log_every",
+)  # fmt: skip
+"""What a trial's configuration has that is not of its setting."""
 BEST, SUMMARY, REPORT = "best.yaml", "summary.json", "report.html"
 
 
@@ -69,8 +73,8 @@ def conclude(study: Study, family: Family, complete: bool) -> Outcome:
 def write_best(study: Study, best: Trial) -> Path:
     """The best configuration as the file that ``train --config`` takes."""
     values = study.trial_config(best.point, best.name).to_dict()
-    for name in ("name", "stop_on", "checkpoint_every", "evaluate_every", "log_every"):
-        del values[name]  # of the search, not of the setting
+    for name in _OF_THE_SEARCH:
+        del values[name]
     values["storage"] = study.run.storage
     path = study.folder / BEST
     path.write_text(

@@ -99,6 +99,19 @@ def test_every_word_of_stop_on_means_a_failure() -> None:
     assert diagnosis.wants_stop(()) is None
 
 
+def test_a_finding_ends_a_run_once_it_has_stood_and_divergence_at_once() -> None:
+    diagnosis, words = Diagnosis(FACTS), ("collapse", "divergence")
+    for step in range(50, 80):
+        diagnosis.take(step, {"diversity": 0.1})
+        finding = diagnosis.findings["mode_collapse"]
+        stood = finding.state == "confirmed" and step - (finding.since or 0) >= 10
+        assert (diagnosis.wants_stop(words, 10 / FACTS.steps) is finding) == stood
+    assert stood
+    other = Diagnosis(FACTS)
+    other.take(1, NAN)
+    assert other.wants_stop(words, 1.0) is not None
+
+
 def test_the_words_of_stop_on_are_checked() -> None:
     values = {"variant": "gan", "stop_on": "collapse,divergence"}
     assert make_config(values).stop_on == ("collapse", "divergence")
