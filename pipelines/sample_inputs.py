@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from gan_core.options import flag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.sample import SampleOptions
 
 _BATCH = 64
+_USED = ("inputs", "n", "out", "seed", "storage", "device")
 
 
 def write_translations(
@@ -35,6 +38,9 @@ def write_translations(
             f"--inputs needs a generator that translates pictures, this one is "
             f"{generator.info['config']['variant']}: leave it out"
         )
+    for field in dataclasses.fields(options):
+        if field.name not in _USED and getattr(options, field.name) != field.default:
+            raise UserError(f"{flag(field.name)} does not go with --inputs: leave it out")
     paths = pictures_in(Path(str(options.inputs)).expanduser())
     chosen = paths[: options.n]
     given = read_inputs(generator, chosen)

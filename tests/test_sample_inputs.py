@@ -95,6 +95,8 @@ def test_what_cannot_be_translated_is_told_in_a_line(trained: Path, tmp_path: Pa
     save(tmp_path / "twice" / "a.png", 1)
     save(tmp_path / "twice" / "a.jpg", 1)
     assert "one name but for the ending" in refused("--inputs", str(tmp_path / "twice"))
+    told = refused("--inputs", str(tmp_path / "twice"), "--interpolate")
+    assert told == "--interpolate does not go with --inputs: leave it out"
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "b.png").write_bytes(b"nothing")
     assert "b.png is no readable picture" in refused("--inputs", str(tmp_path / "bad"))
