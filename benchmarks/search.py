@@ -1,7 +1,7 @@
 """What a search is worth, by three questions; each command prints a table.
 
-    python -m benchmarks.search winner --out FOLDER --data ring|digits
-    python -m benchmarks.search stopping --out FOLDER [--repeats 3]
+    python -m benchmarks.search winner --out FOLDER --data ring|digits [--steps N] [--trials N]
+    python -m benchmarks.search stopping --out FOLDER [--repeats 3] [--steps N]
     python -m benchmarks.search writers --out FOLDER
 
 winner    One `tune` of `gan` on the source, then its winner and the default setting are trained
@@ -43,9 +43,9 @@ from pipelines.tuning.study import Study, TuneOptions, load_study
 
 SEEDS = (101, 102, 103)
 STEPS = {"ring": 8100, "digits": 2700}
+LISTED_STEPS = 1350
 TRIALS = 16
 POINTS = 24
-LISTED_STEPS = 1350
 SHOWN = {
     "ring": ("modes_covered", "high_quality_share", "smallest_mode_share"),
     "digits": ("fid_classifier", "coverage_classifier", "modes_covered", "mode_kl"),
@@ -78,10 +78,9 @@ def search(folder: Path, name: str, begin: list[str]) -> Study:
 # -- winner --------------------------------------------------------------------------------------
 
 
-def winner(folder: Path, data: str) -> None:
+def winner(folder: Path, data: str, steps: int, trials: int) -> None:
     """The search, then its winner against the default."""
-    steps = STEPS[data]
-    words = ["tune", "gan", "--data", data, "--trials", str(TRIALS), "--max-steps", str(steps)]
+    words = ["tune", "gan", "--data", data, "--trials", str(trials), "--max-steps", str(steps)]
     study = search(folder, f"winner-{data}", [*words, *SMALL[data]])
     best = best_trial(read_trials(study))
     assert best is not None, "no trial was played to its end"
@@ -90,34 +89,30 @@ def winner(folder: Path, data: str) -> None:
     wall = study.folder / "wall.json"
     minutes = f"{json.loads(wall.read_text()) / 60:.1f} minutes" if wall.exists() else "in parts"
     share = saved_share(read_trials(study), steps)
-    print(f"\nsearch: {TRIALS} trials of {steps} iterations, {minutes}, {share:.0%} saved")
+    print(f"\nsearch: {trials} trials of {steps} iterations, {minutes}, {share:.0%} saved")
     print(f"winner: {best.point}\n")
     print(f"| gan on {data} | {' | '.join(SHOWN[data])} |\n|{'---|' * (len(SHOWN[data]) + 1)}")
     for name, options in rows.items():
-        found = [trained(folder, data, name, options, seed) for seed in SEEDS]
+        settings = {"data": data, "steps": steps, **options}
+        found = [trained(folder, f"{data}-{name}", settings, seed) for seed in SEEDS]
         cells = [", ".join(f"{f[n]:.4g}" for f in found) for n in SHOWN[data]]
         print(f"| {name}, seeds {', '.join(map(str, SEEDS))} | {' | '.join(cells)} |", flush=True)
 
 
-def trained(
-    folder: Path, data: str, name: str, options: dict[str, Any], seed: int
-) -> dict[str, float]:
+def trained(folder: Path, name: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
     """The figures of the last generator of one training."""
-    steps = STEPS[data]
-    path = folder / f"winner-{data}-{name}-{seed}.json"
+    path = folder / f"winner-{name}-{seed}.json"
     if not path.exists():
         config = make_config(
             {
                 "variant": "gan",
-                "data": data,
                 "seed": seed,
-                "steps": steps,
                 "cache": str(folder / "cache"),
-                "log_every": steps,
+                "log_every": settings["steps"],
                 "evaluate_every": 0,
                 "checkpoint_every": 0,
-                "samples": 10_000 if data == "ring" else 1257,
-                **options,
+                "samples": 10_000 if settings["data"] == "ring" else 1257,
+                **settings,
             }
         )
         path.write_text(json.dumps(play(config, World(), Observer())["figures"]))
@@ -127,19 +122,19 @@ def trained(
 # -- stopping ------------------------------------------------------------------------------------
 
 
-def listed(folder: Path, name: str, seed: int, scheduler: str, storage: Path) -> Study:
+def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
     """A study of a list of settings on the ring, as ``search`` takes it up."""
     from pipelines.tuning.schedulers import first_points, study_space
 
-    every = LISTED_STEPS // 27
+    every = steps // 27
     run = make_config(
         {
             "variant": "gan",
             "data": "ring",
             "seed": seed,
-            "steps": LISTED_STEPS,
-            "name": name,
-            "storage": str(storage.resolve()),
+            "steps": steps,
+            "name": f"listed-{seed}-{scheduler}",
+            "storage": str(folder.resolve()),
             "cache": str((folder / "cache").resolve()),
             "evaluate_every": every,
             "checkpoint_every": every,
@@ -165,7 +160,7 @@ def listed(folder: Path, name: str, seed: int, scheduler: str, storage: Path) ->
     return dataclasses.replace(study, points=tuple(points))
 
 
-def stopping(folder: Path, repeats: int) -> None:
+def stopping(folder: Path, repeats: int, steps: int) -> None:
     """A full search against one that stops."""
     print("| list and seed | best in full | best with stopping | same trial | steps | time |")
     print("|---|---|---|---|---|---|")
@@ -173,21 +168,20 @@ def stopping(folder: Path, repeats: int) -> None:
     for seed in range(repeats):
         found: dict[str, list[Trial]] = {}
         for scheduler in ("none", "asha"):
-            name = f"listed-{seed}-{scheduler}"
-            study = listed(folder, name, seed, scheduler, folder)
+            study = listed(folder, seed, scheduler, steps)
             if not (study.folder / "config.yaml").exists():
                 study.save()
-            found[scheduler] = read_trials(search(folder, name, []))
+            found[scheduler] = read_trials(search(folder, study.folder.name, []))
         full, stopped = found["none"], found["asha"]
         one, other = best_trial(full), best_trial(stopped)
         assert one is not None
         assert other is not None
-        steps = sum(t.step for t in stopped) / sum(t.step for t in full)
+        share = sum(t.step for t in stopped) / sum(t.step for t in full)
         seconds = sum(t.wall_seconds for t in stopped) / sum(t.wall_seconds for t in full)
-        shares.append(steps)
+        shares.append(share)
         print(
             f"| {seed} | {one.value:.4f} | {other.value:.4f} | "
-            f"{'yes' if one.point == other.point else 'no'} | {steps:.0%} | {seconds:.0%} |",
+            f"{'yes' if one.point == other.point else 'no'} | {share:.0%} | {seconds:.0%} |",
             flush=True,
         )
     print(f"\nmean share of the iterations: {statistics.fmean(shares):.0%}")
@@ -236,12 +230,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", choices=tuple(STEPS), default="ring")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=0, help="of a whole trial")
+    parser.add_argument("--trials", type=int, default=TRIALS)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.question == "winner":
-        winner(arguments.out, arguments.data)
+        steps = arguments.steps or STEPS[arguments.data]
+        winner(arguments.out, arguments.data, steps, arguments.trials)
     elif arguments.question == "stopping":
-        stopping(arguments.out, arguments.repeats)
+        stopping(arguments.out, arguments.repeats, arguments.steps or LISTED_STEPS)
     else:
         writers(arguments.out)
 
