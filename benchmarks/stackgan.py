@@ -127,8 +127,10 @@ def main() -> None:
     config = make_config(own)
     held_out = load_split(config, arguments.split)
     found = judged(generator, config, held_out, world)
-    columns = ("retrieval", "retrieval_real", "retrieval_excess", "fid_mobilenet_v2",
-               "kid_mobilenet_v2")  # fmt: skip
+    suffix = "" if arguments.extractor == "inception" else f"_{arguments.extractor}"
+    columns = [
+        f"{c}{suffix}" for c in ("retrieval", "retrieval_real", "retrieval_excess", "fid", "kid")
+    ]
     print("| step", generator.info["step"], "|", " | ".join(columns), "|")
     print("|---" * (len(columns) + 1) + "|")
     for name, figures in found.items():

@@ -202,7 +202,9 @@ def compare_held_out(
     own = held_out_figures(sampler, held_out, count, world)
     scores.figures |= {prefix + name: value for name, value in own.items()}
     where = f"{count} examples of {split} of {config.data}"
-    scores.protocol[variant.name] = ": ".join(filter(None, (variant.protocol(stage.name), where)))
+    if own:
+        told = filter(None, (variant.protocol(stage.name), where))
+        scores.protocol[variant.name] = ": ".join(told)
     train = load(generator, config, config.train_split)
     evaluator = make_evaluator(
         config, train, world, reference=native, conditional=generator.conditional,

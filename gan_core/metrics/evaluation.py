@@ -266,7 +266,8 @@ class Evaluator:
         fake = matcher.preference(made[f"features {name}"], texts)
         real = matcher.preference(self._real[name], own)
         excess = (fake - 0.5) / (real - 0.5) if real > 0.5 else math.nan
-        return {"retrieval": fake, "retrieval_real": real, "retrieval_excess": excess}
+        found = {"retrieval": fake, "retrieval_real": real, "retrieval_excess": excess}
+        return {f"{figure}{_suffix(name)}": value for figure, value in found.items()}
 
     def _compared(self, count: int) -> Tensor:
         return manifold.spread(count).to(self.world.device)
