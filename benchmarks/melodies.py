@@ -86,7 +86,7 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
             "device": arguments.device,
             "extractor": "none",
             "log_every": 500,
-            "evaluate_every": 1000,
+            "evaluate_every": 1500,
             "checkpoint_every": 500,
             "storage": str(arguments.out),
             "name": name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
@@ -36,7 +35,8 @@ class RollView(View):
 
 def to_roll(pitches: Tensor) -> Tensor:
     """Pitches (..., T), 128 for silence, as a piano roll (..., T, 128) of zeros and ones."""
-    return F.one_hot(pitches, PITCHES + 1)[..., :PITCHES].to(torch.get_default_dtype())
+    sounds = pitches[..., None] == torch.arange(PITCHES, device=pitches.device)
+    return sounds.to(torch.get_default_dtype())
 
 
 def to_pitches(roll: Tensor) -> Tensor:
