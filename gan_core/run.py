@@ -563,6 +563,7 @@ class Run:
         if found is None or self.game.finished:
             return False
         self._stopped_by = found
+        self.observer.tag(self.game.step, "stopped_by", found.form or found.failure)
         words = ",".join(self.config.stop_on)
         self.observer.message(
             self.game.step,

@@ -10,6 +10,7 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
 
+from gan_core import journal
 from gan_core.errors import UserError
 from pipelines.cluster import Cluster
 from pipelines.tuning import schedulers
@@ -149,6 +150,8 @@ def test_a_trial_that_the_scheduler_stops_is_ended_in_its_journal_and_others_are
     board.ended("trial_0001")
     board.ended("trial_0002")
     one, two = read_trials(study)
+    said = [e for e, _ in journal.read(one.folder / journal.FILE) if e["kind"] == "tag"]
+    assert [(e["name"], e["value"]) for e in said] == [("stopped_by", "behind")]
     assert (one.status, one.reason) == ("stopped", "behind")
     assert (two.status, two.reason) == ("finished", "")
     assert [row.state for row in board.table.rows.values()] == ["behind", "finished"]

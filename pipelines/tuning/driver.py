@@ -73,6 +73,7 @@ class Watching:
         """It will play no more; where it has not said so itself, the scheduler stopped it."""
         folder = self.study.folder / trial
         if last_status(folder) is None:
+            append(folder, "tag", name="stopped_by", value=BEHIND)
             append(folder, "end", status="stopped", summary={"reason": BEHIND})
         self.table.show(row_of(read_trial(folder, self.study)))
 

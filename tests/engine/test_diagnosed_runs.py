@@ -50,6 +50,7 @@ def test_stop_on_ends_a_run_with_a_line_and_a_checkpoint(tmp_path: Path) -> None
     assert len([t for t in texts if "divergence confirmed, since iteration 9" in t]) == 2
     assert any("--stop-on divergence" in t for t in texts)
     tags = {e["name"]: e["value"] for e in events(folder, "tag")}
+    assert tags["stopped_by"] == "divergence"
     assert tags["diagnosis.non_convergence"] == "confirmed"
     assert "not finite" in str(tags["diagnosis.non_convergence.evidence"])
     assert tags["diagnosis.overfitting"] == "none"
