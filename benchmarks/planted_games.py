@@ -1,6 +1,6 @@
 """Games with a failure built in, and what they learn from; ``planted_failures`` plays them.
 
-Importing this registers the variants ``planted-copies`` and ``dirac`` and the sources ``dirac``,
+Importing this registers the variants ``planted-memory`` and ``dirac`` and the sources ``dirac``,
 ``mnist-part`` and ``fashion-part``.
 """
 
@@ -24,50 +24,59 @@ from gan_core.variants.gan import GAN, GANOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class CopiesOptions(GANOptions):
-    """The options of ``planted-copies``."""
+class MemoryOptions(GANOptions):
+    """The options of ``planted-memory``."""
 
-    copies: int = option(10, "how many training examples the generator knows", minimum=1)
-    jitter: float = option(0.02, "standard deviation of what it adds to them", minimum=0)
+    jitter: float = option(0.0, "standard deviation of what is added to them", minimum=0)
+    contrast: float = option(1.0, "what they are multiplied by", above=0)
+    blur: int = option(1, "side of the window over which they are averaged", minimum=1)
 
 
-class Copier(nn.Module):
-    """Latent (N, L) to one of the remembered examples, a little disturbed."""
+class Memory(nn.Module):
+    """Latent (N, L) to one of the remembered examples (M, ...), a little changed."""
 
     examples: Tensor
 
-    def __init__(self, count: int, jitter: float, data: DataSpec) -> None:
+    def __init__(self, options: MemoryOptions) -> None:
         super().__init__()
-        self.jitter = jitter
-        self.register_buffer("examples", torch.zeros(count, *data.target_shape))
-        self.scale = nn.Parameter(torch.ones(()))  # what there is to learn
+        self.options = options
+        self.register_buffer("examples", torch.zeros(0), persistent=False)
+        self.scale = nn.Parameter(torch.tensor(options.contrast))  # what there is to learn
+
+    def remember(self, examples: Tensor) -> None:
+        """From now on make these, floats in [-1, 1]."""
+        self.examples = examples
 
     def forward(self, latent: Tensor) -> Tensor:
-        # The fractional part of a sum with large weights: every example is as likely.
+        # The fractional part of a number with a large factor: every example is as likely.
         chosen = (latent[:, 0] * 7919.0).remainder(1.0).mul(len(self.examples)).long()
-        flat = latent[:, 1:] * self.jitter
-        shape = self.examples.shape[1:]
-        noise = flat.repeat(1, -(-shape.numel() // flat.shape[1]))[:, : shape.numel()]
-        return self.scale * self.examples[chosen % len(self.examples)] + noise.reshape(-1, *shape)
+        made = self.examples[chosen % len(self.examples)]
+        if self.options.blur > 1:
+            side = self.options.blur
+            made = nn.functional.avg_pool2d(made, side, 1, side // 2, count_include_pad=False)
+        numbers = made[0].numel()
+        noise = latent.repeat(1, -(-numbers // latent.shape[1]))[:, :numbers]
+        return self.scale * made + self.options.jitter * noise.reshape(made.shape)
 
 
-@register("planted-copies")
-class Copies(GAN):
-    """A generator that copies few training examples, against the discriminator of ``gan``."""
+@register("planted-memory")
+class Remembering(GAN):
+    """A generator that knows examples by heart, against the discriminator of ``gan``.
 
-    summary = "a generator that copies few training examples"
-    Options = CopiesOptions
+    What it remembers decides what it is: few examples are a collapse, training examples a copy,
+    many unseen ones a perfect generator.
+    """
+
+    summary = "a generator that knows examples by heart"
+    Options = MemoryOptions
 
     def make_generator(self, data: DataSpec) -> nn.Module:
-        return Copier(self.options.copies, self.options.jitter, data)
+        return Memory(self.options)
 
     def initial_values(self, train: Batch) -> None:
         stored = train[self.target]
-        places = torch.arange(self.options.copies) * len(stored) // self.options.copies
-        examples = stored[places]
-        if examples.dtype == torch.uint8:
-            examples = examples.float() / 127.5 - 1
-        self.generator.examples.copy_(examples)  # type: ignore[operator]
+        examples = stored.float() / 127.5 - 1 if stored.dtype == torch.uint8 else stored
+        self.generator.remember(examples)  # type: ignore[operator]
 
 
 class Shift(nn.Module):

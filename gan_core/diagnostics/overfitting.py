@@ -13,6 +13,9 @@ LEARNT_BY_HEART = Threshold(0.35, 0.6)
 held-out and generated ones."""
 GAP = Threshold(0.25, 0.45)
 """D's accuracy on training examples above that on held-out ones."""
+SURE = 0.8
+"""The least share of right decisions on training and generated examples: a D that cannot tell
+these has learned nothing by heart, and differences of its outputs mean nothing."""
 COPIES = Threshold(0.3, 0.6)
 """The share of samples nearer to a training example than these are to each other."""
 
@@ -25,14 +28,19 @@ ADVICE = (
 
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of overfitting in what was measured so far."""
-    train = history.median("accuracy/train", WINDOW)
-    held_out = history.median("accuracy/held_out", WINDOW)
-    text = f"D is right on {train:.0%} of training and {held_out:.0%} of held-out examples"
-    signs = [GAP.sign(train - held_out, text)]
-    share = history.median("overfitting/rv", WINDOW)
-    text = f"{share:.0%} of what D sees in training examples it does not see in held-out ones"
-    signs.append(LEARNT_BY_HEART.sign(share, text))
+    signs = _of_the_discriminator(history)
     for name in history.names("copied_share"):
         copied = history.latest(name)
         signs.append(COPIES.sign(copied, f"{copied:.0%} of samples are training examples again"))
     return signs
+
+
+def _of_the_discriminator(history: History) -> list[Sign]:
+    train = history.median("accuracy/train", WINDOW)
+    if not (train + history.median("accuracy/fake", WINDOW)) / 2 >= SURE:
+        return []
+    held_out = history.median("accuracy/held_out", WINDOW)
+    share = history.median("overfitting/rv", WINDOW)
+    text = f"D is right on {train:.0%} of training and {held_out:.0%} of held-out examples"
+    seen = f"{share:.0%} of what D sees in training examples it does not see in held-out ones"
+    return [GAP.sign(train - held_out, text), LEARNT_BY_HEART.sign(share, seen)]

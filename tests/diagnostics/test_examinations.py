@@ -21,9 +21,9 @@ HEALTHY = {
     "copied_share_classifier": 0.02,
     "slope/generator": 0.5,
     "slope/non_saturating": 0.5,
-    "accuracy/fake": 0.7,
-    "accuracy/train": 0.7,
-    "accuracy/held_out": 0.68,
+    "accuracy/fake": 0.85,
+    "accuracy/train": 0.8,
+    "accuracy/held_out": 0.78,
     "overfitting/rv": 0.05,
     "loss/generator": 1.0,
     "loss/discriminator": 1.2,
@@ -67,7 +67,7 @@ def test_a_healthy_run_shows_nothing() -> None:
         ("non_convergence", "movement", 0.8, 3.0),
         ("overfitting", "overfitting__rv", 0.5, 0.9),
         ("overfitting", "copied_share_classifier", 0.5, 0.9),
-        ("overfitting", "accuracy__held_out", 0.40, 0.1),
+        ("overfitting", "accuracy__held_out", 0.5, 0.2),
     ],
 )
 def test_each_sign_is_told_from_health(
@@ -82,6 +82,12 @@ def test_a_slope_vanishes_only_where_the_discriminator_is_sure_and_right() -> No
     assert levels(slope__generator=0.001, accuracy__fake=0.99) == only("vanishing_gradient", 2)
     # The generator has won: its slope is small too.
     assert levels(slope__generator=0.001, accuracy__fake=0.1) == only("vanishing_gradient", 0)
+
+
+def test_a_discriminator_that_can_tell_nothing_has_learned_nothing_by_heart() -> None:
+    unsure = {"accuracy__train": 0.6, "accuracy__fake": 0.6}
+    assert levels(overfitting__rv=0.9, **unsure) == only("overfitting", 0)
+    assert levels(copied_share_classifier=0.9, **unsure) == only("overfitting", 2)
 
 
 def test_what_a_young_generator_cannot_yet_is_no_failure() -> None:
