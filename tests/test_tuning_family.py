@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,18 @@ from pipelines.tuning.objective import Objective
 from pipelines.tuning.study import Study
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all tests: making it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
+
+
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def study(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study in an experiment of its own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     found = make_study(tmp_path)
+    found = dataclasses.replace(found, run=dataclasses.replace(found.run, experiment=tmp_path.name))
     found.save()
     append(found.folder, "start", trials=3)
     return found
@@ -30,14 +40,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 def client(study: Study) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{study.folder.parent / 'mlflow.db'}")
+    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
 
 
 def runs(study: Study) -> dict[str, Any]:
     """All runs by name; a name that is there twice fails."""
     found = client(study)
-    ids = [e.experiment_id for e in found.search_experiments()]
-    listed = list(found.search_runs(ids))
+    experiment = found.get_experiment_by_name(study.run.experiment)
+    listed = list(found.search_runs([experiment.experiment_id]))
     names = [run.info.run_name for run in listed]
     assert len(names) == len(set(names)), names
     return dict(zip(names, listed, strict=True))
@@ -121,14 +131,13 @@ def test_eight_trials_that_write_at_once_lose_nothing(study: Study) -> None:
 
 
 def test_without_a_server_the_search_goes_on_and_is_sent_whole_later(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Study, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_trial(study, 1, {10: 3.0})
-    there = f"sqlite:///{study.folder.parent / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     (told,) = send(study)
     assert "does not take the trials" in told
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", there)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     assert send(study) == []
     found = runs(study)
     assert found["trial_0001"].data.tags["mlflow.parentRunId"] == found["search"].info.run_id
