@@ -51,13 +51,13 @@ RECIPE: dict[str, Any] = {
     "skip": "bicubic",
     "width_d": 16,
     "hidden_d": 256,
-    "pretrain_steps": 1500,
+    "pretrain_steps": 900,
     "lr_pretrain": 1e-3,
     "decay_pretrain": "cosine",
     "ema": 0.999,
     # Features of MobileNetV2 differ by about 0.5 where VGG19's differ by 0.01: the paper's weight
     # of 1e-3 would be none. A rate for hundreds of steps, not hundreds of thousands.
-    "steps": 400,
+    "steps": 200,
     "adversarial_weight": 0.05,
     "pixel_weight": 5.0,
     "lr_g": 2e-4,
