@@ -270,7 +270,8 @@ def bars_before(pitches: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
 def _listed(folder: Path) -> list[Path]:
     """The MIDI files in ``folder``, sorted; ``UserError`` if there is none."""
     try:
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
+        visible = (p for p in folder.iterdir() if not p.name.startswith("."))
+        files = sorted(p for p in visible if p.suffix.lower() in EXTENSIONS)
     except OSError as problem:
         raise UserError(f"cannot list {folder}: {problem.strerror}") from None
     if not files:

@@ -183,6 +183,8 @@ def test_every_bar_knows_the_one_before_and_a_first_one_knows_silence(tmp_path: 
 
 def test_tunes_are_divided_whole_and_stay_where_they_are(tmp_path: Path) -> None:
     fill(tmp_path, 40)
+    (tmp_path / "._tune01.mid").write_bytes(b"what macOS leaves on other disks")
+    (tmp_path / "notes.txt").write_text("no music")
     first = {s: t["bar"][::2, 0, 0].tolist() for s, t in load_all(tmp_path).items()}
     assert sorted(itertools.chain(*first.values())) == list(range(30, 70))
     assert all(first.values())
