@@ -380,7 +380,12 @@ def _file_values(paths: Sequence[str]) -> dict[str, Any]:
 def _find_run(names: Sequence[str], storages: Sequence[str], file: dict[str, Any]) -> Path | None:
     if not names:
         return None
-    return find_run(names[-1], runs_folder(str((storages or [file.get("storage") or "runs"])[-1])))
+    from pipelines.tuning.study import is_study
+
+    found = find_run(names[-1], runs_folder(str((storages or [file.get("storage") or "runs"])[-1])))
+    if is_study(found):
+        raise UserError(f"{names[-1]} is a search: go on with `python -m pipelines tune --resume`")
+    return found
 
 
 def _run_values(folder: Path | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import Journal
+from pipelines.launch import plan as plan_training
 from pipelines.tune import STOP_ON, plan, split
 from pipelines.tuning.objective import (
     INFEASIBLE,
@@ -198,6 +199,8 @@ def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
     assert not is_study(folder)
     with pytest.raises(UserError, match="holds no search"):
         load_study(folder)
+    with pytest.raises(UserError, match="search is a search: go on with"):
+        plan_training(["--resume", "search", "--storage", str(tmp_path)])
 
 
 def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> None:
@@ -292,8 +295,6 @@ def test_what_was_saved_counts_the_steps_of_trials_that_ended(tmp_path: Path) ->
 
 
 def test_the_best_configuration_is_one_that_train_takes(tmp_path: Path) -> None:
-    from pipelines.launch import plan as plan_training
-
     study = make_study(tmp_path)
     write_trial(study, 1, {90: 3.0}, point={"k": 3, "lr_d": 0.01})
     (best,) = read_trials(study)

@@ -40,7 +40,7 @@ class TuneOptions:
     )
     metric: str | None = option(
         None,
-        "the figure to search by (default: fid of the extractor in use; for points the mean of "
+        "the figure to search by (default: fid of the extractor in use; for points a score of "
         "modes, quality and balance)",
     )
     mode: str | None = option(
