@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import dcgan_features, picture_tags
+from benchmarks import dcgan_features, picture_tags, stackgan
 from benchmarks.dcgan_features import pooled_features, svm_accuracy
 from benchmarks.picture_tags import NEAREST, TAGS, most_frequent, precision, read_tags, vote
 from gan_core.data.examples import DataSpec, TensorSpec
@@ -94,6 +94,21 @@ def test_the_game_learns_which_tags_go_with_a_picture() -> None:
     assert precision([frequent] * 8, true) == 0.25
     assert precision(chosen, true) > 0.6
     assert picture_tags.choose(game, features[:8], vocabulary, seed=0) == chosen
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+def test_each_pair_of_pictures_stands_over_its_caption() -> None:
+    real = torch.randint(0, 250, (3, 3, 60, 60)).to(torch.uint8)
+    made = torch.randint(0, 250, (3, 3, 60, 60)).to(torch.uint8)
+    pairs = list(zip(real, made, strict=True))
+    sheet = stackgan.draw_captions(pairs, ["a", "", "long " * 20], columns=2)
+    for place, (left, top) in enumerate(((4, 4), (68, 4), (4, 4 + sheet.shape[1] // 2))):
+        assert torch.equal(sheet[:, top : top + 60, left : left + 60], real[place])
+        assert torch.equal(sheet[:, top + 64 : top + 124, left : left + 60], made[place])
+        below = sheet[:, top + 124 : top + 124 + 40, left : left + 60]
+        assert bool((below < 128).any()) == (place != 1)  # a letter, unless there is no caption
 
 
 # -- features --------------------------------------------------------------------------------------
