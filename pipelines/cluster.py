@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from gan_core.config import RunConfig
 from gan_core.errors import UserError
 
 _OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
+_API_SERVER = "RAY_API_SERVER_ADDRESS"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -103,16 +105,24 @@ def connected(*, dashboard: bool = False) -> Iterator[Cluster]:
     finally:
         if started:
             ray.shutdown()
+            if own and dashboard:
+                os.environ.pop(_API_SERVER, None)
 
 
 def _start(own: bool, dashboard: bool) -> None:
     import ray
 
     if own:
+        port = _free_port() if dashboard else None
+        if port is not None:
+            # Ray Train asks this address whether a stopped trial's controller is dead, to free
+            # its workers' places; it would not know which Ray is meant if there are several.
+            os.environ[_API_SERVER] = f"http://127.0.0.1:{port}"
         ray.init(
             address="local",
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
+            dashboard_port=port,
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE,
@@ -128,6 +138,12 @@ def _start(own: bool, dashboard: bool) -> None:
         raise UserError(
             f"no Ray cluster answers at {address} ({reason}): start it, or unset RAY_ADDRESS"
         ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _python_path() -> str:
