@@ -11,10 +11,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_core.config import import_plugins
 from gan_core.data.examples import Batch, DataSpec
+from gan_core.engine.averaging import (
+    STATISTICS_BATCH,
+    STATISTICS_BATCHES,
+    has_batch_statistics,
+    measure_batch_statistics,
+)
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler, copy_networks
 from gan_core.errors import UserError
@@ -102,6 +108,25 @@ class ReleasedGenerator:
         """
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
         return sampler.noise(index, truncation)
+
+    def settled(self, truncation: float) -> ReleasedGenerator:
+        """Itself, with its batch statistics measured anew under truncated noise.
+
+        Those of training belong to noise of full width: with them, truncated samples lose contrast
+        (Brock et al. 2018 measure "standing statistics" at sampling, appendix C.1).
+        """
+        names = self.variant.sampling_networks(self.info["stage"])
+        if not any(has_batch_statistics(getattr(self.variant, name)) for name in names):
+            return self
+        copy = dataclasses.replace(self, variant=copy_networks(self.variant, names))
+
+        def generate(number: int) -> object:
+            index = torch.arange(number * STATISTICS_BATCH, (number + 1) * STATISTICS_BATCH)
+            return copy.generate(index, noise=copy.noise(index, truncation=truncation))
+
+        networks = nn.ModuleList([getattr(copy.variant, name) for name in names])
+        measure_batch_statistics(networks, generate, STATISTICS_BATCHES)
+        return copy
 
     def generate(
         self,

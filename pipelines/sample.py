@@ -126,6 +126,8 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
         raise UserError(f"--out {options.out} must end in .png: only melodies are MIDI files")
     if options.chords is not None:
         raise UserError("--chords needs a generator of melodies (midinet): leave it out")
+    if options.truncation is not None:
+        generator = generator.settled(options.truncation)
     rows = arranged(generator, options)
     targets = generate_all(generator, rows)
     if options.neighbours:

@@ -13,6 +13,7 @@ from gan_core.config import make_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import Examples, Split, to_pixels
 from gan_core.data.sources import SOURCES
+from gan_core.engine.averaging import STATISTICS_BATCH, STATISTICS_BATCHES
 from gan_core.engine.game import Game
 from gan_core.metrics import extractors as _extractors  # noqa: F401  (registers them)
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
@@ -121,11 +122,29 @@ def test_the_picture_is_made_from_truncated_noise(
     line = f"sample dcgan --n 4 --truncation 0.2 --out {tmp_path / 'a.png'}"
     assert command.main([*line.split(), "--storage", str(storage)]) == 0
     capsys.readouterr()
-    generator, index = opened(storage, "dcgan"), torch.arange(4)
+    generator, index = opened(storage, "dcgan").settled(0.2), torch.arange(4)
     images = generator.generate(index, noise=generator.noise(index, truncation=0.2))
     found = np.asarray(Image.open(tmp_path / "a.png"))
     assert np.array_equal(found, image_grid(images)[0].numpy())
     assert not torch.equal(images, generator.generate(index))
+
+
+def test_batch_statistics_under_truncation_are_those_of_truncated_samples(storage: Path) -> None:
+    generator = opened(storage, "dcgan")
+    before = {n: t.clone() for n, t in generator.variant.state_dict().items()}
+    settled = generator.settled(0.3)
+    norm = settled.variant.generator.layers[0]
+    index = torch.arange(STATISTICS_BATCH * STATISTICS_BATCHES)
+    noise = generator.noise(index, truncation=0.3)["latent"]
+    seen = generator.variant.generator.project(noise).unflatten(1, (-1, 4, 4))
+    torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-6, rtol=1e-4)
+    batches = torch.stack([b.var((0, 2, 3)) for b in seen.split(STATISTICS_BATCH)])
+    torch.testing.assert_close(norm.running_var, batches.mean(0), atol=1e-8, rtol=1e-4)
+    assert not norm.training
+    after = generator.variant.state_dict()
+    assert all(torch.equal(before[n], after[n]) for n in before)
+    plain = opened(storage, "cgan")
+    assert plain.settled(0.3) is plain  # it has no batch statistics
 
 
 # -- walks ---------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+STATISTICS_BATCHES, STATISTICS_BATCH = 16, 128
+"""How many batches, and of how many samples, batch statistics are measured on."""
+
 
 class MovingAverage:
     """Exponential moving average of the parameters of ``network``.

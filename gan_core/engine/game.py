@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gan_core.data.examples import Batch, Examples
 from gan_core.data.views import View
 from gan_core.engine.averaging import (
+    STATISTICS_BATCH,
+    STATISTICS_BATCHES,
     MovingAverage,
     has_batch_statistics,
     measure_batch_statistics,
@@ -29,8 +31,6 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.randomness import stream_key
 from gan_core.variant import Loss, Player, Stage, Variant
-
-_STATISTICS_BATCHES, _STATISTICS_BATCH_SIZE = 16, 128
 
 
 class Objective(nn.Module):
@@ -442,11 +442,11 @@ class Game:
         )
 
         def generate(number: int) -> object:
-            start = number * _STATISTICS_BATCH_SIZE
-            return statistics(torch.arange(start, start + _STATISTICS_BATCH_SIZE))
+            start = number * STATISTICS_BATCH
+            return statistics(torch.arange(start, start + STATISTICS_BATCH))
 
         together = nn.ModuleList([getattr(copies, name) for name in used])
-        measure_batch_statistics(together, generate, _STATISTICS_BATCHES)
+        measure_batch_statistics(together, generate, STATISTICS_BATCHES)
 
     def _sampling_conditions(self) -> Batch:
         """What samples are asked for: held-out examples' conditions in their order, where the
