@@ -58,7 +58,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # The paper's networks. By its SGD and uniform noise all pictures of a class are alike; Adam,
     # R1, Gaussian noise and no dropout bring variety, but then a discriminator that is only shown
     # right labels never looks at them, and the generator makes any digit. Real pictures under
-    # wrong labels make it look, from the start if the label's weights are not too small.
+    # wrong labels make it look, from the start if the label's weights are not too small. The budget
+    # is that of two CPU cores.
     "cgan": {
         "steps": 2_000,
         "checkpoint_every": 500,
