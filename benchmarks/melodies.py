@@ -56,6 +56,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "chord_d": "vector",
         "features_d": 48,
         "see_previous": True,
+        "keys": "root",
         "norm_d": "layer",
         "match_features": 1.0,
         "match_bars": 0.0,

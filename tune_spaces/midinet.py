@@ -33,6 +33,9 @@ SPACE = SearchSpace(
             tune.choice(["planes", "vector"]),
             "planes in the paper; under high rates they drown the bar",
         ),
+        keys=Dimension(
+            tune.choice(["random", "root"]), "12 random keys in the paper; from the root, all are one"
+        ),
         norm_d=Dimension(
             tune.choice(["batch", "layer"]), "batch in the paper; layer is what R1 asks for"
         ),
@@ -49,6 +52,7 @@ SPACE = SearchSpace(
                 "match_bars": 0.0,
                 "output": "straight-through",
                 "chord_d": "vector",
+                "keys": "root",
                 "norm_d": "layer",
                 "r1": 0.1,
                 "lr_d": 5e-4,

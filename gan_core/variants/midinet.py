@@ -7,7 +7,9 @@ discriminator sees the bar and the chord. Training as in section 3 and in the au
 (github.com/RichardYang40148/MidiNet): the generator is updated twice for each update of the
 discriminator, on the same batch; real bars are labelled 0.9; the generator's loss has two terms of
 feature matching, on the mean bar and on the mean of the discriminator's first layer
-(section 3.4). Every batch is transposed to random keys, as the authors did with their files.
+(section 3.4). Every batch is transposed to random keys, as the authors did with their files;
+where ``keys`` is root it need not be, as the same bar in another key is then the same to both
+networks.
 
 Maps are held as (examples, steps, channels), for their other side is 1 wide: a convolution whose
 kernel is as long as its stride is then a linear layer on groups of steps, with the same weights.
@@ -90,8 +92,12 @@ class MidiNetOptions(AdversarialOptions):
         "under a gradient penalty, which must not mix examples",
         choices=("batch", "layer", "none"),
     )
-    transpose: bool = option(
-        True, "move every training example to a random one of 12 keys", kind="schedule"
+    keys: str = option(
+        "random",
+        "random moves every training example to one of 12 keys, as the authors did with their "
+        "data; root shows both networks pitches from the chord's root, so that all keys are one; "
+        "given leaves the keys as they are",
+        choices=("random", "root", "given"),
     )
 
 
@@ -216,6 +222,18 @@ def _layer(inputs: int, outputs: int, activation: nn.Module, norm: str = "batch"
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), *norms[norm], activation)
 
 
+def _height(chord: Tensor) -> Tensor:
+    """The semitones (N,) from the nearest C to the root of each chord (N, 13): -6 to 5."""
+    return (chord[:, :12].argmax(dim=1) + ROOM) % 12 - ROOM
+
+
+def _moved(batch: Batch, semitones: Tensor) -> Batch:
+    """The batch with each example's rolls and chord moved up by its own of ``semitones`` (N,)."""
+    names: list[str] = [name for name in ("bar", "previous") if name in batch]
+    rolls: Batch = {name: transpose_roll(batch[name], semitones) for name in names}
+    return {**batch, **rolls, "chord": transpose_chord(batch["chord"], semitones)}
+
+
 @register("midinet")
 class MidiNet(AdversarialVariant):
     """The GAN for melodies with chords."""
@@ -295,7 +313,7 @@ class MidiNet(AdversarialVariant):
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
         key = NoiseSpec("key", (), Integers(12), players=("discriminator", "generator"))
-        return (*super().noise(stage), *[key] * self.recipe.transpose)
+        return (*super().noise(stage), *[key] * (self.recipe.keys == "random"))
 
     def conditions(self) -> tuple[str, ...]:
         return ("previous", "chord")
@@ -319,20 +337,22 @@ class MidiNet(AdversarialVariant):
             return bars
         return torch.cat((bars, batch["previous"]), dim=1)
 
-    def _transposed(self, batch: Batch) -> Batch:
-        """The batch, every example in a key of its own: up to 6 semitones down, or 5 up."""
-        if not self.recipe.transpose:
-            return batch
-        semitones = batch["key"] - ROOM
-        rolls = {n: transpose_roll(batch[n], semitones) for n in ("bar", "previous")}
-        return {**batch, **rolls, "chord": transpose_chord(batch["chord"], semitones)}
+    def _learnt(self, batch: Batch) -> Batch:
+        """The batch in the keys that the networks learn from."""
+        if self.recipe.keys == "random":  # up to 6 semitones down, or 5 up
+            return _moved(batch, batch["key"] - ROOM)
+        return self._seen_from_root(batch)
+
+    def _seen_from_root(self, batch: Batch) -> Batch:
+        """The batch as the networks see it outside training."""
+        return _moved(batch, -_height(batch["chord"])) if self.recipe.keys == "root" else batch
 
     def discriminator_loss(self, batch: Batch) -> Loss:
-        return super().discriminator_loss(self._transposed(batch))
+        return super().discriminator_loss(self._learnt(batch))
 
     def generator_loss(self, batch: Batch) -> Loss:
         """The adversarial loss and the two of feature matching, over all workers' batch."""
-        batch = self._transposed(batch)
+        batch = self._learnt(batch)
         chord, real, fake = batch["chord"], self.real_targets(batch), self.fake_targets(batch)
         wanted, features = (
             self.discriminator.features(self._seen(bars, batch), chord) for bars in (real, fake)
@@ -355,7 +375,13 @@ class MidiNet(AdversarialVariant):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         """Bars of ones and zeros: in every step the strongest pitch alone."""
-        return {"bar": to_roll(self.generate(batch).argmax(dim=-1))}
+        bars = to_roll(self.generate(self._seen_from_root(batch)).argmax(dim=-1))
+        if self.recipe.keys == "root":
+            bars = transpose_roll(bars, _height(batch["chord"]))
+        return {"bar": bars}
+
+    def judge(self, batch: Batch) -> dict[str, Tensor]:
+        return super().judge(self._seen_from_root(batch))
 
     def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
         from gan_core.metrics.melody import Melody, melody_figures

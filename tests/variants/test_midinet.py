@@ -234,11 +234,28 @@ def test_both_players_see_the_batch_in_its_key() -> None:
     for loss in (variant.discriminator_loss, variant.generator_loss):
         assert torch.equal(loss(moved).total, loss(there).total)
         assert not torch.equal(loss(moved).total, loss(batch()).total)
-    untouched = midinet(transpose=False)
+    untouched = midinet(keys="given")
     assert torch.equal(
         untouched.generator_loss(moved).total, untouched.generator_loss(batch()).total
     )
     assert [spec.name for spec in untouched.noise("train")] == ["latent"]
+
+
+def test_counted_from_the_root_all_keys_are_one() -> None:
+    variant = midinet(keys="root", output="straight-through").eval()
+    plain, bars = batch(), []
+    for up in range(-6, 2):  # roots 0 to 4 stay between six semitones below C and five above
+        semitones = torch.full((N,), up)
+        rolls = {n: transpose_roll(plain[n], semitones) for n in ("bar", "previous")}
+        chord = transpose_chord(plain["chord"], semitones)
+        given = {**plain, **rolls, "chord": chord}
+        for loss in (variant.discriminator_loss, variant.generator_loss):
+            torch.testing.assert_close(loss(given).total, loss(plain).total)
+        for name, value in variant.judge(given).items():
+            torch.testing.assert_close(value, variant.judge(plain)[name])
+        bars.append(to_pitches(variant.sample("train", given)["bar"]) - up)
+    assert all(torch.equal(other, bars[0]) for other in bars)
+    assert "key" not in {spec.name for spec in variant.noise("train")}
 
 
 def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:
