@@ -34,7 +34,8 @@ SPACE = SearchSpace(
             "planes in the paper; under high rates they drown the bar",
         ),
         keys=Dimension(
-            tune.choice(["random", "root"]), "12 random keys in the paper; from the root, all are one"
+            tune.choice(["random", "root"]),
+            "12 random ones in the paper; from the root, all are one",
         ),
         norm_d=Dimension(
             tune.choice(["batch", "layer"]), "batch in the paper; layer is what R1 asks for"
