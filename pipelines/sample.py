@@ -126,6 +126,7 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
         raise UserError(f"--out {options.out} must end in .png: only melodies are MIDI files")
     if options.chords is not None:
         raise UserError("--chords needs a generator of melodies (midinet): leave it out")
+    check_possible(generator, options)
     if options.truncation is not None:
         generator = generator.settled(options.truncation)
     rows = arranged(generator, options)
@@ -161,8 +162,8 @@ def generate_all(generator: ReleasedGenerator, rows: Rows) -> Tensor:
     return torch.cat(parts)
 
 
-def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
-    """What to make, and how many images stand in a row; raises ``UserError``."""
+def check_possible(generator: ReleasedGenerator, options: SampleOptions) -> None:
+    """Raises ``UserError`` for options that exclude each other, or that have nothing to act on."""
     import torch
 
     walks = options.interpolate + options.interpolate_classes
@@ -172,7 +173,11 @@ def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
         if getattr(options, name) and not generator.noise(torch.arange(1)):
             variant = generator.info["config"]["variant"]
             raise UserError(f"{flag(name)} is about noise, and {variant} takes none: leave it out")
-    if walks:
+
+
+def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:
+    """What to make, and how many images stand in a row; raises ``UserError``."""
+    if options.interpolate or options.interpolate_classes:
         return walking(generator, options)
     index, labels, columns = layout(generator, options)
     noise = generator.noise(index, options.seed, options.truncation)
