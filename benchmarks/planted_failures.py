@@ -10,7 +10,8 @@ Truth is by construction. Generators that know examples by heart: few of them, o
 classes (mode collapse), the training examples (overfitting), thousands of unseen ones, a little
 paler or noisier than they are (healthy). A discriminator that is trained far ahead under the
 minimax loss (vanishing gradient); learning rates far beyond stability, and Dirac-GAN
-(non-convergence); a discriminator with few training examples (overfitting). Healthy are also games
+(non-convergence); a discriminator with few training examples against a perfect generator
+(overfitting). Healthy are also games
 on the ring, convolutional ones and Dirac-GAN, each with the R1 penalty that makes it converge.
 The cases of part ``set`` were looked at when the thresholds were chosen, those of ``proof`` only
 to count. A failure counts as found, or as a false alarm, where it was confirmed at the run's end.
@@ -158,7 +159,7 @@ def _overfitting() -> Iterator[Case]:
         options = {**_PLAIN, "k": 3, "seed": number, "lr_d": 1e-3}
         few = (100, 200, 50, 150, 300, 80)[number]
         data = _DATA[number % 3]
-        yield Case(f"few-{few}", data, "gan", options, present, learns=few)
+        yield Case(f"few-{few}", data, _MEMORY, options, present, still, learns=few)
     for number in range(6):
         options = {**_PLAIN, "r1": 1.0, "jitter": 0.02 * (number % 2), "seed": number}
         data = _DATA[number % 3]
