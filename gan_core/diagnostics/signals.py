@@ -15,9 +15,9 @@ from gan_core.priors import draw
 from gan_core.randomness import stream_key
 from gan_core.variant import Variant
 
-JUDGED = 64
+JUDGED = 48
 """Training examples, and as many held-out ones, that D is asked about; others each time."""
-COMPARED = 64
+COMPARED = 48
 """Samples that are compared with each other."""
 VALUES = COMPARED * 3 * 64 * 64
 """Values in as many pictures of 64 pixels: of larger ones there are fewer, but 16."""
