@@ -230,6 +230,8 @@ def main() -> None:
     number = {word: i for i, word in enumerate(words)}
     vectors = encode_texts(words, create_encoder(arguments.text_encoder), default_folder())
     places = [(i, number[tag]) for i in train for tag in table[names[i]]]
+    # Without this the mean of all words is near to some words, which then get votes everywhere.
+    vectors = vectors - vectors[[tag for _, tag in places]].mean(0)
     known = sorted({tag for _, tag in places})
     judged = [i for i, name in enumerate(names) if drawn[name] == arguments.split]
     true = [{number[tag] for tag in table[names[i]]} for i in judged]
