@@ -195,8 +195,8 @@ def choose(game: Game, features: Tensor, vocabulary: Tensor, seed: int) -> list[
 # -- the whole -------------------------------------------------------------------------------------
 
 
-def main() -> None:
-    """Train, vote, print the figures."""
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-root", type=Path, required=True, help="folder of CSV and pictures")
     parser.add_argument("--table", default="captions.csv", help="the CSV file in it")
@@ -210,7 +210,12 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/picture_tags"))
     parser.add_argument("--set", nargs="*", default=[], help="other options, as name=value")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, vote, print the figures."""
+    arguments = parse_arguments()
     world = World.current(None)
 
     table = read_tags(
