@@ -50,7 +50,7 @@ _SMALL: dict[str, Any] = {
 }
 _PAIRS = {**_SMALL, "variant": "pix2pix", "width": 16, "batch_size": 8, "lr_g": 8e-4}
 _ALONE = {"adversarial": 0.0}
-_LINES = {"ema": 0.99, "steps": 500}
+_LINES = {"ema": 0.99, "steps": 300}
 RECIPES: dict[str, dict[str, Any]] = {
     "l1": {**_PAIRS, **_ALONE, "steps": 1_600},
     "pix2pix": {**_PAIRS, "steps": 1_600},
@@ -62,15 +62,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         **_SMALL,
         "variant": "cyclegan",
         "width": 8,
-        "blocks": 3,
+        "blocks": 1,
+        "patch_layers": 1,
         "kernel": 3,
         "mask": True,
         "batch_size": 4,
-        "lr_g": 6e-4,
+        "lr_g": 1e-3,
         "cycle": 5.0,
         "identity": 0.0,
         "ema": 0.99,
-        "steps": 1_200,
+        "steps": 600,
     },
 }
 _TO_LINES = ("l1-lines", "pix2pix-lines", "cyclegan")
@@ -106,9 +107,9 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
             "data_options": source,
             "workers": 0,
             "device": arguments.device,
-            "log_every": 250,
+            "log_every": 100,
             "evaluate_every": 0,
-            "checkpoint_every": 250,
+            "checkpoint_every": 100,
             "extractor": "none",
             "storage": str(arguments.out),
             "name": f"{name}{arguments.suffix}",
