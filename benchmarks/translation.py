@@ -68,10 +68,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mask": True,
         "batch_size": 4,
         "lr_g": 1e-3,
-        "cycle": 5.0,
+        "cycle": 2.0,
         "identity": 0.0,
         "ema": 0.99,
-        "steps": 600,
+        "steps": 2_200,
     },
 }
 _TO_LINES = ("l1-lines", "pix2pix-lines", "cyclegan")

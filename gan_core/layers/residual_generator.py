@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan_core.layers.init import normal_weights
 
-_CLOSED = -2.0  # a mask's first bias: sigmoid(-2) = 0.12 of a pixel is replaced
+_CLOSED = -1.0  # a mask's first bias: sigmoid(-1) = 0.27 of a pixel is replaced
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
