@@ -153,9 +153,7 @@ class GanStudy:
                 print(f"done before: {line}", flush=True)
                 continue
             print(f"\n$ {line}", flush=True)
-            code = subprocess.run(
-                [sys.executable, "-m", "pipelines", *step.words], check=False
-            ).returncode
+            code = _exit_code([sys.executable, "-m", "pipelines", *step.words])
             if code:
                 raise StepFailed(step.words, code)
 
@@ -238,13 +236,31 @@ class GanStudy:
             for run, found in judged.items()
         }
         best = min(runs, key=lambda run: objective(figures[run]))
+        kept = (self.storage / best / "generator" / "best").is_dir()  # what `evaluate` then takes
         return crown(
             self.options.data,
             self.storage / best,
             objective,
             figures[best],
             judged[best]["protocol"],
+            generator="best" if kept else "last",
         )
+
+
+def _exit_code(words: Sequence[str]) -> int:
+    """Run a command to its end; 130 if that was by Ctrl-C.
+
+    Ctrl-C reaches the command too, which takes its time to write a checkpoint: it is waited for
+    (``subprocess.run`` would kill it).
+    """
+    process, stopped = subprocess.Popen(words), False
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            stopped = True
+        else:
+            return 130 if stopped else code
 
 
 def _read(path: Path) -> dict[str, Any]:

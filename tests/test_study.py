@@ -82,6 +82,42 @@ def test_a_step_that_fails_stops_the_study(
     assert "done before: python -m pipelines list" in capsys.readouterr().out
 
 
+class Interrupted:
+    """A command that Ctrl-C reaches with its parent, and that then takes its time."""
+
+    killed = False
+
+    def __init__(self, words: list[str], **_: object) -> None:
+        self.waits, self.returncode = 0, None
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits += 1
+        if self.waits < 3:  # an impatient user
+            raise KeyboardInterrupt
+        return 130
+
+    communicate = wait
+
+    def kill(self) -> None:
+        Interrupted.killed = True
+
+    def __enter__(self) -> Interrupted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def test_ctrl_c_leaves_a_step_the_time_to_write_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.Popen", Interrupted)
+    with pytest.raises((StepFailed, KeyboardInterrupt)) as failed:
+        make(tmp_path).do([Step(["train"], False)])
+    assert not Interrupted.killed
+    assert getattr(failed.value, "code", None) == 130
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -111,9 +147,14 @@ def test_the_best_by_the_test_split_is_crowned(
         (tmp_path / name / "evaluation.json").write_text(json.dumps(found))
     crowned = []
     monkeypatch.setattr(
-        "pipelines.tuning.champion.crown", lambda *words: crowned.append(words) or "told"
+        "pipelines.tuning.champion.crown",
+        lambda *words, **named: crowned.append((*words, named["generator"])) or "told",
     )
     assert study.crown(study.run_names("gan")) == "told"
-    name, folder, objective, figures, protocol = crowned[0]
+    name, folder, objective, figures, protocol, generator = crowned[0]
     assert (name, folder.name, objective.metric) == ("digits", "s-gan-2", "fid_classifier")
     assert (figures, protocol) == ({"fid_classifier": 2.0}, {"classifier": "A"})
+    assert generator == "last"
+    (tmp_path / "s-gan-2" / "generator" / "best").mkdir(parents=True)
+    study.crown(study.run_names("gan"))
+    assert crowned[1][-1] == "best", "the generator that `evaluate` has judged"

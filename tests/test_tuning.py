@@ -91,6 +91,8 @@ def test_a_mixture_is_scored_three_if_perfect_and_zero_if_missed() -> None:
     [
         ("fid", "min"), ("fid_classifier", "min"), ("kid_mobilenet_v2", "min"), ("mode_kl", "min"),
         ("coverage_classifier", "max"), ("modes_covered", "max"), (MIXTURE_SCORE, "max"),
+        ("l1", "min"), ("l1_inverse", "min"), ("cycle_l1", "min"), ("melody_distance", "min"),
+        ("copied_share_classifier", "min"), ("psnr", "max"), ("ssim", "max"),
     ],
 )  # fmt: skip
 def test_the_direction_follows_from_the_name(metric: str, mode: str) -> None:
@@ -213,6 +215,10 @@ def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> 
     run = make_study(tmp_path).run
     assert default_metric(run, ["classifier"], 0) == ("fid_classifier", "min")
     assert default_metric(run, ["inception"], 0) == ("fid", "min")
+    pairs = dataclasses.replace(run, variant="pix2pix")
+    assert default_metric(pairs, [], 0) == ("l1", "min"), "there is no kid without an extractor"
+    assert default_metric(pairs, ["mobilenet_v2"], 0) == ("kid_mobilenet_v2", "min")
+    assert default_metric(pairs, ["inception"], 0) == ("kid", "min")
     blind = dataclasses.replace(ground, metric=None)
     assert with_metric("coverage", blind, run) == ("coverage", None)
     with pytest.raises(UserError, match="nothing can judge trials"):

@@ -160,8 +160,10 @@ def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
     folders = [write_trial(study, number, {10: 3.0}) for number in range(1, 6)]
     send(study)
     logged: list[str] = []
+    places: list[str] = []
 
     def log(folder: Path, *words: str) -> str:
+        places.append(folder.name)
         logged.append(folder.parts[-3])
         return f"models:/m-{len(logged)}"
 
@@ -187,6 +189,8 @@ def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
     assert "is the champion already" in crown(
         "m", folders[2], objective, {"fid": 2.0}, {"inception": "A"}
     )
+    crown("n", folders[0], objective, {"fid": 3.0}, {}, generator="best")
+    assert places == ["last", "last", "best"]
 
 
 def _version_maker(original: Any) -> Any:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers import laplacian
-from gan_core.losses import LOSSES, r1_penalty
+from gan_core.losses import LOSSES, UNPAIRED, r1_penalty
 from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import (
@@ -70,7 +70,7 @@ class LAPGANOptions(GameOptions):
     dropout: float = option(
         0.5, "share of units dropped in discriminators", kind="schedule", minimum=0, below=1
     )
-    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=tuple(LOSSES))
+    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=UNPAIRED)
     k: int = option(
         1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
     )

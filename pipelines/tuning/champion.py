@@ -20,8 +20,12 @@ def crown(
     objective: Objective,
     figures: Mapping[str, float],
     protocol: Mapping[str, str],
+    *,
+    generator: str = "last",
 ) -> str:
-    """Register the last generator of the run in ``folder`` as ``name``; a line about it.
+    """Register a generator of the run in ``folder`` as ``name``; a line about it.
+
+    ``generator``: "last" or "best", that of which ``figures`` are.
 
     It becomes the champion if there is none, or if it beats the present one by ``objective``. A
     champion that was measured by another metric or protocol cannot be compared: it stays, and the
@@ -43,7 +47,7 @@ def crown(
         return f"{name}: {objective.metric} {value:.4g} is the {ALIAS} already"
     told, wins = _compare(name, objective, value, tags, present)
     if wins:
-        version = _register(client, name, folder, state, tags)
+        version = _register(client, name, folder / "generator" / generator, state, tags)
         client.set_registered_model_alias(name, ALIAS, version)
         told = f"{told} (version {version})"
     return told
@@ -83,12 +87,14 @@ def _champion(client: Any, name: str) -> Any:
         raise
 
 
-def _register(client: Any, name: str, folder: Path, state: State, tags: Mapping[str, str]) -> str:
-    """A new version of the registered model ``name`` from the run's last generator."""
+def _register(
+    client: Any, name: str, generator: Path, state: State, tags: Mapping[str, str]
+) -> str:
+    """A new version of the registered model ``name`` from the run's ``generator``."""
     from mlflow.exceptions import MlflowException
 
     uri = log_generator(
-        folder / "generator" / "last", "generator_last", state.tracking_uri, str(state.run_id)
+        generator, f"generator_{generator.name}", state.tracking_uri, str(state.run_id)
     )
     try:
         client.create_registered_model(name)

@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gan_core.errors import UserError, unknown_word
 
-LOWER_IS_BETTER = ("fid", "kid", "mode_kl", "ndb", "js", "ms_ssim", "lpips", "gap")
+LOWER_IS_BETTER = (
+    "fid", "kid", "mode_kl", "ndb", "bin_divergence", "copied_share", "ms_ssim", "l1", "cycle_l1",
+    "melody_distance", "pitch_class_distance", "degree_distance", "interval_distance",
+    "length_distance",
+)  # fmt: skip
 """How the names of figures begin of which less is better; of all others more is."""
 INFEASIBLE = 1e6
 """Where the objectives of trials begin that miss a requirement; figures stay below it."""

@@ -58,14 +58,20 @@ def default_metric(
     config: RunConfig, extractors: list[str], modes: int
 ) -> tuple[str | None, str | None]:
     """The figure to search by and which direction is better, from what there is to judge by."""
-    own = VARIANTS[config.variant].best_by
-    if own:
-        return own[0][0], "min" if own[0][1] == "low" else "max"
+    for name, good in VARIANTS[config.variant].best_by:
+        if _extractor_of(name) in (None, *extractors):
+            return name, "min" if good == "low" else "max"
     if modes:
         return MIXTURE_SCORE, "max"
     for name in extractors:
         return ("fid" if name == "inception" else f"fid_{name}"), "min"
     return None, None
+
+
+def _extractor_of(figure: str) -> str | None:
+    """The extractor that a distance of features needs; ``None`` for other figures."""
+    kind, _, extractor = figure.partition("_")
+    return (extractor or "inception") if kind in ("fid", "kid") else None
 
 
 def with_metric(metric: str | None, ground: Ground, config: RunConfig) -> tuple[str, str | None]:

@@ -52,6 +52,11 @@ def noise_for(variant: LAPGAN, count: int) -> dict[str, torch.Tensor]:
     }
 
 
+def test_a_loss_whose_generator_needs_real_examples_is_refused_before_the_game() -> None:
+    with pytest.raises(UserError, match="--loss"):
+        variant_of(pictures(3, 32), loss="relativistic")
+
+
 def test_untrained_levels_add_nothing_to_the_enlarged_picture() -> None:
     variant = variant_of(pictures(3, 32), levels=3)
     batch = noise_for(variant, 4)
