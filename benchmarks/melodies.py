@@ -48,7 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # sight, R1 instead of batch statistics and one turn each, both learn ten times as fast.
     "chosen": {
         **_NARROW,
-        "steps": 10_000,
+        "steps": 6_000,
         "batch_size": 32,
         "output": "straight-through",
         "generator_turns": 1,
@@ -87,7 +87,7 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
             "device": arguments.device,
             "extractor": "none",
             "log_every": 500,
-            "evaluate_every": 1500,
+            "evaluate_every": 1000,
             "checkpoint_every": 500,
             "storage": str(arguments.out),
             "name": name,
