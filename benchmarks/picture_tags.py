@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.data.examples import DataSpec, Examples, TensorSpec, to_unit_range
+from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_unit_range
 from gan_core.data.listing import draw_splits
 from gan_core.data.pictures import PictureFormat, common_format, read_pictures
 from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
@@ -35,7 +35,7 @@ from gan_core.layers.maxout import Maxout
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.metrics.extractors import create_extractor
 from gan_core.options import option
-from gan_core.variants.adversarial import default
+from gan_core.variants.adversarial import Term, default
 from gan_core.variants.perceptron import PerceptronOptions, PerceptronVariant
 
 SAMPLES, NEAREST, TAGS = 100, 20, 10
@@ -47,6 +47,13 @@ class TagOptions(PerceptronOptions):
 
     prior: str = default("prior", "gaussian")
     lr_decay: float = default("lr_decay", 1.00004, PerceptronOptions)
+    wrong_picture: float = option(
+        0.0,
+        "weight of the discriminator's loss for true tags beside another picture (Reed et al. "
+        "2016); 0 in the paper",
+        kind="schedule",
+        minimum=0,
+    )
     hidden_latent: int = option(500, "generator's units for the noise", minimum=1)
     hidden_picture: int = option(2000, "generator's units for the picture", minimum=1)
     hidden_tag: int = option(500, "discriminator's units for the tag", minimum=1)
@@ -100,6 +107,15 @@ class TagCGAN(PerceptronVariant):
 
     def conditions(self) -> tuple[str, ...]:
         return ("picture",)
+
+    def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
+        weight = self.recipe.wrong_picture
+        if weight == 0:
+            return []
+        # The batch is in shuffled order: its next example is of another picture.
+        wrong = {**batch, "picture": batch["picture"].roll(1, 0)}
+        logits = self.discriminate(batch[self.target], wrong)
+        return [("loss/wrong_picture", F.softplus(logits).mean(), weight)]
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)
