@@ -281,6 +281,18 @@ def add_parzen(
     )
 
 
+_FAMILIES = (
+    "inception", "classifier", "mobilenet_v2", "modes", "retrieval", "parzen", "parzen_training",
+)  # fmt: skip
+"""The families of protocols that are not a variant's own, which has its name."""
+_OF_FEATURES = (
+    "fid", "kid", "inception_score", "precision", "recall", "density", "coverage",
+    "min_class_recall", "ndb", "bin_divergence", "vendi", "distance", "birthday", "copied",
+    "ms_ssim",
+)  # fmt: skip
+"""How the evaluator's figures begin; all others are a variant's own."""
+
+
 def family(figure: str, protocol: dict[str, str]) -> str | None:
     """Which of the ``protocol`` lines is about ``figure``."""
     name = figure.removeprefix("test/").removeprefix("evaluate/")
@@ -295,6 +307,9 @@ def family(figure: str, protocol: dict[str, str]) -> str | None:
     modes = ("mode", "class_accuracy", "high_quality", "classes")
     if name.startswith(modes):
         return "modes" if "modes" in protocol else None
+    own = next((key for key in protocol if key not in _FAMILIES), None)
+    if own is not None and not name.startswith(_OF_FEATURES):
+        return own
     return next((key for key in ("inception", "modes") if key in protocol), None)
 
 

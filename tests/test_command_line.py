@@ -528,6 +528,14 @@ def test_every_figure_is_shown_with_its_own_protocol() -> None:
         "min_class_recall_classifier": "classifier", "high_quality_share": "modes",
     }  # fmt: skip
     assert {name: family(name, protocol) for name in expected} == expected
+    own = {
+        "fid": "inception",
+        "test/l1": "cyclegan",
+        "psnr": "cyclegan",
+        "copied_share": "inception",
+    }
+    assert {name: family(name, {**protocol, "cyclegan": "e"}) for name in own} == own
+    assert family("test/ssim", {"classifier": "a", "pix2pix": "f"}) == "pix2pix"
     table = as_table(Scores({"fid": 1.5, "mode_kl": float("nan")}, protocol)).splitlines()
     assert table[1].split() == ["fid", "1.5", "[3]"]
     assert table[2].split() == ["mode_kl", "nan", "[2]"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.data.examples import Batch, DataSpec
+from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.minibatch import pack, seen_by_discriminator, unpack, with_deviation
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
@@ -288,7 +289,8 @@ class AdversarialVariant(Variant):
         return tuple(batch[name] for name in self.conditions())
 
     def _both_outputs(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        if not self.one_pass:
+        group = self.recipe.minibatch_stddev
+        if not self.one_pass or (group and len(real) % group):  # a group would hold both kinds
             return self.outputs(real, batch), self.outputs(fake, batch)
         twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
         real_outputs, fake_outputs = self.outputs(torch.cat((real, fake)), twice).chunk(2)
@@ -313,7 +315,13 @@ class AdversarialVariant(Variant):
                     self.get_buffer("played"), self.recipe.instance_noise_steps
                 )
             targets = targets + noise
-        return pack(targets, self.recipe.packing)
+        packing = self.recipe.packing
+        if len(targets) % packing:
+            raise UserError(
+                f"a worker's batch of {len(targets)} is no multiple of --packing {packing}: give "
+                "another --batch-size, --workers or --accumulate"
+            )
+        return pack(targets, packing)
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         """The discriminator's objective: its loss, the penalties chosen, and further terms."""

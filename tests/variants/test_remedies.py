@@ -85,14 +85,22 @@ def test_what_cannot_be_packed_is_refused() -> None:
 # -- the deviation of a minibatch ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", [1, 2])
-def test_the_discriminator_sees_each_groups_deviation_of_real_and_fake_apart(packing: int) -> None:
-    variant = small(minibatch_stddev=3, packing=packing)
+def test_a_worker_s_share_that_fills_no_whole_packs_is_refused() -> None:
+    variant = small(packing=2)
+    with pytest.raises(UserError, match="a worker's batch of 3 is no multiple of --packing 2"):
+        variant.discriminator_loss(batch(variant, 3))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("packing", "group"), [(1, 3), (2, 3), (1, 5), (2, 4)])
+def test_the_discriminator_sees_each_groups_deviation_of_real_and_fake_apart(
+    packing: int, group: int
+) -> None:
+    variant = small(minibatch_stddev=group, packing=packing)
     given = batch(variant)
     sides = [pack(t, packing) for t in (given["image"], variant.generate(given))]  # type: ignore[operator]
     seen = []
     for targets in sides:
-        plane = group_deviation(targets, 3)[:, None, None, None].expand(-1, 1, 16, 16)
+        plane = group_deviation(targets, group)[:, None, None, None].expand(-1, 1, 16, 16)
         seen.append(logits_of(variant, torch.cat((targets, plane), 1)))
     expected = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
     torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
