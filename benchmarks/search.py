@@ -212,10 +212,10 @@ def writers(folder: Path) -> None:
         for event, _ in journal.read(place / journal.FILE):
             if event["kind"] == "metrics":
                 for name, value in event["values"].items():
-                    said.setdefault(name, []).append((event["step"], repr(value)))
+                    said.setdefault(name, []).append((event["step"], repr(value + 0.0)))
         for name, values in said.items():
             history = client.get_metric_history(run.info.run_id, name)
-            kept = [(m.step, repr(m.value)) for m in history]
+            kept = [(m.step, repr(m.value + 0.0)) for m in history]  # SQLite has no -0.0
             total += len(values)
             lost += len([v for v in values if v not in kept])
             twice += len(kept) - len(set(kept))
