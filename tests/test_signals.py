@@ -95,6 +95,14 @@ def test_diversity_is_a_ratio_of_mean_distances_and_zero_at_a_collapse() -> None
     assert signals.diversity(game, {})["diversity"].item() == 0.0
 
 
+def test_examples_to_judge_go_on_from_a_start_and_begin_again_at_the_end() -> None:
+    game = game_of(points(50, 0), points(30, 1))
+    whole = game.examples_for_judgement(50, held_out=False)["point"]
+    assert len(whole.unique(dim=0)) == 50
+    later = game.examples_for_judgement(20, held_out=False, start=140)["point"]
+    assert torch.equal(later, torch.cat((whole[40:], whole[:10])))
+
+
 def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
     train, held_out = points(300, 0), points(500, 1)
     held_out.tensors["point"].add_(0.5)

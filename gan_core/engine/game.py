@@ -473,18 +473,27 @@ class Game:
         """
         stored = self._stored_held_out if held_out else self._stored
         count = min(count, *map(len, stored.values()))
-        chosen = self._shuffled(stored, tuple(stored), "judgement", str(held_out), count=count)
+        chosen = self._shuffled(
+            stored, tuple(stored), "judgement", str(held_out), start=start, count=count
+        )
         return self.stage.view.present(chosen)
 
     def _shuffled(
-        self, stored: Batch, names: Sequence[str], *purpose: str, count: int | None = None
+        self,
+        stored: Batch,
+        names: Sequence[str],
+        *purpose: str,
+        start: int = 0,
+        count: int | None = None,
     ) -> Batch:
-        """The first ``count`` of each of the tensors ``names`` in an order fixed by ``purpose``."""
+        """``count`` (or all) of each of the tensors ``names``, from ``start`` on in an order fixed
+        by ``purpose``, which begins again at its end.
+        """
         key = stream_key(self.seed, *purpose) & (2**63 - 1)
-        orders = {
-            length: torch.randperm(length, generator=torch.Generator().manual_seed(key))[:count]
-            for length in {len(stored[name]) for name in names}
-        }
+        orders = {}
+        for length in {len(stored[name]) for name in names}:
+            order = torch.randperm(length, generator=torch.Generator().manual_seed(key))
+            orders[length] = order.roll(-(start % length))[:count]
         return {
             name: stored[name][orders[len(stored[name])].to(self.world.device)] for name in names
         }
