@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gan_core.config import RunConfig
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, Run, find_checkpoint
+from gan_core.run import Run
 from pipelines.evaluate import EvaluateOptions, evaluate
 
 

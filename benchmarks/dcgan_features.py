@@ -26,8 +26,11 @@ from torch import Tensor, nn
 
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, Run, find_checkpoint, load_split
+from gan_core.observers import FolderObserver
+from gan_core.run import Run
+from gan_core.splits import load_split
 from gan_core.variants.dcgan import Discriminator
 
 PLACES = 4

@@ -22,13 +22,16 @@ import torch.nn.functional as F
 
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.parzen import parzen_figures, parzen_protocol
+from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import FolderObserver, Run, find_checkpoint, load_split
+from gan_core.run import Run
+from gan_core.splits import load_split
 from gan_core.variant import VARIANTS
 
 SAMPLES = 1_000

@@ -32,12 +32,14 @@ from gan_core.config import RunConfig, make_config
 from gan_core.data.bars import to_pitches, to_roll
 from gan_core.data.examples import Batch, Examples
 from gan_core.data.midi import SILENCE, bars_before
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.metrics.melody import Melody, melody_figures, shuffle_notes
 from gan_core.piano_roll import piano_roll
 from gan_core.pictures import save_png
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import Run, find_checkpoint, load_split
+from gan_core.run import Run
+from gan_core.splits import load_split
 from gan_core.variants.midinet import compose
 
 _NARROW = {"hidden": 256, "width_g": 48}

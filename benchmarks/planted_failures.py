@@ -39,7 +39,9 @@ from gan_core.data.loading import concatenate
 from gan_core.diagnostics.diagnosis import FAILURES
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, Run, build_variant, load_split
+from gan_core.observers import FolderObserver
+from gan_core.run import Run, build_variant
+from gan_core.splits import load_split
 
 PLUGIN = "benchmarks.planted_games"
 SMALL: dict[str, dict[str, Any]] = {

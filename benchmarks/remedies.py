@@ -20,7 +20,8 @@ from typing import Any
 
 from gan_core.config import make_config, write_config
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, play
+from gan_core.observers import FolderObserver
+from gan_core.run import play
 
 SEEDS = (0, 1, 2)
 STEADY = {"beta1": 0.0, "beta2": 0.99, "ema": 0.999, "lr_decay_to": 0.02, "prior": "gaussian"}

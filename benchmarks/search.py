@@ -34,7 +34,8 @@ import numpy as np
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.engine.world import World
-from gan_core.run import Observer, play
+from gan_core.observers import Observer
+from gan_core.run import play
 from pipelines.tune import PATIENCE, STOP_ON
 from pipelines.tuning.objective import MIXTURE_SCORE
 from pipelines.tuning.records import Trial, best_trial, read_trials, trial_folders

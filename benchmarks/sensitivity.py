@@ -27,7 +27,8 @@ import torch
 
 from gan_core.config import make_config
 from gan_core.engine.world import World
-from gan_core.run import Observer, play
+from gan_core.observers import Observer
+from gan_core.run import play
 
 COUNT = 64
 STEPS = 600

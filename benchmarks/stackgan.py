@@ -27,9 +27,10 @@ from gan_core.data.examples import Examples, to_pixels
 from gan_core.data.loading import create_source
 from gan_core.engine.sampling import Sampler
 from gan_core.engine.world import World
+from gan_core.judging import make_evaluator
 from gan_core.pictures import save_png
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import load_split, make_evaluator
+from gan_core.splits import load_split
 
 _SHOWN, _COLUMNS, _LINE, _LETTER = 16, 8, 12, 6  # pictures, in a row; pixels of a line, a letter
 _GAP = 4

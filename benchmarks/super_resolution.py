@@ -27,6 +27,7 @@ from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import to_unit_range
 from gan_core.data.listing import list_pictures
 from gan_core.data.pictures import EXTENSIONS, PictureFormat
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.layers import bicubic
 from gan_core.metrics.distances import kernel_distance
@@ -35,7 +36,7 @@ from gan_core.metrics.sampling import quantised
 from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import load_generator
-from gan_core.run import Run, find_checkpoint
+from gan_core.run import Run
 
 SCALE, PATCH = 4, 128
 PUBLISHED_BICUBIC = 28.42  # dB on Set5; Ledig et al. 2017, table 2, and many before

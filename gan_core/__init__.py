@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from gan_core.engine.game import Game
     from gan_core.engine.world import World
     from gan_core.errors import UserError
+    from gan_core.observers import FolderObserver, Observer
     from gan_core.release import load_generator
-    from gan_core.run import FolderObserver, Observer, play
+    from gan_core.run import play
     from gan_core.variant import Loss, NoiseSpec, Player, Stage, Variant, create, list_variants
 
 _HOMES = {
@@ -38,8 +39,9 @@ _HOMES = {
     "gan_core.engine.game": ("Game",),
     "gan_core.engine.world": ("World",),
     "gan_core.errors": ("UserError",),
+    "gan_core.observers": ("FolderObserver", "Observer"),
     "gan_core.release": ("load_generator",),
-    "gan_core.run": ("FolderObserver", "Observer", "play"),
+    "gan_core.run": ("play",),
     "gan_core.variant": (
         "Loss",
         "NoiseSpec",

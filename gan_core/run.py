@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gan_core.config import RunConfig, import_plugins
-from gan_core.data.examples import DataSpec, Examples, Split
+from gan_core.data.examples import Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
@@ -25,171 +23,15 @@ from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.sampling import Sampler, undisturbed
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.journal import Journal
+from gan_core.judging import check_extractor, count_modes, make_evaluator, tracked_figure
+from gan_core.observers import Observer
 from gan_core.release import save_generator
+from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
 
-__all__ = [
-    "KEPT_CHECKPOINTS",
-    "FolderObserver",
-    "Observer",
-    "Run",
-    "check_data",
-    "find_checkpoint",
-    "play",
-]
-
 _log = logging.getLogger(__name__)
-KEPT_CHECKPOINTS = 2
-"""How many of the newest checkpoints a run keeps."""
 _GRID = 64
 _SHOWN = 8  # held-out examples in a picture
-LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
-"""The figures that decide which generator is the best, the first that there is."""
-
-
-class Observer:
-    """Whoever is told what happens in a run. All methods do nothing; override what you need."""
-
-    def start(self, step: int, info: dict[str, Any]) -> None:
-        """The run starts or goes on at ``step``."""
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Numbers by name, at logging points and evaluations."""
-
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        """A picture, uint8 (C, H, W)."""
-
-    def message(self, step: int, text: str, level: str = "info") -> None:
-        """A line for the user; ``level`` is "info" or "warning"."""
-
-    def tag(self, step: int, name: str, value: str) -> None:
-        """A fact about the whole run."""
-
-    def checkpoint(
-        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
-    ) -> None:
-        """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
-
-    def should_stop(self) -> bool:
-        """Asked on rank 0 whenever it logs, evaluates or saves; the other ranks are told."""
-        return False
-
-    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
-        """The run ended: ``status`` is "finished" or "stopped"."""
-
-
-class FolderObserver(Observer):
-    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal and sample grids.
-
-    A file called STOP in the folder asks the run to stop when it next logs, evaluates or saves.
-    """
-
-    def __init__(self, folder: Path, world: World) -> None:
-        self.folder, self.world = folder, world
-        self.journal = Journal(folder) if world.leads else None
-
-    def _write(self, kind: str, step: int, **content: Any) -> None:
-        if self.journal:
-            self.journal.write(kind, step, **content)
-
-    def start(self, step: int, info: dict[str, Any]) -> None:
-        self._write("start", step, **info)
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        self._write("metrics", step, values=values)
-
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        from gan_core.pictures import save_png
-
-        if self.journal:
-            path = self.folder / "samples" / f"{name}_{step:08d}.png"
-            save_png(image, path)
-            self._write("picture", step, name=name, path=str(path.relative_to(self.folder)))
-
-    def message(self, step: int, text: str, level: str = "info") -> None:
-        self._write("message", step, text=text, level=level)
-
-    def tag(self, step: int, name: str, value: str) -> None:
-        self._write("tag", step, name=name, value=value)
-
-    def checkpoint(
-        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
-    ) -> None:
-        final = self.folder / "checkpoints" / f"step_{step:08d}"
-        partial = final.with_suffix(".partial")
-        if self.world.leads:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self.world.barrier()
-        write(partial)
-        self.world.barrier()
-        if self.world.leads:
-            shutil.rmtree(final, ignore_errors=True)
-            partial.replace(final)
-            self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
-            self._tidy(final)
-        self.world.barrier()  # it is in its place when any rank goes on
-
-    def _tidy(self, newest: Path) -> None:
-        """Remove what is older than the last checkpoints, and what a crash left half written.
-
-        Later ones (passed over as damaged when the run was resumed) do not count.
-        """
-        whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
-        for old in [*whole[:-KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
-            shutil.rmtree(old, ignore_errors=True)
-
-    def should_stop(self) -> bool:
-        return (self.folder / "STOP").exists()
-
-    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
-        self._write("end", step, status=status, summary=summary)
-
-
-def load_split(config: RunConfig, split: Split) -> Examples:
-    """A split of the run's source."""
-    from gan_core.data.loading import load_examples
-
-    return load_examples(config.data, config.data_root, split, **config.data_options)
-
-
-def load_training_data(config: RunConfig) -> tuple[Examples, Examples]:
-    """The checked training split of the run and the validation split."""
-    from gan_core.data.loading import check_examples
-
-    train = load_split(config, config.train_split)  # type: ignore[arg-type]
-    held_out = load_split(config, "validation")
-    check_examples(train, batch_size=config.game.batch_size)
-    check_examples(held_out, batch_size=1)
-    return train, held_out
-
-
-def load_test_split(config: RunConfig) -> Examples:
-    """The checked test split, by which the classifier is judged."""
-    from gan_core.data.loading import check_examples
-
-    test = load_split(config, "test")
-    check_examples(test, batch_size=1)
-    return test
-
-
-def check_extractor(config: RunConfig, spec: DataSpec) -> None:
-    """Raises ``UserError`` if an extractor asked for by name can see nothing in data of ``spec``.
-
-    Under auto and none there is nothing to refuse.
-    """
-    from gan_core.metrics.classifier import check_spec
-
-    if config.extractor in ("auto", "none"):
-        return
-    if not spec.pictures:
-        raise UserError(
-            f"--extractor {config.extractor} needs pictures and '{config.data}' has "
-            f"{spec.target} data: leave it out"
-        )
-    if config.extractor == "classifier":
-        check_spec(spec, config.data)
 
 
 def check_data(config: RunConfig) -> dict[str, Any]:
@@ -535,7 +377,7 @@ class Run:
     def _facts(self) -> Facts:
         recipe = getattr(self.game.variant, "recipe", self.game.variant.options)
         return Facts(
-            modes=_count_modes(self.config, self.train.spec),
+            modes=count_modes(self.config, self.train.spec),
             steps=self.game.steps,
             samples=self.config.samples,
             target=self.train.spec.target,
@@ -664,7 +506,7 @@ class Run:
             "variant": self.config.variant,
             "source": self.config.data,
             "target": self.train.spec.target,
-            "modes_in_data": _count_modes(self.config, self.train.spec),
+            "modes_in_data": count_modes(self.config, self.train.spec),
             "decided": self._decided(),
         }
 
@@ -683,139 +525,13 @@ class Run:
             "images_per_second": self.game.examples_seen / max(self.seconds, 1e-9),
             "figures": self.figures,
             "protocol": self.protocol,
-            "modes_in_data": _count_modes(self.config, self.train.spec),
+            "modes_in_data": count_modes(self.config, self.train.spec),
             "best": best,
             "diagnosis": {n: f.to_dict() for n, f in self.diagnosis.findings.items()},
             "stopped_by": self._stopped_by and self._stopped_by.failure,
             "grid": self._grid,
             "parameters": self._parameters(),
         }
-
-
-def _count_modes(config: RunConfig, spec: DataSpec) -> int:
-    from gan_core.data.mixtures import MIXTURES
-
-    return len(MIXTURES[config.data].modes) if config.data in MIXTURES else spec.classes
-
-
-def tracked_figure(
-    figures: dict[str, float], best_by: tuple[tuple[str, str], ...] = ()
-) -> tuple[str, float] | None:
-    """The figure that decides which generator is best, and a score: the lower, the better.
-
-    ``best_by``: the variant's own, see :class:`~gan_core.variant.Variant`.
-    """
-    for name, good in best_by:
-        if name in figures:
-            score = figures[name] if good == "low" else -figures[name]
-            return name, score if math.isfinite(score) else math.inf
-    for name in LOWER_IS_BETTER:
-        if name in figures:
-            return name, figures[name] if math.isfinite(figures[name]) else math.inf
-    if "high_quality_share" in figures:
-        share = figures["high_quality_share"]
-        return "high_quality_share", -(figures["modes_covered"] + share)
-    return None
-
-
-def make_evaluator(
-    config: RunConfig,
-    train: Examples,
-    world: World,
-    *,
-    reference: Examples | None = None,
-    conditional: bool,
-    resizer: str,
-    say: Callable[[str, str], None],
-) -> Any:
-    """The evaluator of ``config``, or False where there is none.
-
-    Generated examples are compared with the training split, or with ``reference``, where samples
-    are made for its examples: then with as many samples as it has, if ``config`` wants more.
-    ``say`` (text and level) is told what is used, and what cannot be had under ``--extractor
-    auto``; asked for by name that is a ``UserError``. Every rank calls this.
-    """
-    from gan_core.data.mixtures import MIXTURES
-    from gan_core.metrics.evaluation import Evaluator
-
-    extractors = make_extractors(config, train, world, say)
-    mixture = MIXTURES.get(config.data)
-    if not extractors and mixture is None:
-        return False
-    real = train if reference is None else reference
-    for extractor in extractors:
-        say(f"figures by {extractor.name}, against {len(real)} real pictures", "info")
-    return Evaluator(
-        reference=real,
-        extractors=extractors,
-        samples=config.samples if reference is None else min(config.samples, len(real)),
-        world=world,
-        cache=config.cache_folder,
-        mixture=mixture,
-        conditional=conditional,
-        resizer=resizer,
-        matcher=_make_matcher(config, train, world, extractors, say),
-    )
-
-
-def _make_matcher(
-    config: RunConfig,
-    train: Examples,
-    world: World,
-    extractors: list[Any],
-    say: Callable[[str, str], None],
-) -> Any:
-    """Who says whether pictures match their texts, by the first extractor; ``None`` without."""
-    if "text" not in train.spec.tensors or not extractors:
-        return None
-    from gan_core.metrics.retrieval import create_matcher
-
-    say(f"texts are matched with the features of {extractors[0].name}", "info")
-    return create_matcher(train, extractors[0], world, config.cache_folder)
-
-
-def make_extractors(
-    config: RunConfig, train: Examples, world: World, say: Callable[[str, str], None]
-) -> list[Any]:
-    """The feature extractors that ``config`` asks for; see :func:`make_evaluator`.
-
-    Under auto: the classifier of a labelled source, else the first whose weights are at hand.
-    """
-    check_extractor(config, train.spec)
-    if config.extractor == "none" or not train.spec.pictures:
-        return []
-    if config.extractor != "auto":
-        return [_make_extractor(config.extractor, config, train, world)]
-    missing: list[str] = []
-    found: list[Any] = []
-    for name in ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]:
-        try:
-            found = [_make_extractor(name, config, train, world)]
-            break
-        except UserError as error:
-            missing.append(f"no figures by {name}: {error}")
-    for text in missing:
-        say(text, "info" if found else "warning")
-    return found
-
-
-def _make_extractor(name: str, config: RunConfig, train: Examples, world: World) -> Any:
-    """Every rank gets the extractor or the same error: rank 0 alone looks for what it needs."""
-    from gan_core.metrics.extractors import create_extractor
-    from gan_core.metrics.ranks import on_leader
-
-    loaded: list[Examples] = []
-    if name == "classifier":
-        on_leader(world, lambda: loaded.append(load_test_split(config)))
-    return create_extractor(
-        name,
-        world=world,
-        train=train,
-        test=loaded[0] if loaded else None,
-        weights=None if config.extractor_weights is None else Path(config.extractor_weights),
-        download=config.extractor != "auto",
-        cache=config.cache_folder,
-    )
 
 
 def play(

@@ -126,7 +126,7 @@ def evaluation_config(
 
 def load(generator: ReleasedGenerator, config: RunConfig, split: str) -> Examples:
     """A split of the run's source; ``UserError`` if it is not what the generator learned."""
-    from gan_core.run import load_split
+    from gan_core.splits import load_split
 
     examples = load_split(config, split)  # type: ignore[arg-type]
     if examples.spec.to_dict() != generator.spec.to_dict():
@@ -147,8 +147,8 @@ def compare(
 ) -> None:
     """Add the evaluator's figures; those on the test split have ``test/`` before their names."""
     from gan_core.data.mixtures import MIXTURES
+    from gan_core.judging import make_extractors
     from gan_core.metrics.evaluation import Evaluator
-    from gan_core.run import make_extractors
 
     if generator.variant.asks_held_out:
         compare_held_out(generator, config, options, world, scores)
@@ -189,8 +189,8 @@ def compare_held_out(
     import torch
 
     from gan_core.engine.sampling import Sampler
+    from gan_core.judging import make_evaluator
     from gan_core.metrics.held_out import held_out_figures
-    from gan_core.run import make_evaluator
 
     split = "test" if options.split == "test" else "validation"
     native, variant, stage = load(generator, config, split), generator.variant, generator.stage

@@ -25,9 +25,9 @@ def with_neighbours(
     feature space, the nearest first. Raises ``UserError`` where there are no pictures or features.
     """
     from gan_core.engine.world import World
+    from gan_core.judging import make_extractors
     from gan_core.metrics.real import nearest_examples
     from gan_core.pictures import neighbour_rows
-    from gan_core.run import make_extractors
 
     if not generator.spec.pictures:
         made = generator.spec.target

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.errors import UserError
-from gan_core.run import find_checkpoint
 from pipelines.sync import last_status
 
 SUMMARY, TRACE, STOP, LOCK = "summary.json", "failure.txt", "STOP", ".run.lock"

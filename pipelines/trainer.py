@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_core.config import RunConfig
-from gan_core.run import KEPT_CHECKPOINTS
+from gan_core.observers import KEPT_CHECKPOINTS
 
 FAILURES = 3  # how often Ray Train starts lost workers again
 COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank

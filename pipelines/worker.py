@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from gan_core.config import make_config
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.run import FolderObserver, check_data, find_checkpoint, play
+from gan_core.observers import FolderObserver
+from gan_core.run import check_data, play
 from pipelines.system_usage import SystemUsage
 
 

@@ -17,10 +17,11 @@ from gan_core.config import RunConfig, make_config, read_config, write_config
 from gan_core.data.examples import to_pixels
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.observers import FolderObserver, Observer
 from gan_core.pictures import image_grid
 from gan_core.priors import Gaussian, Uniform
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, Observer, Run, play
+from gan_core.run import Run, play
 from gan_core.variant import VARIANTS
 from pipelines import __main__ as command
 from pipelines import tracking

@@ -13,7 +13,8 @@ from gan_core.diagnostics.evidence import evidence_picture
 from gan_core.diagnostics.findings import Finding
 from gan_core.diagnostics.history import History
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, play
+from gan_core.observers import FolderObserver
+from gan_core.run import play
 from pipelines.__main__ import main
 
 OPTIONS = {"hidden": 8, "maxout_units": 4, "maxout_pieces": 2, "latent": 2}

@@ -16,10 +16,12 @@ from gan_core.data.loading import check_examples
 from gan_core.data.sources import SOURCES
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.judging import tracked_figure
 from gan_core.metrics.held_out import held_out_figures
+from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, Run, tracked_figure
+from gan_core.run import Run
 from gan_core.variant import VARIANTS, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
 from pipelines.evaluate import EvaluateOptions, evaluate
 

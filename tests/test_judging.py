@@ -21,7 +21,8 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.metrics import pretrained
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
-from gan_core.run import FolderObserver, Observer, Run, check_data, play
+from gan_core.observers import FolderObserver, Observer
+from gan_core.run import Run, check_data, play
 
 ALONE = World()
 

@@ -19,6 +19,7 @@ from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.observers import FolderObserver
 from gan_core.release import (
     DESCRIPTION,
     WEIGHTS,
@@ -26,7 +27,7 @@ from gan_core.release import (
     load_generator,
     save_generator,
 )
-from gan_core.run import FolderObserver, play
+from gan_core.run import play
 from gan_core.variant import create
 
 SIZES = {

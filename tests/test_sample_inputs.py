@@ -12,8 +12,9 @@ from PIL import Image
 from gan_core.config import make_config
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, Run
+from gan_core.run import Run
 from pipelines.__main__ import run as command
 
 

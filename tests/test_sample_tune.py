@@ -15,9 +15,10 @@ from gan_core.data.bars import to_pitches, to_roll
 from gan_core.data.midi import SILENCE, encode_chord
 from gan_core.data.midi_files import Note, read_midi, write_midi
 from gan_core.engine.world import World
+from gan_core.observers import FolderObserver
 from gan_core.piano_roll import piano_roll
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, play
+from gan_core.run import play
 from pipelines import __main__ as command
 from pipelines.run_folder import write_config
 

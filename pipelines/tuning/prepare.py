@@ -8,7 +8,9 @@ from typing import Any
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.run import build_variant, check_data, load_training_data, make_evaluator
+from gan_core.judging import make_evaluator
+from gan_core.run import build_variant, check_data
+from gan_core.splits import load_training_data
 from gan_core.variant import VARIANTS
 from pipelines.tuning.objective import MIXTURE_SCORE
 

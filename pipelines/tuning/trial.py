@@ -19,7 +19,8 @@ from ray import tune
 
 from gan_core.config import RunConfig, write_config
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, play
+from gan_core.observers import FolderObserver
+from gan_core.run import play
 from pipelines.run_folder import TRACE, append
 from pipelines.tracking import reason
 from pipelines.tuning.objective import WORST

@@ -17,8 +17,8 @@ from gan_core.data.views import SquareView, View
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.losses import feature_matching
+from gan_core.observers import FolderObserver
 from gan_core.priors import Gaussian, Uniform
-from gan_core.run import FolderObserver
 from gan_core.variant import (
     GameOptions,
     Loss,

@@ -13,7 +13,8 @@ from gan_core import journal
 from gan_core.diagnostics.diagnosis import FAILURES
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
-from gan_core.run import FolderObserver, Run, play
+from gan_core.observers import FolderObserver
+from gan_core.run import Run, play
 
 
 class Diverging(FolderObserver):

@@ -40,7 +40,8 @@ from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, read_s
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.journal import FILE, read
-from gan_core.run import FolderObserver, Observer, play
+from gan_core.observers import FolderObserver, Observer
+from gan_core.run import play
 
 ALONE = World()
 ROOT = Path(__file__).parents[2]

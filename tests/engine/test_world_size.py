@@ -32,12 +32,14 @@ from torch import Tensor, nn
 
 from gan_core.data.mixtures import MIXTURES
 from gan_core.diagnostics import signals
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.features import Extractor
-from gan_core.run import FolderObserver, find_checkpoint, play
+from gan_core.observers import FolderObserver
+from gan_core.run import play
 
 WHOLE = {"dropout_g": 0.0, "dropout_d": 0.0}
 # Plain descent: Adam makes a step of rounding where a critic's gradient is exactly zero.

@@ -123,7 +123,7 @@ def final_state(folder: Path) -> dict[str, Any]:
     """Networks, optimisers, positions and history of a run's newest checkpoint, of all ranks."""
     import torch
 
-    from gan_core.run import find_checkpoint
+    from gan_core.engine.checkpoint import find_checkpoint
 
     checkpoint = find_checkpoint(folder)
     assert checkpoint is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, events
 
-from gan_core.run import find_checkpoint
+from gan_core.engine.checkpoint import find_checkpoint
 from pipelines.sync import last_status
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -15,8 +15,9 @@ from gan_core.config import RunConfig, make_config
 from gan_core.engine.checkpoint import find_checkpoint, read_shared
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
-from gan_core.run import FolderObserver, Run
+from gan_core.run import Run
 from pipelines.apart import _join, _Parts, parts_of
 from pipelines.run_folder import finished
 

@@ -22,10 +22,11 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.layers.captions import belongs, chosen_captions, mean_caption
 from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
+from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid
 from gan_core.priors import draw
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import FolderObserver, Run
+from gan_core.run import Run
 from gan_core.variant import create
 from gan_core.variants.schedules import Halving
 from gan_core.variants.stackgan import matching_loss

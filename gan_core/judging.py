@@ -1,0 +1,162 @@
+"""What a run is judged by: extractors, the evaluator, the figure that decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gan_core.config import RunConfig
+from gan_core.data.examples import DataSpec, Examples
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.splits import load_test_split
+
+LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
+"""The figures that decide which generator is the best, the first that there is."""
+
+
+def check_extractor(config: RunConfig, spec: DataSpec) -> None:
+    """Raises ``UserError`` if an extractor asked for by name can see nothing in data of ``spec``.
+
+    Under auto and none there is nothing to refuse.
+    """
+    from gan_core.metrics.classifier import check_spec
+
+    if config.extractor in ("auto", "none"):
+        return
+    if not spec.pictures:
+        raise UserError(
+            f"--extractor {config.extractor} needs pictures and '{config.data}' has "
+            f"{spec.target} data: leave it out"
+        )
+    if config.extractor == "classifier":
+        check_spec(spec, config.data)
+
+
+def count_modes(config: RunConfig, spec: DataSpec) -> int:
+    """The modes in the run's data: Gaussians, else classes, 0 where there are neither."""
+    from gan_core.data.mixtures import MIXTURES
+
+    return len(MIXTURES[config.data].modes) if config.data in MIXTURES else spec.classes
+
+
+def tracked_figure(
+    figures: dict[str, float], best_by: tuple[tuple[str, str], ...] = ()
+) -> tuple[str, float] | None:
+    """The figure that decides which generator is best, and a score: the lower, the better.
+
+    ``best_by``: the variant's own, see :class:`~gan_core.variant.Variant`.
+    """
+    for name, good in best_by:
+        if name in figures:
+            score = figures[name] if good == "low" else -figures[name]
+            return name, score if math.isfinite(score) else math.inf
+    for name in LOWER_IS_BETTER:
+        if name in figures:
+            return name, figures[name] if math.isfinite(figures[name]) else math.inf
+    if "high_quality_share" in figures:
+        share = figures["high_quality_share"]
+        return "high_quality_share", -(figures["modes_covered"] + share)
+    return None
+
+
+def make_evaluator(
+    config: RunConfig,
+    train: Examples,
+    world: World,
+    *,
+    reference: Examples | None = None,
+    conditional: bool,
+    resizer: str,
+    say: Callable[[str, str], None],
+) -> Any:
+    """The evaluator of ``config``, or False where there is none.
+
+    Generated examples are compared with the training split, or with ``reference``, where samples
+    are made for its examples: then with as many samples as it has, if ``config`` wants more.
+    ``say`` (text and level) is told what is used, and what cannot be had under ``--extractor
+    auto``; asked for by name that is a ``UserError``. Every rank calls this.
+    """
+    from gan_core.data.mixtures import MIXTURES
+    from gan_core.metrics.evaluation import Evaluator
+
+    extractors = make_extractors(config, train, world, say)
+    mixture = MIXTURES.get(config.data)
+    if not extractors and mixture is None:
+        return False
+    real = train if reference is None else reference
+    for extractor in extractors:
+        say(f"figures by {extractor.name}, against {len(real)} real pictures", "info")
+    return Evaluator(
+        reference=real,
+        extractors=extractors,
+        samples=config.samples if reference is None else min(config.samples, len(real)),
+        world=world,
+        cache=config.cache_folder,
+        mixture=mixture,
+        conditional=conditional,
+        resizer=resizer,
+        matcher=_make_matcher(config, train, world, extractors, say),
+    )
+
+
+def _make_matcher(
+    config: RunConfig,
+    train: Examples,
+    world: World,
+    extractors: list[Any],
+    say: Callable[[str, str], None],
+) -> Any:
+    """Who says whether pictures match their texts, by the first extractor; ``None`` without."""
+    if "text" not in train.spec.tensors or not extractors:
+        return None
+    from gan_core.metrics.retrieval import create_matcher
+
+    say(f"texts are matched with the features of {extractors[0].name}", "info")
+    return create_matcher(train, extractors[0], world, config.cache_folder)
+
+
+def make_extractors(
+    config: RunConfig, train: Examples, world: World, say: Callable[[str, str], None]
+) -> list[Any]:
+    """The feature extractors that ``config`` asks for; see :func:`make_evaluator`.
+
+    Under auto: the classifier of a labelled source, else the first whose weights are at hand.
+    """
+    check_extractor(config, train.spec)
+    if config.extractor == "none" or not train.spec.pictures:
+        return []
+    if config.extractor != "auto":
+        return [_make_extractor(config.extractor, config, train, world)]
+    missing: list[str] = []
+    found: list[Any] = []
+    for name in ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]:
+        try:
+            found = [_make_extractor(name, config, train, world)]
+            break
+        except UserError as error:
+            missing.append(f"no figures by {name}: {error}")
+    for text in missing:
+        say(text, "info" if found else "warning")
+    return found
+
+
+def _make_extractor(name: str, config: RunConfig, train: Examples, world: World) -> Any:
+    """Every rank gets the extractor or the same error: rank 0 alone looks for what it needs."""
+    from gan_core.metrics.extractors import create_extractor
+    from gan_core.metrics.ranks import on_leader
+
+    loaded: list[Examples] = []
+    if name == "classifier":
+        on_leader(world, lambda: loaded.append(load_test_split(config)))
+    return create_extractor(
+        name,
+        world=world,
+        train=train,
+        test=loaded[0] if loaded else None,
+        weights=None if config.extractor_weights is None else Path(config.extractor_weights),
+        download=config.extractor != "auto",
+        cache=config.cache_folder,
+    )

@@ -1,0 +1,115 @@
+"""Who is told what happens in a run: nobody, or a folder with journal and checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.engine.world import World
+from gan_core.journal import Journal
+
+KEPT_CHECKPOINTS = 2
+"""How many of the newest checkpoints a run keeps."""
+
+
+class Observer:
+    """Whoever is told what happens in a run. All methods do nothing; override what you need."""
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        """The run starts or goes on at ``step``."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Numbers by name, at logging points and evaluations."""
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        """A picture, uint8 (C, H, W)."""
+
+    def message(self, step: int, text: str, level: str = "info") -> None:
+        """A line for the user; ``level`` is "info" or "warning"."""
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        """A fact about the whole run."""
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
+
+    def should_stop(self) -> bool:
+        """Asked on rank 0 whenever it logs, evaluates or saves; the other ranks are told."""
+        return False
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        """The run ended: ``status`` is "finished" or "stopped"."""
+
+
+class FolderObserver(Observer):
+    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal and sample grids.
+
+    A file called STOP in the folder asks the run to stop when it next logs, evaluates or saves.
+    """
+
+    def __init__(self, folder: Path, world: World) -> None:
+        self.folder, self.world = folder, world
+        self.journal = Journal(folder) if world.leads else None
+
+    def _write(self, kind: str, step: int, **content: Any) -> None:
+        if self.journal:
+            self.journal.write(kind, step, **content)
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        self._write("start", step, **info)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._write("metrics", step, values=values)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        from gan_core.pictures import save_png
+
+        if self.journal:
+            path = self.folder / "samples" / f"{name}_{step:08d}.png"
+            save_png(image, path)
+            self._write("picture", step, name=name, path=str(path.relative_to(self.folder)))
+
+    def message(self, step: int, text: str, level: str = "info") -> None:
+        self._write("message", step, text=text, level=level)
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        self._write("tag", step, name=name, value=value)
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], figures: dict[str, float]
+    ) -> None:
+        final = self.folder / "checkpoints" / f"step_{step:08d}"
+        partial = final.with_suffix(".partial")
+        if self.world.leads:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.world.barrier()
+        write(partial)
+        self.world.barrier()
+        if self.world.leads:
+            shutil.rmtree(final, ignore_errors=True)
+            partial.replace(final)
+            self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
+            self._tidy(final)
+        self.world.barrier()  # it is in its place when any rank goes on
+
+    def _tidy(self, newest: Path) -> None:
+        """Remove what is older than the last checkpoints, and what a crash left half written.
+
+        Later ones (passed over as damaged when the run was resumed) do not count.
+        """
+        whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
+        for old in [*whole[:-KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def should_stop(self) -> bool:
+        return (self.folder / "STOP").exists()
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        self._write("end", step, status=status, summary=summary)
