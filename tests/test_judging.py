@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core import weights as published
 from gan_core.config import RunConfig, make_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import DataSpec, Examples, Split
@@ -19,7 +20,6 @@ from gan_core.data.sources import SOURCES, picture_spec
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.metrics import pretrained
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
 from gan_core.run import Run, check_data, play
@@ -147,7 +147,7 @@ def nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(pretrained, "_MOBILENET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(published, "_MOBILENET_PACKAGE", "no_such_package")
     return tmp_path / "hub" / "checkpoints"
 
 
