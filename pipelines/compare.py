@@ -101,6 +101,8 @@ def write_page(entries: list[Entry], title: str, path: Path, by: str = "step") -
     from pipelines.comparison.render import html
 
     path = path.expanduser().resolve()
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder: name a file such as {path / 'comparison.html'}")
     check_writable(path.parent, f"--out {path}")
     path.write_text(html(entries, title, by))
     return path

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 8
 _BATCH = 64
+_NOT_OF_TEXTS = (
+    "classes", "chords", "interpolate", "interpolate_classes", "truncation", "neighbours",
+)  # fmt: skip
 
 
 def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path) -> Path:
@@ -27,6 +30,11 @@ def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path)
 
     from gan_core.pictures import image_grid, save_png
 
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {options.out} must end in .png for --texts")
+    for name in _NOT_OF_TEXTS:
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} does not go with --texts: leave it out")
     vectors = encoded(generator, str(options.texts))
     columns = max(1, min(_COLUMNS, options.n // len(vectors)))
     asked = vectors.repeat_interleave(columns, dim=0)[:, None]

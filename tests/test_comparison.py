@@ -11,7 +11,7 @@ import yaml
 from gan_core.errors import UserError
 from gan_core.journal import Journal
 from gan_core.pictures import save_png
-from pipelines.compare import CompareOptions, chosen, compare_command
+from pipelines.compare import CompareOptions, chosen, compare_command, write_page
 from pipelines.comparison.entries import Entry, read_folder, repeats
 from pipelines.comparison.render import html, markdown
 from pipelines.comparison.table import best, columns, differing_settings, mean_rows, rows
@@ -238,3 +238,9 @@ def test_runs_with_findings_say_so() -> None:
 
     entry = entry_of(status="stopped", findings={"mode collapse": "confirmed", "x": "suspected"})
     assert ended_as(entry) == "stopped (mode collapse)"
+
+
+def test_a_folder_is_no_page(tmp_path: Path) -> None:
+    entries = [read_folder(write_run(tmp_path, "gan", 3.0))]
+    with pytest.raises(UserError, match=r"is a folder: name a file such as .*comparison\.html"):
+        write_page(entries, "title", tmp_path)

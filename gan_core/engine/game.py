@@ -284,13 +284,20 @@ class Game:
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
 
     def _settle(self, following: Stage) -> None:
-        """Networks that nobody trains any more go on as they are sampled from: averaged."""
-        averaged = {name for seat in self.seats for name in seat.averages}
-        ended = averaged - set(self.networks_of(following))
-        if not ended:
+        """Networks that nobody trains any more go on as they are sampled from.
+
+        That is averaged, and on every rank with rank 0's batch statistics: ranks that went on with
+        their own would play different games.
+        """
+        ended = set(self.networks_of(self.stage)) - set(self.networks_of(following))
+        for name in sorted(ended):
+            for buffer in getattr(self.variant, name).buffers():
+                self.world.broadcast(buffer)
+        averaged = ended & {name for seat in self.seats for name in seat.averages}
+        if not averaged:
             return
         sampler = self.sampler()
-        for name in ended & set(self.variant.sampling_networks(self.stage.name)):
+        for name in averaged & set(self.variant.sampling_networks(self.stage.name)):
             getattr(self.variant, name).load_state_dict(sampler.network(name).state_dict())
 
     def join(self, states: Mapping[str, dict[str, Any]]) -> None:

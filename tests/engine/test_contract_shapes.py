@@ -19,8 +19,10 @@ from engine_toys import (
     toy_game,
     vectors,
 )
+from torch import Tensor
 
 from gan_core.engine.game import Game
+from gan_core.engine.world import World
 from gan_core.errors import UserError
 
 
@@ -183,6 +185,23 @@ def test_an_average_goes_on_in_the_next_stage_where_its_network_does() -> None:
     assert difference(before, {str(i): t for i, t in enumerate(after["average"])}) == []  # type: ignore[arg-type]
     assert not torch.equal(after["average"][0], live[0])  # type: ignore[index]
     assert game.seats[1].averages["fine"].updates == 0
+
+
+def test_what_nobody_trains_any_more_has_the_first_ranks_statistics_everywhere() -> None:
+    class Second(World):
+        """As a rank sees it that is told the first one's tensors: all 7 here."""
+
+        def broadcast(self, tensor: Tensor) -> Tensor:
+            return tensor.fill_(7)
+
+    game = toy_game(Stacked(3), pictures(40))
+    game.play(3)
+    game.world = Second()
+    kept = copies(dict(game.variant.fine.named_buffers()))  # type: ignore[union-attr]
+    game.seats[1].averages.clear()
+    game._settle(game.stages[1])
+    assert all((b == 7).all() for b in game.variant.coarse.buffers())  # type: ignore[union-attr]
+    assert difference(kept, dict(game.variant.fine.named_buffers())) == []  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("parts", [2, 4])

@@ -57,8 +57,8 @@ class Pairs(Source):
 
 @pytest.fixture(autouse=True)
 def _few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(game_module, "_STATISTICS_BATCHES", 1)
-    monkeypatch.setattr(game_module, "_STATISTICS_BATCH_SIZE", 8)
+    monkeypatch.setattr(game_module, "STATISTICS_BATCHES", 1)
+    monkeypatch.setattr(game_module, "STATISTICS_BATCH", 8)
 
 
 def tiny_game(**options: object) -> Game:
@@ -334,6 +334,11 @@ def test_ones_own_words_are_drawn_by_a_row_each(tmp_path: Path) -> None:
     config = {"variant": "stackgan", "seed": 0, "data_options": {"text_encoder": "words"}}
     info = {"config": config, "conditions": ["text"], "stage": "stage1"}
     generator = ReleasedGenerator(variant, DataSpec(specs), info, torch.device("cpu"))
+    for wrong in ({"classes": "0"}, {"truncation": 0.5}, {"neighbours": 3}):
+        with pytest.raises(UserError, match=f"--{next(iter(wrong))} does not go with --texts"):
+            write_texts(generator, SampleOptions(texts="a cat", **wrong), tmp_path / "a.png")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="must end in"):
+        write_texts(generator, SampleOptions(texts="a cat", out="a.mid"), tmp_path / "a.mid")
     options = SampleOptions(texts="a red heart; a cat ;", n=6)
     picture = read_png(write_texts(generator, options, tmp_path / "made.png"))
     vectors = HashedWords().encode(["a red heart", "a cat"])
