@@ -253,14 +253,19 @@ def _owners() -> dict[str, str]:
     from gan_core.data.sources import SOURCES
     from gan_core.variant import VARIANTS
 
-    found: dict[str, list[str]] = {}
+    variants: dict[str, list[str]] = {}
     for variant in VARIANTS:
         for field in dataclasses.fields(VARIANTS[variant].Options):
-            found.setdefault(flag(field.name), []).append(variant)
+            variants.setdefault(flag(field.name), []).append(variant)
+    sources: dict[str, list[str]] = {}
     for source in SOURCES:
         for name in source_options(source):
-            found.setdefault(flag(name), []).append(f"--data {source}")
-    return {word: " and ".join(owners) for word, owners in found.items()}
+            sources.setdefault(flag(name), []).append(source)
+    found = {word: ", ".join(names) for word, names in variants.items()}
+    for word, names in sources.items():
+        told = f"--data {', '.join(names)}"
+        found[word] = f"{found[word]} and {told}" if word in found else told
+    return found
 
 
 def _add_source_options(group: Any, parser: Parser, source: str) -> None:

@@ -49,8 +49,11 @@ CONFIGURATION = {
     "a wrong source": ("train gan --data digit", "data source 'digit': did you mean 'digits'?"),
     "a wrong option": ("train gan --batchsize 3", "'--batchsize': did you mean '--batch-size'?"),
     "an abbreviated option": ("train gan --batch 3", "'--batch': did you mean '--batch-size'?"),
-    "another source's option": ("train gan --channels 3", "an option of --data folder"),
-    "another variant's option": ("train dcgan --maxout-units 2", "an option of cgan and gan"),
+    "another source's option": (
+        "train gan --channels 3",
+        "an option of --data captions, folder, hires, pairs, unpaired: leave it out",
+    ),
+    "another variant's option": ("train dcgan --maxout-units 2", "an option of cgan, gan"),
     "an option without its value": ("train gan --k", "--k needs a value"),
     "an option before another": ("train gan --lr-d --k 2", "--lr-d needs a value"),
     "a second variant": ("train gan dcgan", "unexpected argument 'dcgan'"),

@@ -170,6 +170,8 @@ def test_mixtures_are_judged_by_their_modes():
     )
     result = evaluator(lambda index: mixture.modes[index % 4])
     assert result.figures == {
+        "mode_kl": pytest.approx(math.log(2)),  # half of the modes, evenly
+        "least_mode_ratio": 0,
         "modes_covered": 4,
         "high_quality_share": 1,
         "smallest_mode_share": 0,

@@ -182,7 +182,9 @@ def play(variant: Variant, stage: Stage, player: Player) -> dict[str, Tensor]:
 
 
 def test_every_variant_has_a_row() -> None:
-    assert {row[0] for row in ROWS} == set(list_variants())
+    # Other tests' plugins may be registered as well.
+    own = {n for n in list_variants() if VARIANTS[n].__module__.startswith("gan_core.")}
+    assert {row[0] for row in ROWS} == own
 
 
 @every_row
