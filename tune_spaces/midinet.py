@@ -44,7 +44,7 @@ SPACE = SearchSpace(
     settings=(
         Setting("Yang et al. 2017, section 4, and the authors' code", {"norm_d": "batch"}),
         Setting(
-            "what benchmarks.melodies found better on folk tunes",
+            "what benchmarks.melodies found quicker on folk tunes",
             {
                 "batch_size": 32,
                 "generator_turns": 1,
@@ -53,7 +53,6 @@ SPACE = SearchSpace(
                 "match_bars": 0.0,
                 "output": "straight-through",
                 "chord_d": "vector",
-                "keys": "root",
                 "norm_d": "layer",
                 "r1": 0.1,
                 "lr_d": 5e-4,
