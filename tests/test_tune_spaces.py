@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ray import tune
 
+import gan_core.variants  # noqa: F401  (registers the variants)
 import tune_spaces
 from gan_core.errors import UserError
 from gan_core.options import parse
