@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from gan_core.engine.world import World
     from gan_core.release import ReleasedGenerator
 
-FILE = "evaluation.json"
+PREFIXES = {"test/": "test", "validation/": "validation", "evaluate/": "train"}
+"""How the names of tracked figures begin, and the split that ``evaluate`` measured them on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,9 @@ class EvaluateOptions:
     extractor_weights: str | None = option(None, "file with the extractor's weights")
     samples: int = option(10_000, "generated examples to look at", minimum=2)
     split: str = option(
-        "train", "the real examples to compare with: train as during training, or test",
-        choices=("train", "test"),
+        "train", "the real examples to compare with: train as during training, validation to "
+        "choose between runs, test to report what was chosen",
+        choices=("train", "validation", "test"),
     )  # fmt: skip
     parzen: bool = option(
         False, "add the Parzen log-likelihood of the test images by the first GAN's protocol, and "
@@ -66,7 +68,8 @@ def evaluate_command(arguments: list[str]) -> int:
     parser = Parser(
         "evaluate",
         description="Score the generator of a run (its best, else its last), of a checkpoint, or "
-        f"a released one. The figures are printed and kept in {FILE} in the run's folder.",
+        "a released one. The figures are printed and kept in evaluation-SPLIT.json in the run's "
+        "folder.",
         epilog="example:\n  python -m pipelines evaluate first --samples 10000 --split test",
     )
     parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's name, or a folder")
@@ -80,10 +83,15 @@ def evaluate_command(arguments: list[str]) -> int:
     generator = open_generator(path, options.device)
     scores = evaluate(generator, options, cache=folder.parent / "cache")
     step = int(generator.info["step"])
-    write_scores(folder / FILE, scores, generator, options)
+    write_scores(scores_file(folder, options.split), scores, generator, options)
     print(f"{generator.info['config']['variant']} at step {step}: {path}\n\n{as_table(scores)}")
     track(folder, scores, step, options.split)
     return 0
+
+
+def scores_file(folder: Path, split: str) -> Path:
+    """Where the figures on ``split`` are kept of the run in ``folder``."""
+    return folder / f"evaluation-{split}.json"
 
 
 def run_folder(path: Path) -> Path | None:
@@ -145,7 +153,7 @@ def compare(
     world: World,
     scores: Scores,
 ) -> None:
-    """Add the evaluator's figures; those on the test split have ``test/`` before their names."""
+    """Add the evaluator's figures; those on a split but train have it before their names."""
     from gan_core.data.mixtures import MIXTURES
     from gan_core.judging import make_extractors
     from gan_core.metrics.evaluation import Evaluator
@@ -159,7 +167,7 @@ def compare(
     if not extractors and mixture is None:
         return
     evaluator = Evaluator(
-        reference=train if options.split == "train" else load(generator, config, "test"),
+        reference=train if options.split == "train" else load(generator, config, options.split),
         extractors=extractors,
         samples=config.samples,
         world=world,
@@ -170,10 +178,15 @@ def compare(
     )
     labels = asked_labels(train, config) if generator.conditional else None
     found = evaluator(maker(generator, labels), labels)
-    prefix = "test/" if options.split == "test" else ""
+    prefix = prefix_of(options.split)
     scores.figures |= {prefix + name: value for name, value in found.figures.items()}
     scores.protocol |= found.protocol
     scores.per_class |= {prefix + name: row for name, row in found.per_class.items()}
+
+
+def prefix_of(split: str) -> str:
+    """What stands before the names of figures on ``split``."""
+    return "" if split == "train" else f"{split}/"
 
 
 def compare_held_out(
@@ -192,13 +205,13 @@ def compare_held_out(
     from gan_core.judging import make_evaluator
     from gan_core.metrics.held_out import held_out_figures
 
-    split = "test" if options.split == "test" else "validation"
+    split = "validation" if options.split == "train" else options.split
     native, variant, stage = load(generator, config, split), generator.variant, generator.stage
     prepared = stage.view.prepare(native).tensors
     held_out = stage.view.present({n: t.to(world.device) for n, t in prepared.items()})
     asked = {name: held_out[name] for name in variant.conditions()}
     sampler = Sampler(variant, stage.name, config.seed, world.device, asked)
-    count, prefix = min(config.samples, len(native)), "test/" if split == "test" else ""
+    count, prefix = min(config.samples, len(native)), prefix_of(options.split)
     own = held_out_figures(sampler, held_out, count, world)
     scores.figures |= {prefix + name: value for name, value in own.items()}
     where = f"{count} examples of {split} of {config.data}"
@@ -293,9 +306,15 @@ _OF_FEATURES = (
 """How the evaluator's figures begin; all others are a variant's own."""
 
 
+def plain(figure: str) -> str:
+    """The figure's name without the split that it was measured on."""
+    prefix = next((p for p in PREFIXES if figure.startswith(p)), "")
+    return figure.removeprefix(prefix)
+
+
 def family(figure: str, protocol: dict[str, str]) -> str | None:
     """Which of the ``protocol`` lines is about ``figure``."""
-    name = figure.removeprefix("test/").removeprefix("evaluate/")
+    name = plain(figure)
     for key in ("parzen_training", "parzen"):
         if name.startswith(key):
             return key
@@ -345,7 +364,7 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     """Log the figures in the MLflow run of ``folder``, if it has one; a failure is only told.
 
     They go through the run's journal, so what cannot be sent now is sent by ``sync``. Their names
-    begin with ``evaluate/`` or ``test/``: those of training are of other samples. A figure that
+    begin with one of :data:`PREFIXES`: those of training are of other samples. A figure that
     the run has at this step already is not logged again.
     """
     from pipelines import tracking
@@ -355,7 +374,8 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     try:
         tracker = tracking.Tracker(folder)
     except tracking.Busy:
-        _warn(f"the run is being trained or sent: its figures are in {FILE}, not in MLflow")
+        kept = scores_file(folder, split).name
+        _warn(f"the run is being trained or sent: its figures are in {kept}, not in MLflow")
         return
     try:
         _write_to_journal(folder, scores, step, split)
@@ -377,7 +397,8 @@ def _write_to_journal(folder: Path, scores: Scores, step: int, split: str) -> No
     values = {tracked_name(name): value for name, value in scores.figures.items()}
     new = {name: value for name, value in values.items() if name not in known}
     if len(new) < len(values):
-        _warn(f"the run has such figures of step {step} already: the new ones are in {FILE} alone")
+        kept = scores_file(folder, split).name
+        _warn(f"the run has such figures of step {step} already: the new ones are in {kept} alone")
     families = {family(name, scores.protocol) for name in new}
     book = journal.Journal(folder)
     if new:
@@ -390,7 +411,7 @@ def _write_to_journal(folder: Path, scores: Scores, step: int, split: str) -> No
 
 def tracked_name(figure: str) -> str:
     """The figure's name among those of training."""
-    return figure if figure.startswith("test/") else f"evaluate/{figure}"
+    return figure if plain(figure) != figure else f"evaluate/{figure}"
 
 
 def _warn(text: str, level: str = "warning") -> None:

@@ -26,7 +26,15 @@ from gan_core.variant import VARIANTS
 from pipelines import __main__ as command
 from pipelines import tracking
 from pipelines.command_line import join_negative_numbers
-from pipelines.evaluate import FILE, Scores, as_table, asked_labels, family, run_folder, track
+from pipelines.evaluate import (
+    Scores,
+    as_table,
+    asked_labels,
+    family,
+    run_folder,
+    scores_file,
+    track,
+)
 from pipelines.launch import plan
 from pipelines.walks import path_between
 
@@ -428,7 +436,7 @@ def test_an_evaluation_repeats_the_figures_of_the_run(
     line = f"evaluate points --storage {storage} --samples 64"
     assert command.main(line.split()) == 0
     text = capsys.readouterr().out
-    kept = json.loads((storage / "points" / FILE).read_text())
+    kept = json.loads(scores_file(storage / "points", "train").read_text())
     run = load_generator(storage / "points").info
     assert kept["figures"] == run["figures"]
     assert kept["step"] == run["step"] == 3
@@ -444,12 +452,15 @@ def test_an_evaluation_asks_for_the_classes_that_training_asked_for(storage: Pat
     assert torch.equal(asked_labels(run.train, run.config), asked)
 
 
-def test_figures_against_the_test_split_say_so_in_their_names(
-    storage: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_figures_against_held_out_examples_say_so_in_their_names(
+    storage: Path, capsys: pytest.CaptureFixture[str], split: str
 ) -> None:
-    line = f"evaluate points --storage {storage} --samples 64 --split test"
+    line = f"evaluate points --storage {storage} --samples 64 --split {split}"
     assert command.main(line.split()) == 0
-    assert "test/modes_covered" in capsys.readouterr().out
+    assert f"{split}/modes_covered" in capsys.readouterr().out
+    kept = json.loads(scores_file(storage / "points", split).read_text())
+    assert f"{split}/modes_covered" in kept["figures"]
 
 
 def test_parzen_figures_stand_beside_those_of_training_images(
@@ -457,7 +468,7 @@ def test_parzen_figures_stand_beside_those_of_training_images(
 ) -> None:
     checkpoint = next((storage / "classes" / "checkpoints").iterdir())
     assert command.main(["evaluate", str(checkpoint), "--parzen"]) == 0
-    figures = json.loads((storage / "classes" / FILE).read_text())["figures"]
+    figures = json.loads(scores_file(storage / "classes", "train").read_text())["figures"]
     own, memory = figures["parzen_log_likelihood"], figures["parzen_training_log_likelihood"]
     # Three steps of training cannot come near to the training images themselves.
     assert own < memory

@@ -68,14 +68,18 @@ def test_figures_of_the_verb_evaluate_have_protocols_of_their_own(tmp_path: Path
     folder = write_run(tmp_path, "one", 3.0)
     book = Journal(folder)
     book.write("metrics", 20, values={"test/fid_classifier": 4.0, "evaluate/fid_classifier": 3.5})
+    book.write("metrics", 20, values={"validation/fid_classifier": 3.8})
     book.write("tag", 20, name="protocol.evaluate.test.classifier", value="on test")
+    book.write("tag", 20, name="protocol.evaluate.validation.classifier", value="on validation")
     book.write("tag", 20, name="protocol.evaluate.train.classifier", value="on train")
     book.close()
     entry = read_folder(folder)
-    found = [entry.protocol_of(f"{p}fid_classifier") for p in ("test/", "evaluate/", "")]
-    assert found == ["on test", "on train", HERE]
-    assert [c.figure for c in columns([entry])][:2] == [
+    prefixes = ("test/", "validation/", "evaluate/", "")
+    found = [entry.protocol_of(f"{prefix}fid_classifier") for prefix in prefixes]
+    assert found == ["on test", "on validation", "on train", HERE]
+    assert [c.figure for c in columns([entry])][:3] == [
         "test/fid_classifier",
+        "validation/fid_classifier",
         "evaluate/fid_classifier",
     ]
 

@@ -129,6 +129,9 @@ def test_the_released_generator_has_examples_of_what_it_is_asked_for(tmp_path: P
     assert scores.figures["l1"] == pytest.approx(run.figures["l1"], rel=1e-6)
     tested = evaluate(generator, EvaluateOptions(extractor="none", split="test"), tmp_path / "c")
     assert tested.figures["test/l1"] != scores.figures["l1"]
+    chosen = EvaluateOptions(extractor="none", split="validation")
+    validated = evaluate(generator, chosen, tmp_path / "c")
+    assert validated.figures["validation/l1"] == scores.figures["l1"]
 
 
 def test_more_samples_than_examples_go_round(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_core import journal
 from gan_core.config import read_config
+from pipelines.evaluate import PREFIXES, family, plain
 
 PROTOCOL = "protocol."
 _SIGNALS = {
@@ -54,19 +55,14 @@ class Entry:
 
     def protocol_of(self, figure: str) -> str:
         """How ``figure`` was measured; "" if that is not known."""
-        from pipelines.evaluate import family
-
-        for split, prefix in (("test", "test/"), ("train", "evaluate/")):
-            if figure.startswith(prefix):
-                start = f"evaluate.{split}."
-                known = {
-                    k.removeprefix(start): v
-                    for k, v in self.protocols.items()
-                    if k.startswith(start)
-                }
-                break
-        else:
+        split = next((s for prefix, s in PREFIXES.items() if figure.startswith(prefix)), None)
+        if split is None:
             known = {k: v for k, v in self.protocols.items() if not k.startswith("evaluate.")}
+        else:
+            start = f"evaluate.{split}."
+            known = {
+                k.removeprefix(start): v for k, v in self.protocols.items() if k.startswith(start)
+            }
         about = family(figure, known)
         return known.get(about or "", "")
 
@@ -79,8 +75,7 @@ class Entry:
 
 def is_figure(name: str) -> bool:
     """Whether a metric says how good samples are (and not how training goes)."""
-    plain = name.removeprefix("test/").removeprefix("evaluate/")
-    return "/" not in plain and plain not in _SIGNALS
+    return "/" not in plain(name) and plain(name) not in _SIGNALS
 
 
 def read_folder(folder: Path) -> Entry:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from pipelines.comparison.entries import Entry, repeats, spread
+from pipelines.evaluate import PREFIXES, plain
 from pipelines.progress import duration
 from pipelines.tuning.objective import mode_of
 
@@ -42,11 +43,6 @@ class Column:
         return f"{self.figure} [{self.mark}]" if self.protocol else self.figure
 
 
-def plain(figure: str) -> str:
-    """The figure's name without the split that it was measured on."""
-    return figure.removeprefix("test/").removeprefix("evaluate/")
-
-
 def columns(entries: Sequence[Entry]) -> list[Column]:
     """The columns that the runs fill: never two protocols in one."""
     protocols: dict[str, int] = {}
@@ -61,7 +57,7 @@ def columns(entries: Sequence[Entry]) -> list[Column]:
 
 def _place(figure: str) -> tuple[int, int, str]:
     """By what it was measured on (test first), then by the order above."""
-    where = 0 if figure.startswith("test/") else 1 if figure.startswith("evaluate/") else 2
+    where = next((n for n, p in enumerate(PREFIXES) if figure.startswith(p)), len(PREFIXES))
     name = plain(figure)
     order = next((n for n, first in enumerate(_FIRST) if name.startswith(first)), len(_FIRST))
     return where, order, name
