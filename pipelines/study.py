@@ -1,5 +1,8 @@
 """The verb ``study``: search each system, train the winners, judge them on held-out data, compare.
 
+The validation split decides which is the best and whether it becomes the champion. A figure that
+has chosen something flatters it, so test figures choose nothing: they are reported of every winner.
+
 Every step is one of the other verbs, run as a process of its own and printed, so that it can be
 repeated by hand. A step that has been finished is passed over when the study is started again.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -19,8 +23,11 @@ from gan_core.config import read_config
 from gan_core.errors import UserError
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
 
+CHOOSING, REPORTED = "validation", "test"
+"""The split whose figures choose, and the one whose figures are only told."""
 SEARCHED_SHARE = 0.25
 """The share of all trials' iterations that asha plays, about; what the budget reckons with."""
 
@@ -43,7 +50,9 @@ class StudyOptions:
     workers: int = option(
         1, "data-parallel workers that train a winner; more than one is DDP", minimum=1
     )
-    samples: int = option(10_000, "generated examples that the test looks at", minimum=2)
+    samples: int = option(
+        10_000, "generated examples by which a winner is judged on each split", minimum=2
+    )
     storage: str = option("runs", "where the runs are")
     experiment: str = option("gan", "the MLflow experiment")
 
@@ -69,7 +78,8 @@ def study_command(arguments: list[str]) -> int:
     parser = Parser(
         "study",
         description="Search each system's options, train each winner for longer with new seeds, "
-        "judge it on the test split, put all side by side, and register the best as champion. "
+        "judge it on the validation and test splits, put all side by side, and register the best "
+        "by validation as champion; test figures are reported and choose nothing. "
         "Started again, it goes on where it was.\nOptions of one system are given under its name.",
         epilog="example:\n  python -m pipelines study --variants gan,dcgan --data digits "
         "--budget 8000 \\\n    --dcgan '--image-size 16 --width 32 --kernel 4'",
@@ -130,7 +140,11 @@ class GanStudy:
             raise UserError("--variants is missing: name the systems, such as gan,dcgan")
         for variant in self.options.variants:
             if not self.search_folder(variant).exists():
-                plan(*split(self.search_words(variant)[1:]))
+                learned = plan(*split(self.search_words(variant)[1:])).run.train_split
+                if learned != "train":
+                    raise UserError(
+                        f"--train-split {learned} leaves nothing to choose by: leave it out"
+                    )
         for variant in self.extra.keys() - set(self.options.variants):
             raise UserError(f"--{variant} is given and {variant} is not among --variants")
 
@@ -191,7 +205,7 @@ class GanStudy:
         return [f"{self.name}-{variant}-{seed}" for seed in range(1, self.options.seeds + 1)]
 
     def trainings(self, variant: str) -> Iterable[Step]:
-        """Train the winner with every seed, and judge it on the test split."""
+        """Train the winner with every seed, and judge it on both held-out splits."""
         best = self.search_folder(variant) / "best.yaml"
         if not best.exists():
             raise UserError(
@@ -205,9 +219,10 @@ class GanStudy:
                 yield Step(["train", "--resume", name, *self._where()], done)
             else:
                 yield Step(self.train_words(best, name, seed), False)
-            samples = str(self.options.samples)
-            words = ["evaluate", name, "--split", "test", "--samples", samples, *self._where()]
-            yield Step(words, (folder / "evaluation.json").exists())
+            for split in (CHOOSING, REPORTED):
+                samples = str(self.options.samples)
+                words = ["evaluate", name, "--split", split, "--samples", samples, *self._where()]
+                yield Step(words, bool(self.evaluation(name, split)))
 
     def train_words(self, best: Path, name: str, seed: int) -> list[str]:
         """The command that trains the winner."""
@@ -221,30 +236,50 @@ class GanStudy:
             *("--evaluate-every", every, "--checkpoint-every", every, *self._where()),
         ]
 
+    def evaluation(self, run: str, split: str) -> dict[str, Any]:
+        """What ``evaluate`` has kept of ``run`` on ``split``; empty if it is yet to be made.
+
+        So it is where samples or extractor were others, or the generator has changed since.
+        """
+        own = self.options
+        asked = EvaluateOptions(samples=own.samples, split=split, storage=own.storage)
+        found = _read(scores_file(self.storage / run, split))
+        generator = _read(self.storage / run / "generator" / self._kept(run) / "generator.json")
+        current = found.get("step") == generator.get("step")
+        return found if current and found.get("options") == dataclasses.asdict(asked) else {}
+
+    def _kept(self, run: str) -> str:
+        """Which generator of ``run`` is judged: its best, else its last."""
+        return "best" if (self.storage / run / "generator" / "best").is_dir() else "last"
+
     def crown(self, runs: Sequence[str]) -> str:
-        """Register the best of ``runs`` by the test as the champion for the data; a line."""
-        from pipelines.comparison.table import plain
+        """Register the best of ``runs`` by validation as the champion for the data; two lines.
+
+        The second tells its test figure; all of these go with it to the registry.
+        """
         from pipelines.tuning.champion import crown
         from pipelines.tuning.study import load_study
 
         objective = load_study(self.search_folder(self.options.variants[0])).objective
-        judged: dict[str, Any] = {
-            run: _read(self.storage / run / "evaluation.json") for run in runs
-        }
-        figures = {
-            run: {plain(n): float("nan") if v is None else v for n, v in found["figures"].items()}
-            for run, found in judged.items()
-        }
-        best = min(runs, key=lambda run: objective(figures[run]))
-        kept = (self.storage / best / "generator" / "best").is_dir()  # what `evaluate` then takes
-        return crown(
+        judged = {run: self.evaluation(run, CHOOSING) for run in runs}
+        best = min(runs, key=lambda run: objective(_figures(judged[run])))
+        tested = _figures(self.evaluation(best, REPORTED))
+        told = crown(
             self.options.data,
             self.storage / best,
             objective,
-            figures[best],
+            _figures(judged[best]) | {f"{REPORTED}/{name}": v for name, v in tested.items()},
             judged[best]["protocol"],
-            generator="best" if kept else "last",
+            generator=self._kept(best),
         )
+        value = objective.value(tested)
+        return f"{told}\n{best} on the {REPORTED} split: {objective.metric} {value:.4g}"
+
+
+def _figures(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The figures of an evaluation by their plain names; what was not finite is NaN."""
+    figures = evaluation["figures"].items()
+    return {plain(name): math.nan if value is None else value for name, value in figures}
 
 
 def _exit_code(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 from test_tuning import make_study
 
 from gan_core.errors import UserError
+from pipelines.evaluate import EvaluateOptions, scores_file
 from pipelines.study import GanStudy, Step, StepFailed, StudyOptions, study_command
 
 
@@ -32,22 +34,55 @@ def finish_search(study: GanStudy) -> None:
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
 
 
+def write_evaluation(
+    study: GanStudy, run: str, split: str, fid: float, *, step: int = 9, **changes: object
+) -> None:
+    """Leave behind what the study's `evaluate --split SPLIT` leaves, for a generator of step 9."""
+    folder = study.storage / run
+    (folder / "generator" / "last").mkdir(parents=True, exist_ok=True)
+    (folder / "generator" / "last" / "generator.json").write_text(json.dumps({"step": 9}))
+    asked = EvaluateOptions(samples=study.options.samples, split=split, storage=str(study.storage))
+    kept = {
+        "step": step,
+        "options": {**dataclasses.asdict(asked), **changes},
+        "figures": {f"{split}/fid_classifier": fid},
+        "protocol": {"classifier": f"on {split}"},
+    }
+    scores_file(folder, split).write_text(json.dumps(kept))
+
+
 def test_steps_that_were_finished_are_passed_over(tmp_path: Path) -> None:
     study = make(tmp_path)
     assert not study.search("gan").done
     assert study.search("gan").words[:2] == ["tune", "gan"]
     finish_search(study)
     assert commands(study) == [
-        ("tune --resume", True), ("train --config", False), ("evaluate s-gan-1", False),
-        ("train --config", False), ("evaluate s-gan-2", False),
+        ("tune --resume", True),
+        ("train --config", False), ("evaluate s-gan-1", False), ("evaluate s-gan-1", False),
+        ("train --config", False), ("evaluate s-gan-2", False), ("evaluate s-gan-2", False),
     ]  # fmt: skip
     run = tmp_path / "s-gan-1"
     run.mkdir()
     (run / "config.yaml").write_text("variant: gan\n")
     assert commands(study)[1:3] == [("train --resume", False), ("evaluate s-gan-1", False)]
     (run / "summary.json").write_text(json.dumps({"status": "finished"}))
-    (run / "evaluation.json").write_text("{}")
-    assert commands(study)[1:3] == [("train --resume", True), ("evaluate s-gan-1", True)]
+    write_evaluation(study, "s-gan-1", "validation", 1.0)
+    assert commands(study)[1:4] == [
+        ("train --resume", True), ("evaluate s-gan-1", True), ("evaluate s-gan-1", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": 64}, {"extractor": "none"}, {"parzen": True}, {"step": 5}]
+)
+def test_an_evaluation_of_another_protocol_or_generator_is_made_again(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    study = make(tmp_path)
+    write_evaluation(study, "s-gan-1", "test", 1.0)
+    assert study.evaluation("s-gan-1", "test")["figures"] == {"test/fid_classifier": 1.0}
+    write_evaluation(study, "s-gan-1", "test", 1.0, **change)
+    assert study.evaluation("s-gan-1", "test") == {}
 
 
 def test_a_search_that_found_nothing_ends_the_study_in_one_line(tmp_path: Path) -> None:
@@ -124,6 +159,10 @@ def test_ctrl_c_leaves_a_step_the_time_to_write_its_checkpoint(
         ([], "--variants is missing"),
         (["--variants", "gan", "--gan", "--widht 3"], "unknown option '--widht'"),
         (["--variants", "gan", "--dcgan", "--width 3"], "dcgan is not among --variants"),
+        (
+            ["--variants", "gan", "--gan", "--train-split train+validation"],
+            "leaves nothing to choose by",
+        ),
         (["--variants", "gam"], "did you mean 'gan'"),
     ],
 )
@@ -134,27 +173,29 @@ def test_wrong_words_are_answered_before_anything_begins(
         study_command([*words, "--storage", str(tmp_path / "runs")])
 
 
-def test_the_best_by_the_test_split_is_crowned(
+def test_the_best_by_the_validation_split_is_crowned_and_its_test_figures_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make(tmp_path)
     whole = make_study(tmp_path)
     whole.save()
     (tmp_path / "search").rename(study.search_folder("gan"))
-    for name, fid in (("s-gan-1", 3.0), ("s-gan-2", 2.0)):
-        (tmp_path / name).mkdir()
-        found = {"figures": {"test/fid_classifier": fid}, "protocol": {"classifier": "A"}}
-        (tmp_path / name / "evaluation.json").write_text(json.dumps(found))
+    for name, validation, test in (("s-gan-1", 3.0, 1.0), ("s-gan-2", 2.0, 4.0)):
+        write_evaluation(study, name, "validation", validation)
+        write_evaluation(study, name, "test", test)
     crowned = []
     monkeypatch.setattr(
         "pipelines.tuning.champion.crown",
         lambda *words, **named: crowned.append((*words, named["generator"])) or "told",
     )
-    assert study.crown(study.run_names("gan")) == "told"
+    told = study.crown(study.run_names("gan"))
+    assert told == "told\ns-gan-2 on the test split: fid_classifier 4"
     name, folder, objective, figures, protocol, generator = crowned[0]
     assert (name, folder.name, objective.metric) == ("digits", "s-gan-2", "fid_classifier")
-    assert (figures, protocol) == ({"fid_classifier": 2.0}, {"classifier": "A"})
+    assert objective.value(figures) == 2.0, "what is held against the present champion"
+    assert figures == {"fid_classifier": 2.0, "test/fid_classifier": 4.0}
+    assert protocol == {"classifier": "on validation"}
     assert generator == "last"
-    (tmp_path / "s-gan-2" / "generator" / "best").mkdir(parents=True)
+    (tmp_path / "s-gan-2" / "generator" / "last").rename(tmp_path / "s-gan-2/generator/best")
     study.crown(study.run_names("gan"))
     assert crowned[1][-1] == "best", "the generator that `evaluate` has judged"
