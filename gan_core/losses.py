@@ -183,8 +183,11 @@ def gradient_penalty(
     """E (||grad_x D(x)|| - 1)^2 at x = mix * real + (1 - mix) * fake; its weight is lambda.
 
     Gulrajani et al. 2017 (arXiv:1704.00028), equation 3 and algorithm 1. ``real`` and ``fake``
-    (N, ...), ``mix`` (N,) uniform in (0, 1). ``discriminate`` must treat each example by itself:
-    no batch normalisation (section 4 of the paper).
+    (N, ...), ``mix`` (N,) uniform in (0, 1). The gradient is that of the sum of all logits, so
+    ``discriminate`` should treat each example by itself: no batch normalisation (section 4 of the
+    paper). The standard deviation of a group enters every logit of the group, and each example's
+    norm holds its part in all of them; Progressive GAN (Karras et al. 2018, section 3) was
+    trained so.
     """
     share = mix.reshape(-1, *[1] * (real.dim() - 1)).to(real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
@@ -200,7 +203,7 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
     Mescheder et al. 2018 (arXiv:1801.04406), equations 9 and 10. ``real`` (N, ...) must require a
     gradient and ``real_logits`` come from it. The gradient is that of the sum of all logits, so D
     should treat each example by itself: under batch normalisation a logit depends on the whole
-    batch, and cross-example terms enter the norms.
+    batch, and cross-example terms enter the norms; so they do where D sees a group's deviation.
     """
     logits = _precise(real_logits)
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)

@@ -169,6 +169,10 @@ class Variant(nn.Module, abc.ABC):
                 what = "labels (class folders, or a labelled source such as digits)"
             raise UserError(f"{self.name} needs a source with {what}, this one has none")
 
+    def check_share(self, share: int) -> None:
+        """Raises ``UserError`` if a worker cannot play with ``share`` examples of each batch."""
+        return
+
     def view(self, spec: DataSpec) -> View:
         """How the data of ``spec`` must look for the networks."""
         return View()

@@ -436,11 +436,15 @@ def _source_value(name: str, kind: type, default: object, value: object) -> Any:
 
 def check_here(config: RunConfig, resume: bool) -> None:
     """Everything about ``config`` that this machine can tell; raises ``UserError``."""
+    from gan_core.variant import VARIANTS
+
     if config.workers and config.options["batch_size"] % config.workers:
         raise UserError(
             f"--batch-size {config.options['batch_size']} cannot be divided by --workers "
             f"{config.workers}: every worker takes an equal share of the batch"
         )
+    share = config.options["batch_size"] // max(1, config.workers)
+    VARIANTS[config.variant](config.game).check_share(share)
     _check_source(config)
     if _runs_here(config):
         pick_device(config.device)

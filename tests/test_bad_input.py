@@ -73,6 +73,14 @@ CONFIGURATION = {
     "a batch that the workers cannot share": (
         "train gan --batch-size 65 --workers 2", "--batch-size 65 cannot be divided by --workers 2",
     ),
+    "packs that a worker cannot fill": (
+        "train gan --batch-size 12 --packing 4 --workers 2",
+        "a worker's batch of 6 is no multiple of --packing 4",
+    ),
+    "groups that a worker cannot fill": (
+        "train gan --batch-size 12 --minibatch-stddev 4 --workers 2",
+        "a worker's batch of 6 is no multiple of --minibatch-stddev 4",
+    ),
     "a name with folders": ("train gan --name a/b", "--name must be a plain name"),
     "a missing configuration file": ("train gan --config no.yaml", "no.yaml does not exist"),
     "a plugin that is not there": ("train gan --plugin no_such.module", "--plugin no_such.module"),

@@ -202,8 +202,9 @@ class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
-    a multiple of the number of workers. Everything random follows from ``seed``. ``capture``
-    plays turns as CUDA graphs (one GPU, one worker).
+    a multiple of the number of workers, each worker's share one that suits the variant: else
+    ``UserError``. Everything random follows from ``seed``. ``capture`` plays turns as CUDA graphs
+    (one GPU, one worker).
     """
 
     def __init__(
@@ -224,6 +225,7 @@ class Game:
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
                 "give a multiple of --workers"
             )
+        variant.check_share(batch_size // self.world.size)
         variant.load_pretrained()
         self.variant = variant.to(self.world.device)
         self.train, self.held_out = train, held_out

@@ -33,9 +33,10 @@ def unpack(logits: Tensor, count: int, total: int) -> Tensor:
 def group_deviation(targets: Tensor, group: int) -> Tensor:
     """The mean over all features of their standard deviation in a group of examples: (N,).
 
-    Groups are of successive examples of ``targets`` (N, ...); a rest is a smaller group.
-    Progressive GAN (Karras et al. 2018, arXiv:1710.10196, section 3) has it late in D, for
-    features; here it is of what D is given, so that any D can have it.
+    Groups are of successive examples of ``targets`` (N, ...), so that workers with whole groups
+    form those that one worker would; a rest is a smaller group. Progressive GAN (Karras et al.
+    2018, arXiv:1710.10196, section 3) has it late in D, for features; here it is of what D is
+    given, so that any D can have it.
     """
     parts = []
     for members in targets.flatten(1).split(group):

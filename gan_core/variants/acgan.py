@@ -26,6 +26,7 @@ from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
 from gan_core.layers.labels import class_weights
+from gan_core.layers.minibatch import with_deviation
 from gan_core.options import option
 from gan_core.variant import register
 from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, Term, default
@@ -125,7 +126,7 @@ class ACGAN(AdversarialVariant):
         return Discriminator(self.recipe, data)
 
     def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
-        return self.discriminator(targets)
+        return self.discriminator(with_deviation(targets, self.recipe.minibatch_stddev))
 
     def logits(self, outputs: Tensor) -> Tensor:
         return outputs[:, 0]

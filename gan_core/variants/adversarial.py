@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.data.examples import Batch, DataSpec
-from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.minibatch import pack, seen_by_discriminator, unpack, with_deviation
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
@@ -53,7 +52,7 @@ class AdversarialOptions(RemedyOptions):
     r1: float = option(
         0.0,
         "weight gamma of the R1 penalty, 0 for none; under batch normalisation in the "
-        "discriminator it has cross-example terms",
+        "discriminator and under --minibatch-stddev it has cross-example terms",
         kind="schedule",
         minimum=0,
     )
@@ -178,6 +177,9 @@ class AdversarialVariant(Variant):
         super().check(spec)
         self.augmentation.check(spec.target)
         remedies.check(self.options, self.options.loss, self.conditional)
+
+    def check_share(self, share: int) -> None:
+        remedies.check_share(self.options, share, self.options.accumulate)
 
     def build(self, data: DataSpec) -> None:
         left_open = {
@@ -315,13 +317,7 @@ class AdversarialVariant(Variant):
                     self.get_buffer("played"), self.recipe.instance_noise_steps
                 )
             targets = targets + noise
-        packing = self.recipe.packing
-        if len(targets) % packing:
-            raise UserError(
-                f"a worker's batch of {len(targets)} is no multiple of --packing {packing}: give "
-                "another --batch-size, --workers or --accumulate"
-            )
-        return pack(targets, packing)
+        return pack(targets, self.recipe.packing)
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         """The discriminator's objective: its loss, the penalties chosen, and further terms."""
@@ -359,7 +355,8 @@ class AdversarialVariant(Variant):
         if self.recipe.r2 > 0:
             penalties.append(("penalty/r2", r1_penalty(fake_logits, fake), self.recipe.r2))
         if self.recipe.gradient_penalty > 0:
-            mix = batch["mix"][: len(real)]
+            # A pack is mixed by its first member's number, however many packs a worker has.
+            mix = batch["mix"][:: self.recipe.packing][: len(real)]
             penalty = gradient_penalty(
                 lambda between: self.discriminate(between, batch), real, fake, mix
             )

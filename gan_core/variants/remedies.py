@@ -26,8 +26,10 @@ class RemedyOptions(GameOptions):
     )
     minibatch_stddev: int = option(
         0,
-        "size of the groups whose standard deviation the discriminator sees as a channel of its "
-        "own (4 in Progressive GAN), 0 for none",
+        "size of the groups of successive examples whose standard deviation the discriminator sees "
+        "as a channel of its own (4 in Progressive GAN), 0 for none; a worker's batch must be a "
+        "multiple. A penalty (R1, R2, gradient penalty) is then of the group's logits together, as "
+        "in Progressive GAN: it has cross-example terms",
         minimum=0,
     )
     unrolled: int = option(
@@ -69,14 +71,31 @@ def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
     """Raises ``UserError`` for remedies that do not go with each other, or with the variant."""
     if options.packing > 1 and conditional:
         raise UserError("--packing is for variants without labels: a pack would mix classes")
-    if options.batch_size % options.packing:
-        raise UserError(
-            f"--batch-size {options.batch_size} is no multiple of --packing {options.packing}"
-        )
     if options.label_smoothing and not LOSSES[loss].cross_entropy:
         raise UserError(f"--label-smoothing means nothing to the {loss} loss: leave it out")
     if options.instance_noise_steps and not options.instance_noise:
         raise UserError("--instance-noise-steps needs --instance-noise")
+
+
+def check_share(options: RemedyOptions, share: int, parts: int) -> None:
+    """Raises ``UserError`` if packs and groups would not be whole in a worker's ``share`` examples
+    of a batch, cut into ``parts``: then they would depend on the number of workers.
+    """
+    part, rest = divmod(share, parts)
+    if rest:
+        raise UserError(
+            f"a worker's {share} examples of a batch cannot be cut into --accumulate {parts} equal "
+            "parts: give another --batch-size or --workers"
+        )
+    together = options.packing * max(1, options.minibatch_stddev)
+    if part % together == 0:
+        return
+    sizes = {"--packing": options.packing, "--minibatch-stddev": options.minibatch_stddev}
+    named = " times ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
+    raise UserError(
+        f"a worker's batch of {part} is no multiple of {named}: give another --batch-size, "
+        "--workers or --accumulate"
+    )
 
 
 def chosen_loss(name: str, smoothing: float) -> AdversarialLoss:

@@ -56,6 +56,12 @@ GAMES: dict[str, Callable[[World], Game]] = {
     "penalties": lambda world: tiny_game(
         "gan", PENALISED, world=world, examples=vectors(90, point=(2,))
     ),
+    "groups": lambda world: tiny_game(
+        "gan",
+        PENALISED | {"minibatch_stddev": 3, "packing": 2, "r2": 0.5, "batch_scale_g": 2},
+        world=world,
+        examples=vectors(90, point=(2,)),
+    ),
     "four networks": lambda world: toy_game(
         Cycle(4), vectors(a=(2,), b=(2,)), batch_size=12, world=world
     ),

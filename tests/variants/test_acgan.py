@@ -101,6 +101,18 @@ def test_the_verdict_does_not_depend_on_the_label_but_the_picture_does() -> None
     assert pictures_differ.min() > 1e-4
 
 
+def test_the_discriminator_can_see_the_deviation_of_groups() -> None:
+    variant, data = small(minibatch_stddev=2).eval(), batch()
+    variant.generator_loss(data)
+    other = data["image"].clone()
+    other[1] = -other[1]
+    with torch.no_grad():
+        before, after = (variant.outputs(images, data) for images in (data["image"], other))
+    assert [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if (a != b).any()] == [
+        *(0, 1)
+    ]
+
+
 def test_the_recipe_is_the_papers() -> None:
     variant = create("acgan", pictures(), {"width_g": 2, "width_d": 2})
     discriminator, generator = variant.stages()[0].players

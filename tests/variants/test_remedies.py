@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
-from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
+from gan_core.engine.game import Game
+from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.layers.minibatch import group_deviation, pack
+from gan_core.layers.minibatch import pack
 from gan_core.losses import smoothed_discriminator
 from gan_core.priors import draw
 from gan_core.variant import Variant, create
@@ -78,32 +81,154 @@ def test_the_penalties_are_over_packs() -> None:
 def test_what_cannot_be_packed_is_refused() -> None:
     with pytest.raises(UserError, match="without labels"):
         create("cgan", LABELLED, {"packing": 2})
-    with pytest.raises(UserError, match="no multiple of --packing 5"):
-        small(packing=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "share", "told"),
+    [
+        ({"packing": 2}, 3, "a worker's batch of 3 is no multiple of --packing 2:"),
+        (
+            {"minibatch_stddev": 4},
+            6,
+            "a worker's batch of 6 is no multiple of --minibatch-stddev 4:",
+        ),
+        (
+            {"packing": 2, "minibatch_stddev": 3},
+            9,
+            "a worker's batch of 9 is no multiple of --packing 2 times --minibatch-stddev 3:",
+        ),
+        (
+            {"minibatch_stddev": 4, "accumulate": 2},
+            12,
+            "a worker's batch of 6 is no multiple of --minibatch-stddev 4:",
+        ),
+        ({"accumulate": 5}, 12, "12 examples of a batch cannot be cut into --accumulate 5 equal"),
+    ],
+)
+def test_a_worker_s_share_that_is_not_of_whole_packs_and_groups_is_refused(
+    options: dict[str, object], share: int, told: str
+) -> None:
+    variant = small(data=POINTS, **options)
+    variant.check_share(24 if "accumulate" not in options else 40)
+    with pytest.raises(UserError, match=told) as refused:
+        variant.check_share(share)
+    assert "\n" not in str(refused.value)
+    examples = Examples({"point": torch.zeros(50, 2)}, POINTS, "toys")
+    with pytest.raises(UserError, match=told):
+        Game(variant, examples, examples, batch_size=2 * share, world=World(1, 2))
+
+
+def test_a_pack_is_mixed_by_its_first_member_s_number() -> None:
+    """The same for packs that other workers have; a rest of a probe's batch is left out."""
+    variant = small(data=POINTS, packing=2, gradient_penalty=1.0)
+    given = batch(variant)
+    halves = [{n: t[rows] for n, t in given.items()} for rows in (slice(8), slice(8, None))]
+    named = "penalty/gradient"
+    whole, *parts = (
+        variant.discriminator_loss(one).diagnostics[named]  # type: ignore[operator]
+        for one in (given, *halves)
+    )
+    torch.testing.assert_close(whole, (8 * parts[0] + 4 * parts[1]) / 12)
+    odd = {name: values[:9] for name, values in given.items()}
+    eight = {name: values[:8] for name, values in given.items()}
+    for one in (odd, eight):
+        found = variant.discriminator_loss(one).diagnostics[named]  # type: ignore[operator]
+        assert torch.equal(found, parts[0])
 
 
 # -- the deviation of a minibatch ------------------------------------------------------------------
 
 
-def test_a_worker_s_share_that_fills_no_whole_packs_is_refused() -> None:
-    variant = small(packing=2)
-    with pytest.raises(UserError, match="a worker's batch of 3 is no multiple of --packing 2"):
-        variant.discriminator_loss(batch(variant, 3))  # type: ignore[operator]
+class ByDeviation(nn.Module):
+    """Logits that depend strongly on the last channel; keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def forward(self, seen: Tensor) -> Tensor:
+        self.shown.append(seen)
+        own = seen[:, :-1].flatten(1)
+        return 5 * seen[:, -1:].flatten(1).mean(1) + own.sin().sum(1)
 
 
-@pytest.mark.parametrize(("packing", "group"), [(1, 3), (2, 3), (1, 5), (2, 4)])
+def deviations_one_by_one(targets: Tensor, group: int) -> list[float]:
+    """The deviation that each of ``targets`` (N, ...) belongs to, from their numbers alone."""
+    rows = targets.detach().flatten(1).tolist()
+    found = []
+    for number in range(len(rows)):
+        first = number // group * group
+        members = rows[first : first + group]
+        variances = map(statistics.pvariance, zip(*members, strict=True))
+        found.append(statistics.fmean(math.sqrt(value + 1e-8) for value in variances))
+    return found
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize(("packing", "group"), [(1, 3), (2, 3), (1, 5), (2, 4), (1, 12), (3, 4)])
 def test_the_discriminator_sees_each_groups_deviation_of_real_and_fake_apart(
-    packing: int, group: int
+    packing: int, group: int, one_pass: bool
 ) -> None:
-    variant = small(minibatch_stddev=group, packing=packing)
-    given = batch(variant)
-    sides = [pack(t, packing) for t in (given["image"], variant.generate(given))]  # type: ignore[operator]
-    seen = []
-    for targets in sides:
-        plane = group_deviation(targets, group)[:, None, None, None].expand(-1, 1, 16, 16)
-        seen.append(logits_of(variant, torch.cat((targets, plane), 1)))
-    expected = F.softplus(-seen[0]).mean() + F.softplus(seen[1]).mean()
-    torch.testing.assert_close(variant.discriminator_loss(given).total, expected)  # type: ignore[operator]
+    variant = small(minibatch_stddev=group, packing=packing).double()
+    variant.discriminator = judge = ByDeviation()
+    variant.one_pass = one_pass  # type: ignore[assignment]
+    given = {name: values.double() for name, values in batch(variant).items()}
+    given["image"][6:] *= 3  # no two groups alike
+    variant.discriminator_loss(given)  # type: ignore[operator]
+    whole = one_pass and N // packing % group == 0
+    assert len(judge.shown) == (1 if whole else 2)
+    shown = torch.cat(judge.shown)
+    sides = (given["image"], variant.generate(given))  # type: ignore[operator]
+    packed = [t.detach().reshape(N // packing, packing, 16, 16) for t in sides]
+    assert torch.equal(shown[:, :-1], torch.cat(packed))
+    expected = [value for side in packed for value in deviations_one_by_one(side, group)]
+    assert len({round(value, 6) for value in expected}) >= 2 * (N // packing // group)
+    for plane, value in zip(shown[:, -1], expected, strict=True):
+        assert plane.min() == plane.max()
+        assert plane[0, 0].item() == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("group", [0, 3])
+def test_a_penalty_is_of_all_the_logits_of_an_example_s_group(group: int) -> None:
+    """And of no others: by finite differences of one number after another."""
+    size = 3 if group else 1
+    variant = small(data=POINTS, minibatch_stddev=group, r1=1.0, gradient_penalty=1.0).double()
+    variant.discriminator = judge = ByDeviation() if group else Alone()
+    given = {name: values.double() for name, values in batch(variant).items()}
+    found = variant.discriminator_loss(given).diagnostics  # type: ignore[operator]
+    real = given["point"]
+    between = given["mix"][:, None] * real
+    between = between + (1 - given["mix"][:, None]) * variant.generate(given).detach()  # type: ignore[operator]
+
+    def total(points: Tensor) -> float:
+        """The sum of the logits of one group."""
+        plane = points.new_tensor(deviations_one_by_one(points, size))[:, None]
+        return judge(torch.cat((points, plane), 1) if group else points).sum().item()
+
+    def slopes(points: Tensor) -> Tensor:
+        result = torch.zeros_like(points)
+        for place in range(points.numel()):
+            row, column = divmod(place, 2)
+            first = row // size * size
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = points.clone()
+                moved[row, column] += step
+                ends.append(total(moved[first : first + size]))
+            result[row, column] = (ends[0] - ends[1]) / 2e-5
+        return result
+
+    expected = 0.5 * slopes(real).square().sum(1).mean()
+    torch.testing.assert_close(found["penalty/r1"], expected, rtol=1e-5, atol=1e-6)
+    expected = (slopes(between).norm(dim=1) - 1).square().mean()
+    torch.testing.assert_close(found["penalty/gradient"], expected, rtol=1e-5, atol=1e-6)
+
+
+class Alone(nn.Module):
+    """A logit of each example by itself."""
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return seen.sin().sum(1)
 
 
 # -- unrolled steps --------------------------------------------------------------------------------
