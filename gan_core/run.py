@@ -335,8 +335,10 @@ class Run:
             return
         metric, score = found
         best = self.best
-        # Scores of another metric (resumed with another extractor) do not compare.
-        if best is not None and best["metric"] == metric and not score < best["score"]:
+        # Scores of another metric (resumed with another extractor) do not compare. Nor do those of
+        # an earlier stage, which may pursue this figure alone (PSNR): the last is the aim.
+        alike = best is not None and best["metric"] == metric
+        if alike and best["step"] > self.game.stage_start and not score < best["score"]:
             self._warn_if_doubled(best, score)
             return
         value = self.figures[metric]

@@ -151,7 +151,8 @@ class Variant(nn.Module, abc.ABC):
     once (a picture to translate), rather than classes in the training split's proportions."""
     best_by: ClassVar[tuple[tuple[str, Literal["low", "high"]], ...]] = ()
     """The figures that decide which generator is the best, the first that there is, and whether
-    low or high is good; before those that every variant has (``fid...``)."""
+    low or high is good; before those that every variant has (``fid...``). Stages do not compete:
+    the best is one of the last stage that was judged."""
 
     def __init__(self, options: GameOptions) -> None:
         super().__init__()

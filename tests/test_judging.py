@@ -220,10 +220,11 @@ def test_figures_say_how_the_present_stage_s_pictures_were_resized(
 def test_the_best_of_another_metric_does_not_stand_in_the_way(tmp_path: Path) -> None:
     run = Run(config_of(tmp_path, extractor="none"), ALONE, Observer())
     sampler = run.game.sampler()
-    run.best = {"metric": "fid", "value": 1.0, "step": 0, "score": 1.0}
+    run.best = {"metric": "fid", "value": 1.0, "step": 1, "score": 1.0}
+    run.game.step = 1
     run.figures = {"fid_classifier": 50.0}
     run._keep_if_best(sampler)
-    assert run.best == {"metric": "fid_classifier", "value": 50.0, "step": 0, "score": 50.0}
+    assert run.best == {"metric": "fid_classifier", "value": 50.0, "step": 1, "score": 50.0}
     run.figures = {"fid_classifier": 60.0}
     run._keep_if_best(sampler)
     assert run.best["value"] == 50.0

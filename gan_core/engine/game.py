@@ -233,6 +233,7 @@ class Game:
         self.stages = variant.stages()
         self.seats: list[Seat] = []
         self.step = 0
+        self.stage_start = 0  # the step after which the stage that is being played began
         self._seen_before = 0
         self._look_through(self.stages[0].view)
         variant.initial_values(self._stored)
@@ -248,7 +249,7 @@ class Game:
     @property
     def steps(self) -> int:
         """The iterations of all stages together: those played, and those that are to come."""
-        return self._stage_start + sum(stage.steps for stage in self.stages[self.stage_index :])
+        return self.stage_start + sum(stage.steps for stage in self.stages[self.stage_index :])
 
     @property
     def finished(self) -> bool:
@@ -260,7 +261,7 @@ class Game:
 
         A network that nobody trains in the stage is used as it was left: in evaluation mode.
         """
-        self.stage_index, self._stage_start = index, self.step
+        self.stage_index, self.stage_start = index, self.step
         stage, before = self.stage, self.seats
         if stage.view != self._view:
             self._look_through(stage.view)
@@ -363,7 +364,7 @@ class Game:
 
     def iterate(self) -> None:
         """One iteration: every player's turns, then the averages of weights."""
-        if self.step - self._stage_start >= self.stage.steps:
+        if self.step - self.stage_start >= self.stage.steps:
             self._seen_before = self.examples_seen
             self._settle(self.stages[self.stage_index + 1])
             self._enter(self.stage_index + 1)
@@ -527,7 +528,7 @@ class Game:
         return {
             "stage": self.stage.name,
             "step": self.step,
-            "stage_start": self._stage_start,
+            "stage_start": self.stage_start,
             "seen_before": self._seen_before,
             "networks": self.variant.state_dict(),
             "players": {seat.player.name: seat.state_dict() for seat in self.seats},
@@ -540,7 +541,7 @@ class Game:
         names = [stage.name for stage in self.stages]
         if names.index(state["stage"]) != self.stage_index:
             self._enter(names.index(state["stage"]))
-        self.step, self._stage_start = state["step"], state["stage_start"]
+        self.step, self.stage_start = state["step"], state["stage_start"]
         self._seen_before = state["seen_before"]
         self.variant.load_state_dict(state["networks"])
         for seat in self.seats:

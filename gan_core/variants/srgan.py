@@ -49,6 +49,7 @@ from gan_core.variant import (
 )
 from gan_core.variants.adversarial import default
 from gan_core.variants.schedules import CosineDecay, StepDecay
+from gan_core.variants.translation import KERNEL_DISTANCES
 
 _REDUCTIONS = 4
 """How often the discriminator halves the picture."""
@@ -258,6 +259,7 @@ class SRGAN(Variant):
     data_example = "--data hires --data-root ~/photographs --content-weights vgg19-dcbb9e9d.pth"
     Options = SRGANOptions
     asks_held_out = True
+    best_by = (*KERNEL_DISTANCES, ("psnr", "high"))
 
     content: External
 

@@ -327,6 +327,24 @@ def test_a_released_generator_needs_no_frozen_network_and_takes_any_picture(
     assert found.shape == (1, 3, 28, 44)
 
 
+def test_without_an_extractor_the_adversarial_generator_of_the_best_psnr_is_kept(
+    tmp_path: Path,
+) -> None:
+    config = config_of(tmp_path, content="pixels")
+    run = Run(config, World(), FolderObserver(config.folder, World()))
+    kept = []
+    # SRResNet, which learns nothing but PSNR, ends above what the adversarial stage reaches.
+    for psnr in (28.0, 29.0, 30.0, 25.0, 26.0, 24.0, 25.5):
+        run.game.iterate()
+        run.figures = {"psnr": psnr, "ssim": 0.5}
+        run._keep_if_best(run.game.sampler())
+        assert run.best is not None
+        kept.append(run.best["value"])
+    assert kept == [28.0, 29.0, 30.0, 25.0, 26.0, 26.0, 26.0]
+    assert load_generator(config.folder).info["stage"] == "adversarial"
+    assert load_generator(config.folder).info["step"] == 5
+
+
 def test_data_that_do_not_fit_are_one_clear_line() -> None:
     for options, size, told in (
         ({}, 95, "--crop 96 is larger than the pictures"),
