@@ -335,15 +335,20 @@ class Run:
             return
         metric, score = found
         best = self.best
-        # Scores of another metric (resumed with another extractor) do not compare. Nor do those of
-        # an earlier stage, which may pursue this figure alone (PSNR): the last is the aim.
-        alike = best is not None and best["metric"] == metric
-        if alike and best["step"] > self.game.stage_start and not score < best["score"]:
+        if best is not None and self._compares(best, metric) and not score < best["score"]:
             self._warn_if_doubled(best, score)
             return
         value = self.figures[metric]
         self.best = {"metric": metric, "value": value, "step": self.game.step, "score": score}
         self._release(sampler, "best")
+
+    def _compares(self, best: dict[str, Any], metric: str) -> bool:
+        """Whether scores by ``metric`` compare with that of ``best``.
+
+        Those of another metric do not (resumed with another extractor), nor those of an earlier
+        stage: that may pursue nothing but this figure (PSNR), and the last stage is the aim.
+        """
+        return bool(best["metric"] == metric and best["step"] > self.game.stage_start)
 
     def _warn_if_doubled(self, best: dict[str, Any], score: float) -> None:
         """Say so, once, when a figure of which low is good is twice its best or more."""
