@@ -213,16 +213,44 @@ def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> 
     assert (ground.metric, ground.mode) == (MIXTURE_SCORE, "max")
     assert (ground.target, ground.modes, ground.steps) == ("point", 8, 9)
     run = make_study(tmp_path).run
-    assert default_metric(run, ["classifier"], 0) == ("fid_classifier", "min")
-    assert default_metric(run, ["inception"], 0) == ("fid", "min")
+    assert default_metric(run, ["classifier"], (), 0) == ("fid_classifier", "min")
+    assert default_metric(run, ["inception"], (), 0) == ("fid", "min")
     pairs = dataclasses.replace(run, variant="pix2pix")
-    assert default_metric(pairs, [], 0) == ("l1", "min"), "there is no kid without an extractor"
-    assert default_metric(pairs, ["mobilenet_v2"], 0) == ("kid_mobilenet_v2", "min")
-    assert default_metric(pairs, ["inception"], 0) == ("kid", "min")
+    own = ("l1", "ssim")
+    assert default_metric(pairs, [], own, 0) == ("l1", "min"), "no kid without an extractor"
+    assert default_metric(pairs, ["mobilenet_v2"], own, 0) == ("kid_mobilenet_v2", "min")
+    assert default_metric(pairs, ["inception"], own, 0) == ("kid", "min")
+    large = dataclasses.replace(run, variant="srgan")
+    assert default_metric(large, [], ("psnr", "ssim"), 0) == ("psnr", "max")
     blind = dataclasses.replace(ground, metric=None)
     assert with_metric("coverage", blind, run) == ("coverage", None)
     with pytest.raises(UserError, match="nothing can judge trials"):
         with_metric(None, blind, run)
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_without_an_extractor_a_translation_is_searched_by_its_truth_or_not_at_all(
+    tmp_path: Path, truth: bool
+) -> None:
+    from PIL import Image
+
+    from pipelines.tuning.prepare import prepare, with_metric
+
+    for place, folder in enumerate(("color", "black")):
+        (tmp_path / folder).mkdir()
+        for number in range(40):
+            shade = Image.new("RGB", (16, 16), (number, 100 * place, 0))
+            shade.save(tmp_path / folder / f"{number}.png")
+    words = f"cyclegan --data unpaired --data-root {tmp_path} --input-folder color "
+    words += "--target-folder black --image-size 16 --width 4 --blocks 1 --patch-layers 1 "
+    words += f"--extractor none --max-steps 9 --storage {tmp_path / 'runs'}"
+    study = plan(*split([*words.split(), *(["--truth"] if truth else [])]))
+    ground = prepare(study.run.to_dict())
+    if truth:
+        assert with_metric(None, ground, study.run) == ("l1", "min")
+        return
+    with pytest.raises(UserError, match="name a --metric: cyclegan has cycle_l1, cycle_l1_inverse"):
+        with_metric(None, ground, study.run)
 
 
 def test_trials_of_several_stages_are_as_long_as_all_of_them(tmp_path: Path) -> None:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from gan_core.config import RunConfig, make_config
+from gan_core.data.examples import Examples
+from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.judging import make_evaluator
+from gan_core.metrics.held_out import held_out_figures
 from gan_core.run import build_variant, check_data
 from gan_core.splits import load_training_data
-from gan_core.variant import VARIANTS
+from gan_core.variant import VARIANTS, Variant
 from pipelines.tuning.objective import MIXTURE_SCORE
+
+_LOOKED_AT = 4  # held-out examples that show which figures there will be
 
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
     """What trials stand on. ``metric``, ``mode``: the figure that decides where the user names
-    none; ``target``, ``modes``: of the source; ``steps``: of all stages of a trial together;
-    ``told``: (text, level) about the extractors.
+    none; ``own``: the names of the variant's own figures; ``target``, ``modes``: of the source;
+    ``steps``: of all stages of a trial together; ``told``: (text, level) about the extractors.
     """
 
     metric: str | None
     mode: str | None
+    own: tuple[str, ...]
     target: str
     modes: int
     steps: int
@@ -39,7 +46,7 @@ def prepare(values: dict[str, Any]) -> Ground:
 
     config = make_config(values)
     facts = check_data(config)
-    train, _ = load_training_data(config)
+    train, held_out = load_training_data(config)
     told: list[tuple[str, str]] = []
     evaluator = make_evaluator(
         config,
@@ -51,17 +58,33 @@ def prepare(values: dict[str, Any]) -> Ground:
     )
     modes = len(MIXTURES[config.data].modes) if config.data in MIXTURES else 0
     names = list(evaluator.extractors) if evaluator else []
-    metric, mode = default_metric(config, names, modes)
-    steps = sum(stage.steps for stage in build_variant(config, train).stages())
-    return Ground(metric, mode, str(facts["target"]), modes, steps, tuple(told))
+    variant = build_variant(config, train)
+    steps = sum(stage.steps for stage in variant.stages())
+    own = own_figures(variant, train, held_out, config)
+    metric, mode = default_metric(config, names, own, modes)
+    return Ground(metric, mode, own, str(facts["target"]), modes, steps, tuple(told))
+
+
+def own_figures(
+    variant: Variant, train: Examples, held_out: Examples, config: RunConfig
+) -> tuple[str, ...]:
+    """The names of the figures that the variant has of its own for these data.
+
+    They are those of what it makes, untrained, of a few examples: they can depend on the data.
+    """
+    if not variant.asks_held_out:
+        return ()
+    game = Game(variant, train, held_out, batch_size=config.game.batch_size, seed=config.seed)
+    count = min(_LOOKED_AT, len(held_out))
+    return tuple(held_out_figures(game.sampler(), game.held_out_examples(), count, game.world))
 
 
 def default_metric(
-    config: RunConfig, extractors: list[str], modes: int
+    config: RunConfig, extractors: list[str], own: Collection[str], modes: int
 ) -> tuple[str | None, str | None]:
     """The figure to search by and which direction is better, from what there is to judge by."""
     for name, good in VARIANTS[config.variant].best_by:
-        if _extractor_of(name) in (None, *extractors):
+        if name in own or _given_by(extractors, name):
             return name, "min" if good == "low" else "max"
     if modes:
         return MIXTURE_SCORE, "max"
@@ -70,10 +93,10 @@ def default_metric(
     return None, None
 
 
-def _extractor_of(figure: str) -> str | None:
-    """The extractor that a distance of features needs; ``None`` for other figures."""
-    kind, _, extractor = figure.partition("_")
-    return (extractor or "inception") if kind in ("fid", "kid") else None
+def _given_by(extractors: list[str], figure: str) -> bool:
+    """Whether one of ``extractors`` gives ``figure``: inception's distances have bare names."""
+    bare = figure in ("fid", "kid") and "inception" in extractors
+    return bare or figure.endswith(tuple(f"_{name}" for name in extractors))
 
 
 def with_metric(metric: str | None, ground: Ground, config: RunConfig) -> tuple[str, str | None]:
@@ -81,8 +104,9 @@ def with_metric(metric: str | None, ground: Ground, config: RunConfig) -> tuple[
     if metric is not None:
         return metric, None
     if ground.metric is None:
+        known = f": {config.variant} has {', '.join(ground.own)}" if ground.own else ""
         raise UserError(
             f"nothing can judge trials on '{config.data}' with --extractor {config.extractor}: "
-            "choose another extractor, or name a --metric"
+            f"choose another extractor, or name a --metric{known}"
         )
     return ground.metric, ground.mode

@@ -40,8 +40,8 @@ class TuneOptions:
     )
     metric: str | None = option(
         None,
-        "the figure to search by (default: fid of the extractor in use; for points a score of "
-        "modes, quality and balance)",
+        "the figure to search by (default: the variant's own, such as kid, l1 or psnr, else fid of "
+        "the extractor in use; for points a score of modes, quality and balance)",
     )
     mode: str | None = option(
         None, "min or max (default: by the metric's name)", choices=("min", "max")
