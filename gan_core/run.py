@@ -470,20 +470,30 @@ class Run:
             own = checkpoints.read_rank(folder, self.world.rank, self.world.device)
             self.game.load_rank_state(own)
         else:
-            seed_rank(self.config.seed, self.world, self.game.step)
-            self.observer.message(
-                self.game.step,
-                f"resumed with {self.world.size} workers from a checkpoint of "
-                f"{manifest['world_size']}: batch statistics go on from rank 0's and dropout is "
-                "drawn anew, so the run is not exactly the one that was interrupted",
-                "warning",
-            )
+            self._go_on_from_others(folder, manifest["world_size"])
         self.history, self.best = shared["history"], shared["best"]
         self._memory = shared.get("signals", {})  # those of earlier versions have none
         self.diagnosis.replay(self.history)
         self.figures, self.protocol = shared["figures"], shared["protocol"]
         self.seconds = shared["clock"]["seconds"]
         self._saved_at = self.game.step
+
+    def _go_on_from_others(self, folder: Path, count: int) -> None:
+        """Go on with what ``count`` other ranks kept for themselves, and say that it is not exact.
+
+        Their files are read only if the variant looks at them.
+        """
+        device = self.world.device
+        dealt = self.game.deal_out(checkpoints.read_rank(folder, r, device) for r in range(count))
+        seed_rank(self.config.seed, self.world, self.game.step)
+        self.observer.message(
+            self.game.step,
+            f"resumed with {self.world.size} workers from a checkpoint of {count}: batch "
+            "statistics go on from rank 0's, dropout is drawn anew"
+            f"{f' and {dealt} are dealt out anew' if dealt else ''}, so the run is not exactly the "
+            "one that was interrupted",
+            "warning",
+        )
 
     def _check_data(self, folder: Path, manifest: dict[str, Any]) -> None:
         if manifest["data"] != self.fingerprint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -261,6 +261,14 @@ class Variant(nn.Module, abc.ABC):
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`rank_state`."""
         return
+
+    def deal_out(self, ranks: Iterable[Mapping[str, Tensor]], rank: int, size: int) -> str:
+        """Take over what ranks of another number kept for themselves, as rank ``rank`` of ``size``.
+
+        ``ranks``: the buffers of each old rank, by name. Returns what was taken over, for the log;
+        empty where nothing is.
+        """
+        return ""
 
 
 VARIANTS: Registry[type[Variant]] = Registry("variant")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -592,6 +592,14 @@ class Game:
         for seat in self.seats:
             seat.load_window(state["windows"][seat.player.name], self.world.device)
         self.variant.load_rank_state(state["variant"])
+
+    def deal_out(self, states: Iterable[dict[str, Any]]) -> str:
+        """Go on from the :meth:`rank_state` of ranks of another number, as far as the variant can.
+
+        Returns what was taken over, for the log. The rest is as :meth:`load_state_dict` left it.
+        """
+        buffers = (state["buffers"] for state in states)
+        return self.variant.deal_out(buffers, self.world.rank, self.world.size)
 
 
 def seed_rank(seed: int, world: World, step: int = 0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,26 @@ class ImagePool(nn.Module):
         self.images[torch.where(stays, slot, self.size)] = images
         self.seen += len(images)
         return returned
+
+    @torch.no_grad()
+    def deal_out(self, pools: Sequence[tuple[Tensor, Tensor]], rank: int, size: int) -> None:
+        """Fill this pool, of rank ``rank`` of ``size``, from the ``pools`` of ranks of any number.
+
+        ``pools``: the buffers ``images`` and ``seen`` of each old rank. Their pictures are dealt
+        out in turns, the first of each old pool first; what a smaller number of pools cannot hold
+        is left out, evenly, and a pool that gets too few goes on filling.
+        """
+        held = [min(int(seen), self.size) for _, seen in pools]
+        dealt = [
+            images[slot]
+            for slot in range(self.size)
+            for (images, _), count in zip(pools, held, strict=True)
+            if slot < count
+        ]
+        mine = dealt[rank::size][: self.size]
+        for slot, image in enumerate(mine):
+            self.images[slot] = image
+        self.seen.fill_(len(mine))
 
 
 def _as_flags(flags: Tensor, images: Tensor) -> Tensor:

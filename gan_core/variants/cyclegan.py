@@ -14,6 +14,7 @@ both generators are one player and play first, and both discriminators another.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ from gan_core.variants.translation import (
 )
 
 _DOMAINS = ("image", "input")
+_POOLS = ("image_pool", "input_pool")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +222,13 @@ class CycleGAN(TranslationVariant):
                 diagnostics = decisions(self.loss, real_logits.detach(), fake_logits.detach())
         total = torch.stack(losses).sum()
         return Loss(total, {**diagnostics, "loss/discriminator": total.detach()})
+
+    def deal_out(self, ranks: Iterable[Mapping[str, Tensor]], rank: int, size: int) -> str:
+        kept = list(ranks)
+        for name in _POOLS:
+            pools = [(own[f"{name}.images"], own[f"{name}.seen"]) for own in kept]
+            getattr(self, name).deal_out(pools, rank, size)
+        return "the pools of past pictures" if self.recipe.pool else ""
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         def logits(part: Batch) -> Tensor:

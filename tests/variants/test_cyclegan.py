@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
+from gan_core.engine.checkpoint import find_checkpoint, read_rank, write_rank
 from gan_core.engine.game import Game
+from gan_core.engine.world import World
 from gan_core.layers.patchgan import PatchDiscriminator
 from gan_core.layers.pool import ImagePool
 from gan_core.layers.residual_generator import ResidualGenerator
+from gan_core.observers import FolderObserver
+from gan_core.run import Run, play
 from gan_core.variant import create
 from gan_core.variants.cyclegan import CycleGAN
 
@@ -229,3 +237,81 @@ def test_figures_of_both_directions_where_the_truth_is_known() -> None:
     assert set(unknown) == {"cycle_l1", "cycle_l1_inverse"}
     sheet = variant.picture("train", {"image": -given}, held_out)
     assert sheet is not None
+
+
+def pool_of(values: list[float], size: int = 4) -> ImagePool:
+    """A pool that has been shown ``values``."""
+    pool = ImagePool(size, (1,))
+    for value in values:
+        pool.exchange(torch.tensor([[float(value)]]), torch.tensor([[0.9, 0.0]]))
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([[1, 2, 3, 4, 0], [5, 6, 7, 8]], [[1, 5, 2, 6]]),  # too many: as many of each
+        ([[1, 2, 3, 4]], [[1, 3], [2, 4]]),
+        ([[1, 2, 3], [4]], [[1, 3], [4], [2]]),
+        ([[1, 2], [3, 4], [5]], [[1, 5, 4], [3, 2]]),
+        ([[], []], [[]]),
+    ],
+)
+def test_pools_are_dealt_out_to_another_number_of_workers(
+    old: list[list[float]], new: list[list[float]]
+) -> None:
+    saved = [(p.images, p.seen) for p in map(pool_of, old)]
+    for rank, expected in enumerate(new):
+        pool = ImagePool(4, (1,))
+        pool.deal_out(saved, rank, len(new))
+        assert int(pool.seen) == len(expected)
+        assert pool.images[: len(expected), 0].tolist() == expected
+        # It goes on filling where it is not full, and exchanges where it is.
+        always = torch.tensor([[0.1, 0.0]])
+        returned = pool.exchange(torch.tensor([[9.0]]), always)
+        assert returned.item() == (expected[0] if len(expected) == 4 else 9.0)
+
+
+def run_on_folders(folder: Path, name: str, steps: int) -> RunConfig:
+    """A tiny run on two folders of random pictures in ``folder``."""
+    generator = torch.Generator().manual_seed(1)
+    for domain in ("trainA", "trainB"):
+        (folder / domain).mkdir(exist_ok=True)
+        for number in range(12):
+            values = torch.randint(0, 256, (SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(values.numpy()).save(folder / domain / f"{number}.png")
+    place = {"storage": str(folder), "name": name, "data": "unpaired", "data_root": str(folder)}
+    rest = {"workers": 0, "device": "cpu", "extractor": "none", "evaluate_every": 0}
+    return make_config(
+        {"variant": "cyclegan", **place, **rest, **TINY, "batch_size": 2, "steps": steps}
+    )
+
+
+def test_a_run_resumed_with_another_number_of_workers_keeps_their_pools(tmp_path: Path) -> None:
+    config = run_on_folders(tmp_path, "first", 3)
+    play(config, World(), FolderObserver(config.folder, World()))
+    checkpoint = find_checkpoint(config.folder)
+    assert checkpoint is not None
+    # As if another worker had been there, with pools of its own.
+    own = read_rank(checkpoint, 0, torch.device("cpu"))
+    other = copy.deepcopy(own)
+    other["buffers"]["image_pool.images"] += 10
+    write_rank(checkpoint, 1, other)
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "world_size": 2}))
+    told: list[str] = []
+
+    class Listener(FolderObserver):
+        def message(self, step: int, text: str, level: str = "info") -> None:
+            told.append(text)
+
+    config = run_on_folders(tmp_path, "second", 4)
+    run = Run(config, World(), Listener(config.folder, World()))
+    run._restore(checkpoint)
+    pool = run.game.variant.image_pool
+    assert isinstance(pool, ImagePool)
+    images = own["buffers"]["image_pool.images"]
+    assert torch.equal(pool.images[:3], torch.stack((images[0], images[0] + 10, images[1])))
+    assert int(pool.seen) == 3
+    assert len(told) == 1
+    assert "the pools of past pictures are dealt out anew" in told[0]
