@@ -171,12 +171,19 @@ def _overfitting() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All cases; of each family every second is for setting thresholds, the others are proof."""
-    families = []
-    for family in (_healthy(), _collapse(), _vanishing(), _unstable(), _overfitting()):
-        parts = ("set", "proof", "proof", "set")
-        families.append([dataclasses.replace(c, part=parts[n % 4]) for n, c in enumerate(family)])
+    families = [
+        [_assigned(case, number) for number, case in enumerate(family)]
+        for family in (_healthy(), _collapse(), _vanishing(), _unstable(), _overfitting())
+    ]
     in_turn = itertools.zip_longest(*families)  # so that the first minutes see a bit of all
     return [case for row in in_turn for case in row if case is not None]
+
+
+def _assigned(case: Case, number: int) -> Case:
+    """``case`` in the part that its place in its family gives it; proof has seeds of its own."""
+    part = ("set", "proof", "proof", "set")[number % 4]
+    seed = case.options["seed"] + (1000 if part == "proof" else 0)
+    return dataclasses.replace(case, part=part, options={**case.options, "seed": seed})
 
 
 def configuration(case: Case, roots: dict[str, str | None], out: Path) -> Any:

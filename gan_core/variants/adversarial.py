@@ -190,7 +190,7 @@ class AdversarialVariant(Variant):
         self.generator = self.make_generator(data)
         seen = seen_by_discriminator(data, self.recipe.packing, self.recipe.minibatch_stddev)
         self.discriminator = self.make_discriminator(seen)
-        if self.recipe.instance_noise_steps:
+        if remedies.noise_falls(self.recipe):
             self.register_buffer("played", torch.zeros(()))
         self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
 
@@ -264,7 +264,7 @@ class AdversarialVariant(Variant):
         return tuple(specs)
 
     def on_turn_end(self, player: str) -> None:
-        if self.recipe.instance_noise_steps and player == "generator":
+        if player == "generator" and remedies.noise_falls(self.recipe):
             self.get_buffer("played").add_(1)
 
     def conditions(self) -> tuple[str, ...]:
@@ -312,10 +312,8 @@ class AdversarialVariant(Variant):
             targets = self.augmentation(targets, batch[f"augment_{kind}"])
         if self.recipe.instance_noise > 0:
             noise = self.recipe.instance_noise * batch[f"instance_noise_{kind}"]
-            if self.recipe.instance_noise_steps:
-                noise = noise * remedies.remaining_noise(
-                    self.get_buffer("played"), self.recipe.instance_noise_steps
-                )
+            if remedies.noise_falls(self.recipe):
+                noise = noise * remedies.remaining_noise(self.get_buffer("played"), self.recipe)
             targets = targets + noise
         return pack(targets, self.recipe.packing)
 

@@ -48,8 +48,11 @@ class RemedyOptions(GameOptions):
         kind="schedule",
         minimum=0,
     )
-    instance_noise_steps: int = option(
-        0, "iterations over which that noise falls to nothing, 0 for never", minimum=0
+    instance_noise_until: float = option(
+        0.5,
+        "share of --steps at which that noise has fallen to nothing, 0 for never",
+        minimum=0,
+        maximum=1,
     )
     label_smoothing: float = option(
         0.0,
@@ -73,8 +76,6 @@ def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
         raise UserError("--packing is for variants without labels: a pack would mix classes")
     if options.label_smoothing and not LOSSES[loss].cross_entropy:
         raise UserError(f"--label-smoothing means nothing to the {loss} loss: leave it out")
-    if options.instance_noise_steps and not options.instance_noise:
-        raise UserError("--instance-noise-steps needs --instance-noise")
 
 
 def check_share(options: RemedyOptions, share: int, parts: int) -> None:
@@ -116,9 +117,14 @@ def instance_noise(shape: tuple[int, ...], real_readers: tuple[str, ...]) -> lis
     ]
 
 
-def remaining_noise(played: Tensor, steps: int) -> Tensor:
-    """The share of the instance noise that is left after ``played`` of ``steps`` iterations.
+def noise_falls(options: RemedyOptions) -> bool:
+    """Whether there is instance noise that becomes less."""
+    return options.instance_noise > 0 and options.instance_noise_until > 0
+
+
+def remaining_noise(played: Tensor, options: RemedyOptions) -> Tensor:
+    """The share of the instance noise that is left after ``played`` iterations.
 
     It falls linearly (Soenderby et al. 2017, arXiv:1610.04490, section 3.1).
     """
-    return (1 - played / steps).clamp_min(0)
+    return (1 - played / (options.instance_noise_until * options.steps)).clamp_min(0)

@@ -33,7 +33,7 @@ RUNS = {
     "dcgan with an average": ("dcgan", {"ema": 0.9}),
     "gan with dropout": ("gan", {"dropout": 0.4, "k": 2}),
     "cgan with dropout": ("cgan", {}),
-    "gan with falling noise": ("gan", {"instance_noise": 0.2, "instance_noise_steps": 9}),
+    "gan with falling noise": ("gan", {"instance_noise": 0.2, "instance_noise_until": 0.9}),
     # Points have figures without an extractor: the evaluator itself takes part.
     "gan on the ring": ("gan", {"data": "ring", "dropout": 0.3, "extractor": "auto"}),
 }

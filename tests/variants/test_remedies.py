@@ -291,8 +291,8 @@ def test_instance_noise_is_on_real_and_generated_targets_in_training_alone() -> 
     assert torch.equal(variant.sample("train", given)["image"], variant.generate(given))  # type: ignore[operator]
 
 
-def test_instance_noise_falls_to_nothing_over_its_steps() -> None:
-    variant = small(instance_noise=0.5, instance_noise_steps=4)
+def test_instance_noise_falls_to_nothing_over_its_share_of_the_steps() -> None:
+    variant = small(instance_noise=0.5, instance_noise_until=0.4, steps=10)
     given = batch(variant)
     for turn in range(6):
         shown = variant.real_targets(given) - given["image"]  # type: ignore[operator]
@@ -301,7 +301,8 @@ def test_instance_noise_falls_to_nothing_over_its_steps() -> None:
         variant.on_turn_end("discriminator")
         variant.on_turn_end("generator")
     assert "played" in variant.state_dict()
-    assert "played" not in small(instance_noise=0.5).state_dict()
+    assert "played" not in small(instance_noise=0.5, instance_noise_until=0.0).state_dict()
+    assert "played" not in small().state_dict()
 
 
 # -- smoothed labels, R2, the relativistic loss ----------------------------------------------------
@@ -364,7 +365,6 @@ ALL = {
     "minibatch_stddev": 3,
     "unrolled": 1,
     "instance_noise": 0.1,
-    "instance_noise_steps": 5,
     "r1": 0.1,
     "r2": 0.1,
     "diffaug": "translation",
