@@ -20,10 +20,13 @@ NEIGHBOURS = Threshold(0.35, 0.15)
 """Distance of pictures to the nearest other sample, over real ones': the same come again."""
 SUPPORT = Threshold(400, 150)
 """How many different pictures there are, by the birthday paradox: too few for any data set."""
-LEAST_MODE = Threshold(0.25, 0.1)
+LEAST_MODE = Threshold(0.25, 0.15)
 """The rarest mode's share of the samples over its share of the data: it is hardly made."""
 MODES = Threshold(0.9, 0.6)
 """Modes found over those that as many real examples would show: many are missing."""
+DENSITY = 0.5
+"""The least density of samples among real examples (1 for perfect ones) at which a classifier's
+word on them is proof: what looks like nothing that it has learned, it may call anything."""
 
 ADVICE = (
     Advice("packing", (1,), "--packing 2: D judges two samples together (PacGAN)"),
@@ -62,12 +65,21 @@ def _missing(history: History, facts: Facts) -> list[Sign]:
     covered, least = history.latest("modes_covered"), history.latest("least_mode_ratio")
     if facts.modes and not math.isnan(covered) and facts.target == "image":
         text = f"{covered:.0f} of {facts.modes} classes"
-        signs.append(MODES.sign(covered / expected_modes(facts.modes, facts.samples), text))
+        share = covered / expected_modes(facts.modes, facts.samples)
+        signs.append(_as_classified(MODES.sign(share, text), history))
     if facts.modes and facts.samples >= FEWEST * facts.modes:
         what = "class" if facts.target == "image" else "mode"
         text = f"the rarest {what} is made {least:.2f} times as often as in the data"
-        signs.append(LEAST_MODE.sign(least, text))
+        signs.append(_as_classified(LEAST_MODE.sign(least, text), history))
     return signs
+
+
+def _as_classified(sign: Sign, history: History) -> Sign:
+    """``sign``, which rests on a classifier, no proof where samples are unlike real examples."""
+    density = min((history.latest(n) for n in history.names("density_")), default=math.nan)
+    if sign.level < 2 or not density < DENSITY:
+        return sign
+    return Sign(1, f"{sign.text} (as far as can be told at a density of {density:.2f})")
 
 
 def expected_modes(modes: int, samples: int) -> float:

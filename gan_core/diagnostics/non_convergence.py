@@ -12,7 +12,10 @@ WATCHED = ("loss/", "weight_norm/", "grad_norm/", "diversity")
 WINDOW = 3
 """Logging points whose median is judged for divergence."""
 LONG_WINDOW = 8
-"""Logging points whose median is judged for movement."""
+"""Logging points whose median is judged for movement, beside that of the last :data:`WINDOW`: one
+alone would call a game restless that has come to rest since."""
+GAPS = 2
+"""Evaluations whose largest duality gap is judged."""
 WARM_UP = 0.3
 """The share of the run's iterations in which samples may move about."""
 
@@ -21,6 +24,10 @@ LOSS = Threshold(30, 100)
 MOVEMENT = Threshold(0.6, 0.9)
 """How far samples at fixed noise move between logging points, over the distance of two real
 examples: they are somewhere else each time."""
+GAP = Threshold(2, 4)
+"""How much a few steps of each player alone change the value of the game, which is -2 log 2 = -1.39
+where nothing can be told apart: with more than that at stake in ten steps, the steps are too large.
+The Wasserstein loss has no such scale."""
 
 ADVICE = (
     Advice("r1", (0, 0.0), "--r1 1: damps the rotation of the game (Mescheder et al. 2018)"),
@@ -32,7 +39,10 @@ ADVICE = (
 
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of non-convergence in what was measured so far."""
-    return [*_not_finite(history), *_huge(history), *_moving(history, facts)]
+    signs = [*_not_finite(history), *_huge(history)]
+    if history.step < WARM_UP * facts.steps:
+        return signs
+    return [*signs, *_moving(history), *_unsettled(history, facts)]
 
 
 def _not_finite(history: History) -> list[Sign]:
@@ -50,15 +60,19 @@ def _huge(history: History) -> list[Sign]:
     return signs
 
 
-def _moving(history: History, facts: Facts) -> list[Sign]:
-    if history.step < WARM_UP * facts.steps:
-        return []
-    moved = history.median("movement", LONG_WINDOW)
+def _moving(history: History) -> list[Sign]:
+    moved = min(history.median("movement", window) for window in (LONG_WINDOW, WINDOW))
     text = (
         f"samples at fixed noise move {moved:.2f} times the distance of two real examples from one "
         "logging point to the next"
     )
-    for name, words in (("duality_gap", "duality gap"), ("rotation", "rotation of the game")):
-        if name in history.names():
-            text += f", {words} {history.latest(name):.2g}"
+    if "rotation" in history.names():
+        text += f", rotation of the game {history.latest('rotation'):.2g}"
     return [MOVEMENT.sign(moved, text)]
+
+
+def _unsettled(history: History, facts: Facts) -> list[Sign]:
+    if facts.options.get("loss") == "wasserstein":
+        return []
+    gap = max((abs(gap) for gap in history.values("duality_gap", GAPS)), default=math.nan)
+    return [GAP.sign(gap, f"the duality gap was {gap:.2g} at one of the last {GAPS} evaluations")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -65,6 +66,7 @@ def test_a_healthy_run_shows_nothing() -> None:
         ("mode_collapse", "birthday_support_classifier", 300.0, 20.0),
         ("non_convergence", "loss__generator", -50.0, 1e4),
         ("non_convergence", "movement", 0.8, 3.0),
+        ("non_convergence", "duality_gap", -3.0, 8.0),
         ("overfitting", "overfitting__rv", 0.5, 0.9),
         ("overfitting", "copied_share_classifier", 0.5, 0.9),
         ("overfitting", "accuracy__held_out", 0.5, 0.2),
@@ -97,6 +99,26 @@ def test_what_a_young_generator_cannot_yet_is_no_failure() -> None:
     assert (grown["mode_collapse"], grown["non_convergence"]) == (2, 2)
 
 
+def test_a_game_that_has_come_to_rest_converges_however_it_began() -> None:
+    history = History()
+    for number in range(20):
+        history.add(500 + number, {**HEALTHY, "movement": 2.0 if number < 17 else 0.3})
+    assert worst(non_convergence.examine(history, FACTS)) == 0
+    history.add(520, {"movement": 2.0})
+    history.add(521, {"movement": 2.0})
+    assert worst(non_convergence.examine(history, FACTS)) == 2
+
+
+def test_a_duality_gap_counts_for_two_evaluations_and_has_no_scale_with_wasserstein() -> None:
+    history = History()
+    history.add(500, {"duality_gap": 8.0})
+    for step, level in ((600, 2), (700, 0)):
+        history.add(step, {"duality_gap": 0.1})
+        assert worst(non_convergence.examine(history, FACTS)) == level
+    wasserstein = dataclasses.replace(FACTS, options={"loss": "wasserstein"})
+    assert levels(wasserstein, duality_gap=8.0) == only("non_convergence", 0)
+
+
 def test_one_bad_logging_point_is_no_failure() -> None:
     for name in ("diversity", "movement", "loss/generator", "slope/generator", "overfitting/rv"):
         history = History()
@@ -113,6 +135,13 @@ def test_few_samples_do_not_show_every_mode() -> None:
     assert expected == pytest.approx(1000 * (1 - math.exp(-2)), rel=1e-3)
     assert levels(facts, modes_covered=860.0, least_mode_ratio=0.0) == only("mode_collapse", 0)
     assert levels(facts, modes_covered=400.0, least_mode_ratio=0.0) == only("mode_collapse", 2)
+
+
+def test_a_classifier_s_word_on_what_it_has_never_seen_is_no_proof() -> None:
+    for missing in ({"least_mode_ratio": 0.0}, {"modes_covered": 3.0}):
+        assert levels(**missing, density_classifier=0.9) == only("mode_collapse", 2)
+        assert levels(**missing, density_classifier=0.2) == only("mode_collapse", 1)
+    assert levels(diversity=0.1, density_classifier=0.2) == only("mode_collapse", 2)
 
 
 def test_points_may_lie_as_near_to_each_other_as_they_like() -> None:
