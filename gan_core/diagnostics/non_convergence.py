@@ -21,7 +21,7 @@ WARM_UP = 0.3
 
 LOSS = Threshold(30, 100)
 """The size of a player's loss: logits beyond any that a probability needs."""
-MOVEMENT = Threshold(0.6, 0.9)
+MOVEMENT = Threshold(0.5, 0.65)
 """How far samples at fixed noise move between logging points, over the distance of two real
 examples: they are somewhere else each time."""
 GAP = Threshold(2, 4)
