@@ -65,7 +65,7 @@ def test_a_healthy_run_shows_nothing() -> None:
         ("mode_collapse", "modes_covered", 8.0, 5.0),
         ("mode_collapse", "birthday_support_classifier", 300.0, 20.0),
         ("non_convergence", "loss__generator", -50.0, 1e4),
-        ("non_convergence", "movement", 0.8, 3.0),
+        ("non_convergence", "movement", 0.6, 3.0),
         ("non_convergence", "duality_gap", -3.0, 8.0),
         ("overfitting", "overfitting__rv", 0.5, 0.9),
         ("overfitting", "copied_share_classifier", 0.5, 0.9),
