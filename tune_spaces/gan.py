@@ -70,11 +70,17 @@ POINTS = SearchSpace(
             tune.choice([2, 8, 32, 100]),
             "PacGAN feeds 2 numbers, Unrolled GAN 256, the default is 100",
         ),
-        lr_decay=Dimension(
-            tune.choice([1.000004, 1.0002, 1.0005]),
-            "the code's, which is next to none in short runs; the others leave a fifth and 2 % of "
-            "the rates after 8,000 updates: narrow modes are only hit by small steps",
+        lr_decay_to=Dimension(
+            tune.choice([1.0, 0.2, 0.02]),
+            "none, as in the papers, or down to a fifth or 2 %: narrow modes are only hit by small "
+            "steps",
         ),
+        instance_noise=Dimension(
+            tune.choice([0.0, 0.1, 0.3, 1.0]),
+            "none, or up to the distance of the modes, falling to nothing over half of the steps "
+            "(Soenderby et al. 2017): modes far apart are one at first",
+        ),
+        packing=Dimension(tune.choice([1, 2]), "PacGAN's 2, which shows missing modes to D"),
     ),
     settings=(
         Setting("the default for points", {"lr_d": 1e-3, "lr_g": 1e-3}),
@@ -87,6 +93,19 @@ POINTS = SearchSpace(
                 "prior": "gaussian",
                 "batch_size": 512,
                 "ema": 0.999,
+            },
+        ),
+        Setting(
+            "Soenderby et al. 2017: noise on what D sees, which falls to nothing",
+            {
+                "lr_d": 1e-3,
+                "lr_g": 1e-3,
+                "beta2": 0.99,
+                "prior": "gaussian",
+                "batch_size": 256,
+                "ema": 0.999,
+                "instance_noise": 0.3,
+                "lr_decay_to": 0.02,
             },
         ),
     ),
