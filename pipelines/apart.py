@@ -14,9 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gan_core.config import RunConfig, write_config
@@ -28,6 +29,7 @@ from pipelines.progress import duration
 from pipelines.run_folder import TRACE, RunFolder, finished
 
 POLL = 0.5  # seconds between looks at the processes
+GRACE = 15.0  # seconds that a stage has to end after a second Ctrl-C, before it is killed
 
 
 def parts_of(config: RunConfig) -> dict[str, RunConfig]:
@@ -54,7 +56,8 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
     """Play ``parts`` at the same time, as many as ``config.workers`` allow; the joined summary.
 
     Raises ``UserError`` for wrong input, ``RunFailed`` if a part failed, and
-    ``KeyboardInterrupt`` after Ctrl-C, when the parts have written their checkpoints.
+    ``KeyboardInterrupt`` after Ctrl-C, when the parts have written their checkpoints, or after a
+    second one, when they have been ended without.
     """
     with RunFolder(config) as folder, ExitStack() as stack:
         training.prepare(config, stack)
@@ -81,6 +84,28 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "RAY_ADDRESS": address}
 
 
+class _Interrupts:
+    """Counts SIGINT and SIGTERM, which raise nothing meanwhile: no process is forgotten by one that
+    comes at a wrong moment.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
 class _Parts:
     """Runs that are played as processes, ``at_once`` at the same time."""
 
@@ -91,29 +116,42 @@ class _Parts:
         self.failed: list[str] = []
         self._waiting = [stage for stage, part in parts.items() if not _ended(part)]
         self._playing: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+        self._asked, self._asked_at = 0, 0.0
 
     def play(self) -> list[str]:
-        """Play all to their ends; the stages that failed."""
-        with self._ended_together():
-            while self._waiting or self._playing:
-                while self._waiting and len(self._playing) < self.at_once:
-                    self._start(self._waiting.pop(0))
-                self._look()
-                time.sleep(POLL)
+        """Play all to their ends; the stages that failed. No process is left, whatever ends this.
+
+        After Ctrl-C the processes write their checkpoints, after a second one they end at once, and
+        ``KeyboardInterrupt`` is raised when they have.
+        """
+        with _Interrupts() as interrupts:
+            try:
+                while self._waiting or self._playing:
+                    while self._waiting and len(self._playing) < self.at_once:
+                        self._start(self._waiting.pop(0))
+                    self._attend(interrupts.count)
+            except BaseException:
+                interrupts.count += 1
+                raise
+            finally:
+                while self._playing:
+                    self._attend(interrupts.count)
+        if interrupts.count:
+            raise KeyboardInterrupt
         return self.failed
+
+    def _attend(self, interrupts: int) -> None:
+        self._pass_on(interrupts)
+        self._look()
+        time.sleep(POLL)
 
     def _start(self, stage: str) -> None:
         part = self.parts[stage]
-        file = _beside(part, "yaml")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_config(part, file)
-        words = ["train", "--config", str(file)]
-        if (part.folder / "config.yaml").exists():
-            words += ["--resume", str(part.name), "--storage", part.storage]
+        command = self._command(part)
         with _beside(part, "log").open("ab") as log:
             # Ctrl-C reaches this process alone, which hands it on.
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines", *words],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -122,6 +160,16 @@ class _Parts:
             )
         self._playing[stage] = process, time.monotonic()
         _say(f"{stage}: started as run {part.name}")
+
+    def _command(self, part: RunConfig) -> list[str]:
+        """What plays ``part``, or goes on with it; its configuration is written for that."""
+        file = _beside(part, "yaml")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_config(part, file)
+        words = ["train", "--config", str(file)]
+        if (part.folder / "config.yaml").exists():
+            words += ["--resume", str(part.name), "--storage", part.storage]
+        return [sys.executable, "-m", "pipelines", *words]
 
     def _look(self) -> None:
         """See which processes have ended, and how."""
@@ -132,22 +180,33 @@ class _Parts:
             took = duration(time.monotonic() - begun)
             if process.returncode == 0:
                 _say(f"{stage}: finished after {took}")
+            elif self._asked:
+                _say(f"{stage}: stopped after {took}")
             else:
                 self.failed.append(stage)
                 _say(f"{stage}: failed after {took}, see {_beside(self.parts[stage], 'log')}")
 
-    @contextmanager
-    def _ended_together(self) -> Iterator[None]:
-        """Whatever ends this, the processes are asked to write checkpoints, and waited for."""
-        before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-        try:
-            yield
-        finally:
+    def _pass_on(self, interrupts: int) -> None:
+        """Interrupt the processes as often as this one was. Those that have not ended soon after
+        the second time, or at the third, are killed, with all that they have started.
+        """
+        if interrupts == 0:
+            return
+        self._waiting.clear()
+        while self._asked < min(interrupts, 2):
+            self._asked, self._asked_at = self._asked + 1, time.monotonic()
             for process, _ in self._playing.values():
                 process.send_signal(signal.SIGINT)
-            for process, _ in self._playing.values():
-                process.wait()
-            signal.signal(signal.SIGTERM, before)
+            if self._asked == 1:
+                _say("stopping: the stages write checkpoints (Ctrl-C again to abort at once)")
+        late = self._asked == 2 and time.monotonic() - self._asked_at > GRACE
+        if late or interrupts > 2:
+            self._kill()
+
+    def _kill(self) -> None:
+        for process, _ in self._playing.values():
+            if process.poll() is None:  # else its number may be another's already
+                os.killpg(process.pid, signal.SIGKILL)  # it leads a session, so a group, of its own
 
 
 def _ended(part: RunConfig) -> bool:

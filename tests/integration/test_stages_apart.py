@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +24,7 @@ from gan_core.errors import UserError
 from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
+from pipelines import apart
 from pipelines.apart import _join, _Parts, parts_of
 from pipelines.run_folder import finished
 
@@ -94,3 +101,125 @@ def test_a_failed_stage_costs_the_others_nothing_and_all_are_put_together(
     assert joined["step"] == played["step"] == 8
     for name, value in played["networks"].items():
         assert torch.equal(value, joined["networks"][name]), name
+
+
+STAGE = """
+import os, pathlib, signal, subprocess, sys, time
+
+folder, ends_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+asked = 0
+
+def note(number, frame):
+    global asked
+    asked += 1
+    if asked == ends_at:
+        (folder / "ended").touch()
+        child.kill()
+        child.wait()
+        sys.exit(130)
+    (folder / f"asked_{asked}").touch()
+
+sleeper = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(100)"
+child = subprocess.Popen([sys.executable, "-c", sleeper])
+signal.signal(signal.SIGINT, note)
+(folder / "writing").write_text(f"{os.getpid()} {child.pid}")
+(folder / "writing").rename(folder / "numbers")
+while True:
+    time.sleep(100)
+"""
+"""A stage that ends at the ``ends_at``-th SIGINT, with a process of its own."""
+
+
+class Stages(_Parts):
+    """Stages that are played by ``STAGE``."""
+
+    def __init__(self, folder: Path, ends_at: dict[str, int]) -> None:
+        parts = {stage: config_of(folder, name=stage) for stage in ends_at}
+        super().__init__(parts, 2, dict(os.environ))
+        self.ends_at = ends_at
+        for stage in ends_at:
+            (folder / "runs" / stage).mkdir(parents=True)
+
+    def _command(self, part: RunConfig) -> list[str]:
+        ends_at = self.ends_at[str(part.name)]
+        return [sys.executable, "-c", STAGE, str(part.folder), str(ends_at)]
+
+    def numbers(self) -> list[int]:
+        """The numbers of all processes that the stages consist of."""
+        files = [part.folder / "numbers" for part in self.parts.values()]
+        return [
+            int(number) for file in files if file.exists() for number in file.read_text().split()
+        ]
+
+
+def wait_for(found: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_running(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("ends_at", "interrupts"),
+    [
+        ({"one": 1, "two": 1}, 1),  # all write their checkpoints
+        ({"one": 1, "two": 2}, 2),  # one is aborted
+        ({"one": 9, "two": 2}, 2),  # one does not end, and is killed
+        ({"one": 9, "two": 9}, 3),
+    ],
+)
+def test_no_process_of_a_stage_outlives_an_interrupt(
+    ends_at: dict[str, int], interrupts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "POLL", 0.02)
+    monkeypatch.setattr(apart, "GRACE", 0.5 if interrupts == 2 else 100)
+    stages = Stages(tmp_path, ends_at)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def press() -> None:
+        wait_for(lambda: len(stages.numbers()) == 4)
+        for number in range(1, interrupts + 1):
+            os.kill(os.getpid(), (signal.SIGINT, signal.SIGTERM)[number % 2])
+            if number < min(interrupts, 3):
+                told = [s for s, last in ends_at.items() if number < last]
+                files = [tmp_path / "runs" / stage / f"asked_{number}" for stage in told]
+                for file in files:
+                    wait_for(file.exists)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stages.play()
+        presser.join()
+        wait_for(lambda: not any(map(is_running, stages.numbers())))
+    finally:
+        for number in filter(is_running, stages.numbers()):
+            os.kill(number, signal.SIGKILL)
+    for stage, last in ends_at.items():
+        assert (tmp_path / "runs" / stage / "ended").exists() == (last <= interrupts)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_error_ends_the_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "POLL", 0.02)
+    stages = Stages(tmp_path, {"one": 1, "two": 1})
+    look = stages._look
+
+    def broken() -> None:
+        if len(stages.numbers()) == 4 and not stages._asked:
+            raise OSError("no more")
+        look()
+
+    monkeypatch.setattr(stages, "_look", broken)
+    with pytest.raises(OSError, match="no more"):
+        stages.play()
+    assert len(stages.numbers()) == 4
+    assert not any(map(is_running, stages.numbers()))
