@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core import journal
 from gan_core.config import make_config
 from pipelines.tuning import trial as module
 from pipelines.tuning.objective import WORST
@@ -133,6 +134,26 @@ def test_a_copy_has_the_others_state_and_plays_by_its_own_point(
     assert updates == {"discriminator": 20 + 3 * 20, "generator": 40}
     rate = copied["players"]["discriminator"]["optimizer"]["param_groups"][0]["lr"]
     assert float(rate) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_searched_is_noted_where_it_begins_to_be_played(
+    tmp_path: Path, fake: FakeTune, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def played(*_: object) -> dict[str, Any]:
+        return {"stopped_by": None}
+
+    study = make(tmp_path)
+    fake.stop_at = 20
+    with pytest.raises(Stopped):
+        module.play_trial(make(tmp_path, "other"), {"k": 1})
+    fake.start_from, fake.stop_at = fake.saved[-1], None
+    options = dataclasses.replace(study.options, workers_per_trial=workers)
+    monkeypatch.setattr("pipelines.tuning.workers.play_on_workers", played)
+    module.play_trial(dataclasses.replace(study, options=options), {"k": 3, "loss": "hinge"})
+    events = [event for event, _ in journal.read(study.folder / FOLDER / journal.FILE)]
+    noted = [(e["step"], e["values"]) for e in events if "searched/k" in e.get("values", {})]
+    assert noted == [(20, {"searched/k": 3.0})]
 
 
 def test_a_trial_that_has_ended_only_says_so_again(tmp_path: Path, fake: FakeTune) -> None:

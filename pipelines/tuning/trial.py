@@ -18,7 +18,9 @@ import torch
 from ray import tune
 
 from gan_core.config import RunConfig, write_config
+from gan_core.engine.checkpoint import read_manifest
 from gan_core.engine.world import World
+from gan_core.journal import Journal
 from gan_core.observers import FolderObserver
 from gan_core.run import play
 from pipelines.run_folder import TRACE, append
@@ -77,6 +79,9 @@ def _play(
 ) -> None:
     """Play ``config`` here or on workers."""
     objective = study.objective
+    _note_point(
+        config.folder, 0 if checkpoint is None else read_manifest(checkpoint)["step"], point
+    )
 
     def report(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
         if figures:
@@ -90,42 +95,38 @@ def _play(
 
         summary = play_on_workers(study, config, checkpoint, report)
     else:
-        summary = _play_here(study, config, point, checkpoint, report)
+        summary = _play_here(study, config, checkpoint, report)
     if summary["stopped_by"]:  # its last figures are from before it failed
         tune.report({"step": summary["step"], "objective": WORST})
 
 
+def _note_point(folder: Path, step: int, point: Mapping[str, Any]) -> None:
+    """What is searched and is a number becomes a metric at ``step``, from where it is played.
+
+    Parameters of an MLflow run cannot change; population-based training changes them.
+    """
+    numbers = {n: float(v) for n, v in point.items() if isinstance(v, int | float)}
+    book = Journal(folder)
+    book.write("metrics", step, values={f"{SEARCHED}{n}": v for n, v in numbers.items()})
+    book.close()
+
+
 def _play_here(
-    study: Study,
-    config: RunConfig,
-    point: Mapping[str, Any],
-    checkpoint: Path | None,
-    report: Report,
+    study: Study, config: RunConfig, checkpoint: Path | None, report: Report
 ) -> dict[str, Any]:
     """One worker: in this process."""
     cuda = torch.cuda.is_available() and (study.options.gpus_per_trial or 0) > 0
     torch.set_num_threads(max(1, int(study.options.cpus_per_trial)))
     world = World.current("cuda" if cuda else "cpu")
-    return play(config, world, TrialObserver(config.folder, world, report, point), checkpoint)
+    return play(config, world, TrialObserver(config.folder, world, report), checkpoint)
 
 
 class TrialObserver(FolderObserver):
     """Keeps a trial in its folder and hands evaluations and checkpoints to ``report``."""
 
-    def __init__(
-        self, folder: Path, world: World, report: Report, point: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, world: World, report: Report) -> None:
         super().__init__(folder, world)
-        self._report, self._point = report, point
-
-    def start(self, step: int, info: dict[str, Any]) -> None:
-        """The trial starts or goes on; what is searched and is a number becomes a metric.
-
-        Parameters of an MLflow run cannot change; population-based training changes them.
-        """
-        super().start(step, info)
-        numbers = {n: float(v) for n, v in self._point.items() if isinstance(v, int | float)}
-        self._write("metrics", step, values={f"{SEARCHED}{n}": v for n, v in numbers.items()})
+        self._report = report
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
