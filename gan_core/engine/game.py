@@ -445,10 +445,11 @@ class Game:
             averages[name].copy_to(getattr(copies, name))
         if not any(has_batch_statistics(getattr(copies, name)) for name in used):
             return
+        count = STATISTICS_BATCHES * STATISTICS_BATCH
         statistics = self._sampler_on(
             copies,
             stream_key(self.seed, "batch statistics") >> 1,
-            self._training_conditions(),
+            self._training_conditions(count),
         )
 
         def generate(number: int) -> object:
@@ -466,9 +467,11 @@ class Game:
             return self.held_out_examples(self.variant.conditions())
         return self._training_conditions()
 
-    def _training_conditions(self) -> Batch:
-        """Of training examples in a fixed shuffled order, so in the real proportions."""
-        chosen = self._shuffled(self._stored, self.variant.conditions(), "conditions")
+    def _training_conditions(self, count: int | None = None) -> Batch:
+        """Of ``count`` (or all) training examples in a fixed shuffled order, so in the real
+        proportions.
+        """
+        chosen = self._shuffled(self._stored, self.variant.conditions(), "conditions", count=count)
         return self.stage.view.present(chosen)
 
     def held_out_examples(self, names: Sequence[str] | None = None) -> Batch:

@@ -20,7 +20,9 @@ from engine_toys import (
 )
 from torch import Tensor, nn
 
+from gan_core.data.examples import Batch
 from gan_core.diagnostics import dynamics, signals
+from gan_core.engine import game as game_module
 from gan_core.engine.averaging import MovingAverage, measure_batch_statistics
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import undisturbed
@@ -240,3 +242,29 @@ def test_measuring_statistics_leaves_modes_and_momenta() -> None:
     shift = network[0].weight.sum(1).detach()
     expected = (hidden.mean(0) + (hidden + shift).mean(0)) / 2
     torch.testing.assert_close(network[1].running_mean, expected)
+
+
+def test_an_averaged_sampler_converts_only_the_training_conditions_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(game_module, "STATISTICS_BATCH", 4)
+    monkeypatch.setattr(game_module, "STATISTICS_BATCHES", 3)
+    game = tiny_game("sngan", {"conditional": True, "ema": 0.9})
+    game.play(2)
+    asked: list[int] = []
+    conditions = game._training_conditions
+
+    def counted(count: int | None = None) -> Batch:
+        found = conditions(count)
+        asked.append(len(found["label"]))
+        return found
+
+    index = torch.arange(30)
+    monkeypatch.setattr(game, "_training_conditions", counted)
+    found = game.sampler()(index)["image"]
+    assert asked == [len(game.train), 12]
+    monkeypatch.setattr(game, "_training_conditions", lambda count=None: conditions())
+    assert torch.equal(game.sampler()(index)["image"], found)
+    few = conditions(12)["label"]
+    assert torch.equal(few, conditions()["label"][:12])
+    assert few.unique().numel() > 1
