@@ -19,17 +19,14 @@ from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal
 from pipelines import tracking
+from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.sync import last_status, sync
 from pipelines.tracking import (
-    BATCH,
     Busy,
     Shipper,
     State,
     Tracker,
     code_version,
-    flat_params,
-    flat_tags,
-    parcels,
     tracking_uri,
 )
 

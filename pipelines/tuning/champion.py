@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.models import log_generator
-from pipelines.tracking import State, import_mlflow, metric_name
+from pipelines.parcels import metric_name
+from pipelines.tracking import State, import_mlflow
 from pipelines.tuning.objective import Objective
 
 ALIAS = "champion"

@@ -1,0 +1,184 @@
+"""A player at the table: objective, optimiser, batches and averages, and how it takes a turn."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gan_core.data.examples import Batch
+from gan_core.engine.averaging import MovingAverage
+from gan_core.engine.batches import BatchStream
+from gan_core.engine.capture import CapturedTurn
+from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.variant import Loss, Player, Variant
+
+
+class Objective(nn.Module):
+    """A player's loss as a module that owns the player's networks and nothing else.
+
+    This is what DistributedDataParallel wraps: one forward and one backward a turn, gradients
+    averaged over workers for just the networks that the turn updates.
+    """
+
+    def __init__(self, variant: Variant, player: Player) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList([getattr(variant, name) for name in player.networks])
+        self._loss = player.objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Batch]:
+        """The scalar to minimise, diagnostics and carried tensors."""
+        loss: Loss = self._loss(batch)
+        return loss.total, loss.diagnostics, loss.carry
+
+
+def _data_parallel(objective: Objective, world: World) -> nn.Module:
+    """``objective`` with its gradients averaged over the workers of ``world``."""
+    if world.size == 1:
+        return objective
+    # Buffers stay a worker's own: synchronising them in the forward breaks networks with batch
+    # normalisation that are called twice before one backward. The option's name changed in 2.14.
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    keep = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, keep: False}
+    return DistributedDataParallel(objective, **options)
+
+
+class Seat:
+    """A player at the table: objective, optimiser, batches, counts, sums of diagnostics."""
+
+    def __init__(
+        self,
+        variant: Variant,
+        player: Player,
+        world: World,
+        stream: BatchStream,
+        *,
+        capture: bool = False,
+    ) -> None:
+        self.player, self.stream = player, stream
+        self.turns = player.turns
+        self.updates = 0
+        objective = Objective(variant, player)
+        self.parameters = list(objective.parameters())
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self.objective = _data_parallel(objective, world)
+        self.optimizer = create_optimizer(player.optimizer, self.parameters, capturable=capture)
+        self._play = CapturedTurn(self._learn) if capture else self._learn
+        self.averages = {
+            name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
+        }
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether gradients stop at this player's networks."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(not frozen)
+
+    def update(self, batch: Batch) -> Batch:
+        """One update on ``batch``; returns what the objective carries to the next players."""
+        apply_schedule(self.optimizer, self.player.optimizer, self.updates)
+        carry = self._play(batch)
+        self.updates += 1
+        self._count += self.player.accumulate
+        return carry
+
+    def _learn(self, batch: Batch) -> Batch:
+        """Gradient and step: what a CUDA graph can replay."""
+        self.optimizer.zero_grad(set_to_none=True)
+        carried: list[Batch] = []
+        parts = _parts(batch, self.player.accumulate)
+        for number, part in enumerate(parts):
+            with _gradients_stay_here(self.objective, number < len(parts) - 1):
+                total, diagnostics, carry = self.objective(part)
+                (total / len(parts)).backward()
+            self._note(diagnostics)
+            carried.append(carry)
+        self.optimizer.step()
+        return {name: torch.cat([c[name].detach() for c in carried]) for name in carried[0]}
+
+    def _note(self, diagnostics: dict[str, Tensor]) -> None:
+        if not diagnostics:
+            return
+        values = torch.stack([value.detach().float() for value in diagnostics.values()])
+        names = list(diagnostics)
+        if self._sums is None or names != self._names:  # a resumed run may ask for others
+            self._names, self._sums, self._count = names, torch.zeros_like(values), 0
+        self._sums.add_(values)  # in place: a captured turn adds to this very tensor
+
+    def take_diagnostics(self) -> tuple[list[str], Tensor | None]:
+        """Names and means (still on the device) since the last call."""
+        if self._sums is None or self._count == 0:
+            return [], None
+        means = self._sums / self._count
+        self._sums.zero_()
+        self._count = 0
+        return self._names, means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks share."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "averages": {name: a.state_dict() for name, a in self.averages.items()},
+            "updates": self.updates,
+            "position": self.stream.position,
+            "turns": {"planned": self.player.turns, "live": self.turns},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; rates stay those of the present schedule."""
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        turns = state["turns"]
+        if turns["planned"] == self.player.turns:  # else the user asks for another k now
+            self.turns = turns["live"]
+        for name, average in self.averages.items():
+            if name in state["averages"]:
+                average.load_state_dict(state["averages"][name])
+            else:
+                average.restart()
+        self.updates = state["updates"]
+        self.stream.position = state["position"]
+
+    def take_over(self, averages: dict[str, MovingAverage]) -> None:
+        """Go on with the averages of an earlier stage, of the networks that are still averaged."""
+        for name in self.averages.keys() & averages.keys():
+            self.averages[name].load_state_dict(averages[name].state_dict())
+
+    def window(self) -> dict[str, Any]:
+        """The running sums of diagnostics, which are a rank's own."""
+        sums = None if self._sums is None else self._sums.clone()
+        return {"names": list(self._names), "sums": sums, "count": self._count}
+
+    def load_window(self, window: dict[str, Any], device: torch.device) -> None:
+        """The inverse of :meth:`window`."""
+        sums = window["sums"]
+        self._names, self._count = list(window["names"]), window["count"]
+        self._sums = None if sums is None else sums.to(device)
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    if count == 1:
+        return [batch]
+    length = len(next(iter(batch.values())))
+    if length % count:
+        raise UserError(
+            f"a worker's batch of {length} cannot be cut into {count} equal parts: "
+            "give another --batch-size"
+        )
+    chunks = {name: values.chunk(count) for name, values in batch.items()}
+    return [{name: chunks[name][i] for name in chunks} for i in range(count)]
+
+
+def _gradients_stay_here(objective: nn.Module, here: bool) -> Any:
+    """A context without averaging over workers, for all but the last part of a batch."""
+    if here and isinstance(objective, DistributedDataParallel):
+        return objective.no_sync()
+    return torch.enable_grad()
