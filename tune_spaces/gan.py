@@ -77,8 +77,12 @@ POINTS = SearchSpace(
         ),
         instance_noise=Dimension(
             tune.choice([0.0, 0.1, 0.3, 1.0]),
-            "none, or up to the distance of the modes, falling to nothing over half of the steps "
-            "(Soenderby et al. 2017): modes far apart are one at first",
+            "none, or up to the distance of the modes, falling to nothing (Soenderby et al. 2017): "
+            "modes far apart are one at first",
+        ),
+        instance_noise_until=Dimension(
+            tune.choice([0.25, 0.5]),
+            "half of the steps, or a quarter, so that a search that stops early sees the noise gone",
         ),
         packing=Dimension(tune.choice([1, 2]), "PacGAN's 2, which shows missing modes to D"),
     ),
@@ -105,6 +109,7 @@ POINTS = SearchSpace(
                 "batch_size": 256,
                 "ema": 0.999,
                 "instance_noise": 0.3,
+                "instance_noise_until": 0.25,
                 "lr_decay_to": 0.02,
             },
         ),
