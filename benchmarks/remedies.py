@@ -3,8 +3,8 @@
     python -m benchmarks.remedies --out FOLDER [--mnist FOLDER]
 
 plays ``gan`` on the ring (8 modes) and the grid (25 modes), and, where MNIST is given, ``dcgan`` on
-stacked MNIST (1,000 modes), three seeds each, plain and with remedies, and prints a table beside the
-published figures. A run is an ordinary run of ``train``, of the same number of iterations with and
+stacked MNIST (1,000 modes), three seeds each, plain and with remedies, and prints a table beside
+the published figures. A run is an ordinary run of ``train``, of the same number of iterations with and
 without; its figures are those of the last step, by PacGAN's protocol: 2,500 points, or 26,000
 pictures read by a classifier. What OUT holds is not played again; ``--minutes`` stops early.
 """
@@ -58,12 +58,12 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "steady, R1": {**PICTURES_STEADY, "r1": 1.0},
     },
 }
-"""Recipes by source. *Steady* is what lets any of them settle: rates that fall to 2 %, an average of
-the weights, a Gaussian prior; instance noise falls to nothing over half of the steps."""
+"""Recipes by source. *Steady* is what lets any of them settle: rates that fall to 2 %, an average
+of the weights, a Gaussian prior; instance noise falls to nothing over half of the steps."""
 PUBLISHED = {
-    "ring": "of 8: GAN 6.3 at 98.2 %, PacGAN2 7.9 at 95.6 % (PacGAN's paper); Unrolled 7.6 at 35.6 %",
+    "ring": "of 8: GAN 6.3 at 98.2 %, PacGAN2 7.9 at 95.6 % (PacGAN); Unrolled 7.6 at 35.6 %",
     "grid": "of 25: GAN 17.3 at 94.8 %, PacGAN2 23.8 at 91.3 % (PacGAN); Unrolled 23.6 at 16 %",
-    "stacked-mnist": "of 1,000, KL: DCGAN 99, 3.40; PacDCGAN2 1000, 0.06 (PacGAN's paper)",
+    "stacked-mnist": "of 1,000, KL: DCGAN 99, 3.40; PacDCGAN2 1000, 0.06 (PacGAN)",
 }
 SECOND = {"ring": "high_quality_share", "grid": "high_quality_share", "stacked-mnist": "mode_kl"}
 """The figure beside the modes."""

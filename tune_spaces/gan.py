@@ -82,7 +82,7 @@ POINTS = SearchSpace(
         ),
         instance_noise_until=Dimension(
             tune.choice([0.25, 0.5]),
-            "half of the steps, or a quarter, so that a search that stops early sees the noise gone",
+            "half of the steps, or a quarter, so that a search which stops early sees it gone",
         ),
         packing=Dimension(tune.choice([1, 2]), "PacGAN's 2, which shows missing modes to D"),
     ),
