@@ -4,8 +4,8 @@
 
 plays ``gan`` on the ring (8 modes) and the grid (25 modes), and, where MNIST is given, ``dcgan`` on
 stacked MNIST (1,000 modes), three seeds each, plain and with remedies, and prints a table beside
-the published figures. A run is an ordinary run of ``train``, of the same number of iterations with and
-without; its figures are those of the last step, by PacGAN's protocol: 2,500 points, or 26,000
+the published figures. A run is an ordinary run of ``train``, of as many iterations with as without;
+its figures are those of the last step, by PacGAN's protocol: 2,500 points, or 26,000
 pictures read by a classifier. What OUT holds is not played again; ``--minutes`` stops early.
 """
 

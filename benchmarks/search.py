@@ -46,7 +46,7 @@ SEEDS = (101, 102, 103)
 STEPS = {"ring": 8100, "digits": 2700}
 LISTED_STEPS = 1350
 TRIALS = {"ring": 10, "digits": 16}
-POINTS = 24
+POINTS = 16
 SHOWN = {
     "ring": ("modes_covered", "high_quality_share", "smallest_mode_share"),
     "digits": ("fid_classifier", "coverage_classifier", "modes_covered", "mode_kl"),
@@ -152,6 +152,7 @@ def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
         metric=MIXTURE_SCORE,
         scheduler=scheduler,
         trials=POINTS,
+        grace=steps // 9,
         gpus_per_trial=0.0,
         register="none",
     )
