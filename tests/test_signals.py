@@ -137,6 +137,35 @@ def test_examples_are_judged_by_the_statistics_of_their_own_batch() -> None:
     assert torch.equal(before["fake"], after["fake"])
 
 
+def test_a_copy_that_shares_weights_sees_the_same_and_owns_its_buffers() -> None:
+    game = game_of(pictures(), pictures(30, 1), "dcgan")
+    game.play(2)
+    batch = game.examples_for_judgement(20, held_out=True)
+    batch["latent"] = torch.linspace(-1, 1, 60).reshape(20, 3)
+    before = {n: t.clone() for n, t in game.variant.state_dict().items()}
+    modes = [
+        (m.training, [p.requires_grad for p in m.parameters()]) for m in game.variant.modules()
+    ]
+    whole, shared = (signals.judging_copy(game, share_weights=s) for s in (False, True))
+    with torch.no_grad():
+        for name, seen in shared.judge(batch).items():
+            assert torch.equal(seen, whole.judge(batch)[name])
+    network, copied = game.variant.discriminator, shared.discriminator
+    for mine, its in zip(network.parameters(), copied.parameters(), strict=True):  # type: ignore[union-attr]
+        assert mine.data_ptr() == its.data_ptr()
+        assert not its.requires_grad
+    assert modes == [
+        (m.training, [p.requires_grad for p in m.parameters()]) for m in game.variant.modules()
+    ]
+    for name, value in game.variant.state_dict().items():  # the copy's buffers have moved
+        assert torch.equal(value, before[name]), name
+    means = [
+        next(b for n, b in d.named_buffers() if n.endswith("running_mean"))  # type: ignore[union-attr]
+        for d in (network, copied)
+    ]
+    assert not torch.equal(*means)
+
+
 def test_a_small_split_is_judged_whole() -> None:
     game = game_of(points(30, 0), points(12, 1))
     assert len(game.examples_for_judgement(signals.JUDGED, held_out=True)["point"]) == 12

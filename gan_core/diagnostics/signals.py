@@ -73,7 +73,7 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     - ``neighbour_distance``: mean distance to the nearest other sample; 0 if all appear twice
     - ``movement``: how far samples have moved since ``memory`` was last used (not at first)
     """
-    sampler = game.sampler(averaged=False)
+    sampler = game.sampler(averaged=False, for_now=True)
     target, count = game.train.spec.target, min(COMPARED, looked_at(game))
     if game.variant.asks_held_out:  # another sample of the same example is none of its own
         count = min(count, len(game.held_out))
@@ -93,12 +93,13 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     return found
 
 
-def judging_copy(game: Game) -> Variant:
+def judging_copy(game: Game, *, share_weights: bool = False) -> Variant:
     """Copies of all networks without dropout; batch normalisation normalises by the batch.
 
-    So training and held-out examples are judged on the same footing.
+    So training and held-out examples are judged on the same footing. With ``share_weights`` no
+    weight of the copies may be changed.
     """
-    clone = copy_networks(game.variant, game.networks_of(game.stage))
+    clone = copy_networks(game.variant, game.networks_of(game.stage), share_weights=share_weights)
     for name in game.networks_of(game.stage):
         network: nn.Module = getattr(clone, name)
         for module in network.modules():
@@ -128,7 +129,7 @@ def judgement(game: Game) -> dict[str, Tensor]:
     for spec in game.variant.noise(game.stage.name):
         key = stream_key(game.seed, "judgement", spec.name)
         batch[spec.name] = draw(spec.prior, key, index, spec.shape)
-    logits = judging_copy(game).judge(batch)
+    logits = judging_copy(game, share_weights=True).judge(batch)
     if not logits:
         return {}
     known, unknown, fake = logits["real"][:first], logits["real"][first:], logits["fake"]

@@ -242,8 +242,13 @@ class Game:
         """The names of all networks of the players of ``stage``."""
         return [name for player in stage.players for name in player.networks]
 
-    def sampler(self, *, averaged: bool = True, seed: int | None = None) -> Sampler:
+    def sampler(
+        self, *, averaged: bool = True, seed: int | None = None, for_now: bool = False
+    ) -> Sampler:
         """A sampler on copies of the networks as they are now.
+
+        ``for_now``: for use before the next update alone; without averages nothing is copied then
+        that need not be.
 
         With ``averaged``, a network that has a moving average is replaced by it, with batch
         statistics measured for those weights. All ranks get rank 0's batch statistics, so their
@@ -251,7 +256,7 @@ class Game:
         """
         with undisturbed():
             names = self.variant.sampling_networks(self.stage.name)
-            copies = copy_networks(self.variant, names)
+            copies = copy_networks(self.variant, names, share_weights=for_now and not averaged)
             sampler = self._sampler_on(
                 copies, self.seed if seed is None else seed, self._sampling_conditions()
             )

@@ -15,17 +15,23 @@ from gan_core.randomness import stream_key
 from gan_core.variant import NoiseSpec, Variant
 
 
-def copy_networks(variant: Variant, networks: Sequence[str]) -> Variant:
+def copy_networks(
+    variant: Variant, networks: Sequence[str], *, share_weights: bool = False
+) -> Variant:
     """``variant`` with frozen copies, in evaluation mode, of the networks named.
 
-    Whatever is done to the copies, the originals keep their weights, buffers and modes.
+    Whatever is done to the copies, the originals keep their weights, buffers and modes; except
+    with ``share_weights``, where only buffers and modes are the copies' own: much cheaper for a
+    look at networks as they are now, by which no weight is changed.
     """
     clone = copy.copy(variant)
     clone._modules = dict(variant._modules)
     clone._buffers = {n: b if b is None else b.clone() for n, b in variant._buffers.items()}
     for name in networks:
-        network = copy.deepcopy(getattr(variant, name)).eval().requires_grad_(False)
-        clone._modules[name] = network
+        network = getattr(variant, name)
+        shared = network.parameters() if share_weights else ()
+        memo = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in shared}
+        clone._modules[name] = copy.deepcopy(network, memo).eval().requires_grad_(False)
     return clone
 
 
