@@ -5,8 +5,8 @@
     python -m benchmarks.search writers --out FOLDER
 
 winner    One `tune` of `gan` on the source, then its winner and the default setting are trained
-          with three fresh seeds each, for the same number of iterations, and judged by their last
-          generator on other samples than those that the search has looked at.
+          with three fresh seeds each, both for twice the iterations of a trial, and judged by
+          their last generator on other samples than those that the search has looked at.
 stopping  A list of settings (the papers' and random ones) is played twice, in full and with asha
           and the diagnosis' stopping: the best metric of both, and the share of the iterations.
           The same settings and seeds give the same figures at the same iterations.
@@ -46,6 +46,8 @@ SEEDS = (101, 102, 103)
 STEPS = {"ring": 8100, "digits": 2700}
 LISTED_STEPS = 1350
 TRIALS = {"ring": 10, "digits": 16}
+LONGER = 2
+"""The iterations of the final trainings over those of a trial."""
 POINTS = 16
 SHOWN = {
     "ring": ("modes_covered", "high_quality_share", "smallest_mode_share"),
@@ -98,7 +100,7 @@ def winner(folder: Path, data: str, steps: int, trials: int) -> None:
     print(f"winner: {best.point}\n")
     print(f"| gan on {data} | {' | '.join(SHOWN[data])} |\n|{'---|' * (len(SHOWN[data]) + 1)}")
     for name, options in rows.items():
-        settings = {"data": data, "steps": steps, **options}
+        settings = {"data": data, "steps": LONGER * steps, **options}
         found = [trained(folder, f"{data}-{name}", settings, seed) for seed in SEEDS]
         cells = [", ".join(f"{f[n]:.4g}" for f in found) for n in SHOWN[data]]
         print(f"| {name}, seeds {', '.join(map(str, SEEDS))} | {' | '.join(cells)} |", flush=True)
