@@ -8,8 +8,9 @@ winner    One `tune` of `gan` on the source, then its winner and the default set
           with three fresh seeds each, both for twice the iterations of a trial, and judged by
           their last generator on other samples than those that the search has looked at.
 stopping  A list of settings (the papers' and random ones) is played twice, in full and with asha
-          and the diagnosis' stopping: the best metric of both, and the share of the iterations.
-          The same settings and seeds give the same figures at the same iterations.
+          and the diagnosis' stopping: the best metric of both, the share of the iterations, and the
+          trials that the diagnosis stopped, and those of them that would have found all modes. The
+          same settings and seeds give the same figures at the same iterations.
 writers   Eight trials at once, a SQLite database: every metric that a journal holds must be in
           MLflow, once, with its step and value.
 
@@ -168,10 +169,19 @@ def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
     return dataclasses.replace(study, points=tuple(points))
 
 
+def ends_well(point: dict[str, Any], full: list[Trial]) -> bool:
+    """Whether the trial of ``point`` found all modes where it was played in full."""
+    figures = next(t.figures for t in full if t.point == point)
+    return figures.get("modes_covered", 0) >= 8 and figures["smallest_mode_share"] >= 1 / 32
+
+
 def stopping(folder: Path, repeats: int, steps: int) -> None:
     """A full search against one that stops."""
-    print("| list and seed | best in full | best with stopping | same trial | steps | time |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| list and seed | best in full | best with stopping | same trial | steps | time "
+        "| stopped by a verdict | of these with all modes in full |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     shares = []
     for seed in range(repeats):
         found: dict[str, list[Trial]] = {}
@@ -186,10 +196,13 @@ def stopping(folder: Path, repeats: int, steps: int) -> None:
         assert other is not None
         share = sum(t.step for t in stopped) / sum(t.step for t in full)
         seconds = sum(t.wall_seconds for t in stopped) / sum(t.wall_seconds for t in full)
+        judged = [t for t in stopped if t.verdict]
+        wrong = sum(ends_well(t.point, full) for t in judged)
         shares.append(share)
         print(
             f"| {seed} | {one.value:.4f} | {other.value:.4f} | "
-            f"{'yes' if one.point == other.point else 'no'} | {share:.0%} | {seconds:.0%} |",
+            f"{'yes' if one.point == other.point else 'no'} | {share:.0%} | {seconds:.0%} | "
+            f"{len(judged)} of {len(stopped)} | {wrong} |",
             flush=True,
         )
     print(f"\nmean share of the iterations: {statistics.fmean(shares):.0%}")
