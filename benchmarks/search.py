@@ -155,7 +155,7 @@ def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
         metric=MIXTURE_SCORE,
         scheduler=scheduler,
         trials=POINTS,
-        grace=steps // 9,
+        grace=2 * every,
         gpus_per_trial=0.0,
         register="none",
     )
