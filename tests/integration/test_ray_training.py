@@ -37,6 +37,14 @@ def uninterrupted(
         return config.folder, train(config)
 
 
+def test_workers_of_a_ray_on_this_machine_have_the_priority_of_their_driver(
+    local_ray: None,
+) -> None:
+    import ray
+
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 def mlflow_run(uri: str, name: str) -> tuple[Any, Any]:
     """The client and the one run of that name."""
     from mlflow import MlflowClient
