@@ -27,10 +27,13 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gan_core import journal
 from gan_core.config import make_config
@@ -100,11 +103,27 @@ def winner(folder: Path, data: str, steps: int, trials: int) -> None:
     print(f"\nsearch: {trials} trials of {steps} iterations, {minutes}, {share:.0%} saved")
     print(f"winner: {best.point}\n")
     print(f"| gan on {data} | {' | '.join(SHOWN[data])} |\n|{'---|' * (len(SHOWN[data]) + 1)}")
-    for name, options in rows.items():
-        settings = {"data": data, "steps": LONGER * steps, **options}
-        found = [trained(folder, f"{data}-{name}", settings, seed) for seed in SEEDS]
+    settings = {name: {"data": data, "steps": LONGER * steps, **rows[name]} for name in rows}
+    train_all(folder, data, settings)
+    for name in rows:
+        found = [trained(folder, f"{data}-{name}", settings[name], seed) for seed in SEEDS]
         cells = [", ".join(f"{f[n]:.4g}" for f in found) for n in SHOWN[data]]
         print(f"| {name}, seeds {', '.join(map(str, SEEDS))} | {' | '.join(cells)} |", flush=True)
+
+
+def train_all(folder: Path, data: str, settings: dict[str, dict[str, Any]]) -> None:
+    """Train all rows with all seeds, one on each core."""
+    cores = ProcessPoolExecutor(
+        os.cpu_count(), get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+    with cores:
+        ends = [
+            cores.submit(trained, folder, f"{data}-{name}", options, seed)
+            for seed in SEEDS
+            for name, options in reversed(settings.items())
+        ]
+        for end in ends:
+            end.result()
 
 
 def trained(folder: Path, name: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
