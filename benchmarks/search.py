@@ -175,6 +175,7 @@ def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
         scheduler=scheduler,
         trials=POINTS,
         grace=2 * every,
+        reduction=4,
         gpus_per_trial=0.0,
         register="none",
     )
