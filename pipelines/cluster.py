@@ -75,12 +75,14 @@ def set_environment(own: bool) -> None:
     # costs them time: on two busy cores 0.1 s made every step 15 % slower, 0.5 s 5 %.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if not own or "ray" in sys.modules:
+    if not own:
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray plays its workers at nice 15, so that a cluster's daemons are answered first. On one
     # machine that starves training: beside one busy process a worker got a thirtieth of a core.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         # A token of this process alone: Ray would otherwise leave one in the home folder, which
         # from then on changes what `ray start` and `ray job submit` of this user demand.

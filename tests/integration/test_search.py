@@ -58,7 +58,8 @@ def ended(study: Path) -> list[Path]:
 def halfway(study: Path) -> bool:
     """Whether a trial has ended while another plays and has been saved."""
     playing = [folder for folder in trials(study) if not last_status(folder)]
-    return bool(ended(study)) and any(
+    known = (study / "mlflow.json").exists()  # MLflow has made its tables, which takes a while
+    return known and bool(ended(study)) and any(
         sum("modes_covered" in e["values"] for e in events(folder, "metrics")) > 2
         for folder in playing
     )
