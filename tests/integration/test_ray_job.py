@@ -116,6 +116,18 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def submitted(command: list[str], head: Head) -> subprocess.CompletedProcess[str]:
+    """What came of the submission; a head that is still starting its agents is asked again."""
+    for _ in range(30):
+        done = subprocess.run(
+            command, env=head.environment, capture_output=True, text=True, timeout=280, check=False
+        )
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(2)
+    return done
+
+
 def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
     head: Head, tmp_path: Path
 ) -> None:
@@ -128,9 +140,7 @@ def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
         *("--log-every", "20", "--checkpoint-every", "0", "--extractor", "none"),
         *("--storage", str(tmp_path / "shared"), "--name", "submitted"),
     ]
-    done = subprocess.run(
-        command, env=head.environment, capture_output=True, text=True, timeout=280, check=False
-    )
+    done = submitted(command, head)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished: submitted, step 60" in done.stdout
     assert "gan [====================] 60/60" in done.stdout

@@ -14,6 +14,7 @@ from conftest import ROOT, events
 
 from gan_core.engine.checkpoint import find_checkpoint
 from pipelines.sync import last_status
+from pipelines.tracking import State
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 STEPS, EVERY = 300, 30
@@ -58,10 +59,15 @@ def ended(study: Path) -> list[Path]:
 def halfway(study: Path) -> bool:
     """Whether a trial has ended while another plays and has been saved."""
     playing = [folder for folder in trials(study) if not last_status(folder)]
-    known = (study / "mlflow.json").exists()  # MLflow has made its tables, which takes a while
-    return known and bool(ended(study)) and any(
-        sum("modes_covered" in e["values"] for e in events(folder, "metrics")) > 2
-        for folder in playing
+    state = State.load(study)
+    known = state is not None and state.run_id is not None  # MLflow has made its tables
+    return (
+        known
+        and bool(ended(study))
+        and any(
+            sum("modes_covered" in e["values"] for e in events(folder, "metrics")) > 2
+            for folder in playing
+        )
     )
 
 
