@@ -45,17 +45,28 @@ class RunConfig:
         choices=("auto", "cpu", "cuda"),
     )
     engine: str = option(
-        "eager",
-        "eager plays kernel by kernel; graph records a player's turn as a CUDA graph and replays "
-        "it (one GPU): several times faster for small networks",
+        "auto",
+        "eager plays kernel by kernel; compile lets torch.compile write the networks' kernels (a "
+        "minute at the start); graph records a player's turn as a CUDA graph and replays it (one "
+        "GPU): several times faster for small networks; compiled-graph does both; auto: graph on "
+        "one GPU, else eager",
         kind="runtime",
-        choices=("eager", "graph"),
+        choices=("auto", "eager", "compile", "graph", "compiled-graph"),
     )
     precision: str = option(
-        "fp32",
-        "tf32 lets a GPU multiply matrices with 10 bits of mantissa: faster, a little less exact",
+        "auto",
+        "bf16 multiplies and convolves in bfloat16 (weights, norms and losses stay float32): the "
+        "fastest on GPUs and on CPUs that have it; tf32 lets a GPU do it with 10 bits of mantissa; "
+        "auto: tf32 on a GPU, else fp32",
         kind="runtime",
-        choices=("fp32", "tf32"),
+        choices=("auto", "fp32", "tf32", "bf16"),
+    )
+    memory_format: str = option(
+        "auto",
+        "channels_last keeps a pixel's channels together, as convolutions on CPUs and tensor cores "
+        "want them; auto: where there are convolutions, but not with fp32 on a GPU",
+        kind="runtime",
+        choices=("auto", "contiguous", "channels_last"),
     )
     log_every: int = option(50, "iterations between logging points", kind="runtime", minimum=1)
     evaluate_every: int = option(

@@ -19,6 +19,7 @@ from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.execution import Engine, choose_engine
 from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.sampling import Sampler, undisturbed
 from gan_core.engine.world import World
@@ -74,17 +75,17 @@ class Run:
         import gan_core.variants  # noqa: F401
 
         self.config, self.world, self.observer = config, world, observer
-        torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint  # once: it reads every value
+        variant, engine = self._build()
         self.game = Game(
-            build_variant(config, self.train),
+            variant,
             self.train,
             held_out,
             batch_size=config.game.batch_size,
             seed=config.seed,
             world=world,
-            capture=self._captures(),
+            engine=engine,
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
         self.history: list[dict[str, float]] = []
@@ -101,16 +102,21 @@ class Run:
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
 
-    def _captures(self) -> bool:
-        """Whether turns are captured; a graph that cannot be had is told, never silently left."""
-        if self.config.engine != "graph":
-            return False
-        possible = self.world.device.type == "cuda" and self.world.size == 1
-        if not possible:
-            self.observer.message(
-                0, "--engine graph needs one worker on a CUDA device: playing eagerly", "warning"
-            )
-        return possible
+    def _build(self) -> tuple[Variant, Engine]:
+        """The variant and how it is played; what was asked for and cannot be had is told."""
+        config, variant = self.config, build_variant(self.config, self.train)
+        wishes = (config.engine, config.precision, config.memory_format)
+        engine, refusals = choose_engine(*wishes, variant, self.world)
+        self._refusals = refusals
+        engine.set_precision()
+        return variant, engine
+
+    def _tell_notes(self) -> None:
+        """What the engine has to say, once, by the one rank that speaks."""
+        notes, self.game.notes = self.game.notes, []
+        for line in [*self._refusals, *notes]:
+            self.observer.message(self.game.step, line, "warning")
+        self._refusals = []
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -119,6 +125,7 @@ class Run:
         if checkpoint is not None:
             self._restore(checkpoint)
         self.observer.start(self.game.step, self._start_info(checkpoint))
+        self._tell_notes()
         if not self.game.finished:
             with undisturbed():
                 self._make_evaluator()
@@ -171,6 +178,7 @@ class Run:
         )
 
     def _look(self) -> bool:
+        self._tell_notes()  # a stage that has begun may have some
         if self._due(self.config.log_every):
             self._log_metrics()
         if self._due(self.config.evaluate_every):
@@ -515,7 +523,9 @@ class Run:
             "steps": self.game.steps,
             "workers": self.world.size,
             "device": str(self.world.device),
-            "engine": "graph" if self.game.capture else "eager",
+            "engine": self.game.engine.mode,
+            "precision": self.game.engine.precision,
+            "memory_format": self.game.engine.memory_format,
             "parameters": self._parameters(),
             "examples": len(self.train),
             "data": self.fingerprint,

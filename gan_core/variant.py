@@ -82,7 +82,7 @@ class Player:
     ``batch_scale``: its batch as a multiple of the run's (SN-GAN's generator: 2), where every
     turn has a batch of its own.
     ``accumulate``: into how many parts a batch is cut, their gradients averaged.
-    ``second_order``: the objective differentiates a gradient (penalties).
+    ``second_order``: the networks whose gradient the objective differentiates (penalties).
     ``ema``: the networks of which a moving average of weights is kept, with ``ema_decay``.
     """
 
@@ -94,7 +94,7 @@ class Player:
     turns: int = 1
     batch_scale: int = 1
     accumulate: int = 1
-    second_order: bool = False
+    second_order: tuple[str, ...] = ()
     ema: tuple[str, ...] = ()
     ema_decay: float = 0.999
 

@@ -17,6 +17,7 @@ from gan_core.engine.averaging import (
     measure_batch_statistics,
 )
 from gan_core.engine.batches import BatchStream
+from gan_core.engine.execution import Engine, compile_networks
 from gan_core.engine.sampling import Sampler, copy_networks, undisturbed
 from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
@@ -30,8 +31,8 @@ class Game:
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
     a multiple of the number of workers, each worker's share one that suits the variant: else
-    ``UserError``. Everything random follows from ``seed``. ``capture`` plays turns as CUDA graphs
-    (one GPU, one worker).
+    ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns
+    are played; captured ones need one worker on a GPU. ``notes`` are its lines for the log.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class Game:
         batch_size: int,
         seed: int = 0,
         world: World | None = None,
-        capture: bool = False,
+        engine: Engine | None = None,
     ) -> None:
         self.world = world or World.current()
-        self.capture = capture
+        self.engine = engine or Engine()
+        self.notes: list[str] = []
         if batch_size % self.world.size:
             raise UserError(
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
@@ -55,6 +57,8 @@ class Game:
         variant.check_share(batch_size // self.world.size)
         variant.load_pretrained()
         self.variant = variant.to(self.world.device)
+        if self.engine.channels_last:
+            self.variant.to(memory_format=torch.channels_last)
         self.train, self.held_out = train, held_out
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
@@ -96,14 +100,10 @@ class Game:
         self.variant.zero_grad(set_to_none=True)  # the last stage's, which nobody needs any more
         for name in self.networks_of(stage):
             getattr(self.variant, name).train()
+        if self.engine.compiles:
+            self.notes += compile_networks(self.variant, stage)
         self.seats = [
-            Seat(
-                self.variant,
-                player,
-                self.world,
-                self._stream(player, stage),
-                capture=self.capture,
-            )
+            Seat(self.variant, player, self.world, self._stream(player, stage), self.engine)
             for player in stage.players
         ]
         averages = {n: a for seat in before for n, a in seat.averages.items()}

@@ -79,3 +79,8 @@ def load_optimizer_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> N
         for name in [n for n in group if n != "params" and n not in own]:
             del group[name]
         group.update(own)
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # In the parameter's layout, whichever the saved run had: fused updates want it.
+                moments[name] = torch.empty_like(parameter).copy_(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -13,6 +14,7 @@ from gan_core.data.examples import Batch
 from gan_core.engine.averaging import MovingAverage
 from gan_core.engine.batches import BatchStream
 from gan_core.engine.capture import CapturedTurn
+from gan_core.engine.execution import Engine
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -58,10 +60,10 @@ class Seat:
         player: Player,
         world: World,
         stream: BatchStream,
-        *,
-        capture: bool = False,
+        engine: Engine,
     ) -> None:
         self.player, self.stream = player, stream
+        self._autocast = functools.partial(engine.autocast, world.device)
         self.turns = player.turns
         self.updates = 0
         objective = Objective(variant, player)
@@ -69,8 +71,10 @@ class Seat:
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.objective = _data_parallel(objective, world)
-        self.optimizer = create_optimizer(player.optimizer, self.parameters, capturable=capture)
-        self._play = CapturedTurn(self._learn) if capture else self._learn
+        self.optimizer = create_optimizer(
+            player.optimizer, self.parameters, capturable=engine.captures
+        )
+        self._play = CapturedTurn(self._learn) if engine.captures else self._learn
         self.averages = {
             name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
         }
@@ -98,7 +102,8 @@ class Seat:
         parts = _parts(batch, self.player.accumulate)
         for number, part in enumerate(parts):
             with _gradients_stay_here(self.objective, number < len(parts) - 1):
-                total, diagnostics, carry = self.objective(part)
+                with self._autocast():
+                    total, diagnostics, carry = self.objective(part)
                 (total / len(parts)).backward()
             self._note(diagnostics)
             carried.append(carry)

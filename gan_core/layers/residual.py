@@ -3,7 +3,8 @@
 Miyato et al. 2018 (arXiv:1802.05957, appendix B.4 and the authors' code): before each of two 3x3
 convolutions come (normalisation and) a rectifier; the shortcut has a 1x1 convolution where
 resolution or channels change. That convolution is made at the lower of the two resolutions:
-nearest enlarging, and averaging, give the same before and after it.
+nearest enlarging, and averaging, give the same before and after it. Enlarging before a 3x3
+convolution, and averaging after one, are done with it in one pass.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.layers.normalisation import ConditionalBatchNorm2d
+from gan_core.layers.resampling import convolution_halved, enlarged_convolution
 from gan_core.layers.spectral import SpectralConv2d
 
 
@@ -52,7 +54,7 @@ class UpBlock(nn.Module):
 
     def forward(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
         given = () if condition is None else (condition,)
-        hidden = self.conv1(_enlarged(F.relu(self.norm1(values, *given))))
+        hidden = enlarged_convolution(F.relu(self.norm1(values, *given)), self.conv1)
         hidden = self.conv2(F.relu(self.norm2(hidden, *given)))
         return hidden + _enlarged(self.shortcut(values))
 
@@ -76,10 +78,9 @@ class DownBlock(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         hidden = self.conv1(values if self.first else F.relu(values))
-        hidden = self.conv2(F.relu(hidden))
-        straight = values
-        if self.halve:
-            hidden, straight = F.avg_pool2d(hidden, 2), F.avg_pool2d(straight, 2)
+        hidden = F.relu(hidden)
+        hidden = convolution_halved(hidden, self.conv2) if self.halve else self.conv2(hidden)
+        straight = F.avg_pool2d(values, 2) if self.halve else values
         return hidden + (straight if self.shortcut is None else self.shortcut(straight))
 
 

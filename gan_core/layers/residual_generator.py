@@ -74,7 +74,7 @@ class ResidualGenerator(nn.Module):
             nn.init.constant_(last.bias[-1:], _CLOSED)
 
     def forward(self, image: Tensor) -> Tensor:
-        made = self.layers(image)
+        made = self.layers(image).to(image.dtype)  # a picture is float32, also under autocast
         if not self.mask:
             return torch.tanh(made)
         return torch.lerp(image, torch.tanh(made[:, :-1]), torch.sigmoid(made[:, -1:]))

@@ -231,7 +231,7 @@ class AdversarialVariant(Variant):
             reads=(self.target, *labels),
             turns=recipe.k,
             accumulate=recipe.accumulate,
-            second_order=self.second_order,
+            second_order=("discriminator",) if self.second_order else (),
         )
         generator = Player(
             "generator",
@@ -239,7 +239,7 @@ class AdversarialVariant(Variant):
             self.generator_loss,
             self._decaying(self.optimizer(recipe.lr_g), recipe.steps),
             reads=(self.target, *labels) if "generator" in self.real_readers else labels,
-            second_order=recipe.unrolled > 0,
+            second_order=("discriminator",) if recipe.unrolled else (),
             batch_scale=recipe.batch_scale_g,
             accumulate=recipe.accumulate,
             ema=("generator",) if recipe.ema > 0 else (),

@@ -326,7 +326,7 @@ class LAPGAN(Variant):
             self.optimizer(recipe.lr_d),
             reads=reads,
             turns=recipe.k,
-            second_order=recipe.r1 > 0,
+            second_order=(f"discriminator_{level}",) if recipe.r1 > 0 else (),
         )
         generator = Player(
             "generator",

@@ -325,7 +325,7 @@ class StackGAN(Variant):
             self._optimizer(options.lr_d, options.halve_every * options.k),
             reads=("image", "text"),
             turns=options.k,
-            second_order=options.r1 > 0,
+            second_order=(f"discriminator{suffix}",) if options.r1 > 0 else (),
         )
         generator = Player(
             "generator",

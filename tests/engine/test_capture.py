@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gan_core.data.loading import load_examples
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
 from gan_core.engine.world import World
@@ -64,10 +65,10 @@ def test_the_two_forms_of_sgd_take_over_each_others_state() -> None:
 def test_captured_turns_train_as_eager_ones(options: dict[str, object]) -> None:
     train, held_out = (load_examples("ring", None, split) for split in ("train", "validation"))
     games = []
-    for capture in (False, True):
+    for engine in (Engine("eager"), Engine("graph")):
         variant = create("gan", train.spec, {**options, "hidden": 16, "maxout_units": 8, "k": 2})
         world = World.current("cuda")
-        game = Game(variant, train, held_out, batch_size=64, world=world, capture=capture)
+        game = Game(variant, train, held_out, batch_size=64, world=world, engine=engine)
         game.play(40)
         games.append(game)
     for name, weights in games[0].variant.named_parameters():

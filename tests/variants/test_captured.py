@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gan_core.data.loading import load_examples
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.variant import create
@@ -33,7 +34,7 @@ def test_a_replayed_turn_moves_weights_and_spectral_vectors(
     train, held_out = (load_examples("digits", None, split) for split in ("train", "validation"))
     variant = create(name, train.spec, options)
     world = World.current("cuda")
-    game = Game(variant, train, held_out, batch_size=32, world=world, capture=True)
+    game = Game(variant, train, held_out, batch_size=32, world=world, engine=Engine("graph"))
     game.play(14)  # warmed up and recorded
     before = {n: t.clone() for n, t in variant.state_dict().items()}
     game.play(2)

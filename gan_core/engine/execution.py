@@ -1,0 +1,124 @@
+"""How turns are played: kernel by kernel, compiled or captured; in which precision and layout.
+
+None of it changes what is trained: the same batches, noise and updates, up to rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from gan_core.engine.world import World
+from gan_core.variant import Stage, Variant
+
+Mode = Literal["eager", "compile", "graph", "compiled-graph"]
+Precision = Literal["fp32", "tf32", "bf16"]
+
+_SPECIALISATIONS = 64  # a network is compiled for each mode, batch size and set of frozen weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """How a game's turns are played.
+
+    ``mode``: "eager", kernel by kernel; "compile", networks by ``torch.compile``; "graph", a turn
+    recorded as a CUDA graph; "compiled-graph", both. ``precision`` "bf16" multiplies matrices and
+    convolves in bfloat16 (autocast; weights, sums, norms and losses stay float32), "tf32" lets a
+    GPU do it with 10 bits of mantissa. ``channels_last`` keeps a pixel's channels together in
+    memory, as convolutions on CPUs and tensor cores want them.
+    """
+
+    mode: Mode = "eager"
+    precision: Precision = "fp32"
+    channels_last: bool = False
+
+    @property
+    def captures(self) -> bool:
+        """Whether turns are recorded as CUDA graphs."""
+        return self.mode in ("graph", "compiled-graph")
+
+    @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled."""
+        return self.mode in ("compile", "compiled-graph")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context of an objective's forward pass."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def set_precision(self) -> None:
+        """Let this process multiply and convolve float32 on a GPU as ``precision`` says."""
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+
+    @property
+    def memory_format(self) -> str:
+        """The layout of pictures and convolutions, by torch's name."""
+        return "channels_last" if self.channels_last else "contiguous"
+
+
+def has_convolutions(networks: nn.Module) -> bool:
+    """Whether any weight is that of a two-dimensional convolution."""
+    return any(parameter.dim() == 4 for parameter in networks.parameters())
+
+
+def choose_engine(
+    mode: str, precision: str, layout: str, variant: Variant, world: World
+) -> tuple[Engine, list[str]]:
+    """The engine for what the user asked for, and a line for each wish that cannot be had.
+
+    "auto" is a CUDA graph on one GPU and eager elsewhere; tf32 on a GPU; channels_last for
+    convolutions, on a GPU only where tensor cores do them (tf32, bf16).
+    """
+    refusals: list[str] = []
+    cuda = world.device.type == "cuda"
+    if mode == "auto":
+        mode = "graph" if cuda and world.size == 1 else "eager"
+    elif mode in ("graph", "compiled-graph") and not (cuda and world.size == 1):
+        without = "eager" if mode == "graph" else "compile"
+        refusals.append(f"--engine {mode} needs one worker on a CUDA device: playing {without}")
+        mode = without
+    if precision == "auto":
+        precision = "tf32" if cuda else "fp32"
+    elif precision == "tf32" and not cuda:
+        refusals.append("--precision tf32 is for GPUs: multiplying in float32")
+        precision = "fp32"
+    if layout == "auto":
+        pays = has_convolutions(variant) and (not cuda or precision != "fp32")
+        layout = "channels_last" if pays else "contiguous"
+    # The words were checked when the options were read.
+    known: dict[str, Any] = {"mode": mode, "precision": precision}
+    return Engine(**known, channels_last=layout == "channels_last"), refusals
+
+
+def compile_networks(variant: Variant, stage: Stage) -> list[str]:
+    """Compile the networks that play in ``stage``; returns a line for each that cannot be.
+
+    Compiled is the call of a network, whoever makes it; its copies (for sampling) and its name
+    among the weights are as before.
+    """
+    torch._dynamo.config.recompile_limit = max(
+        torch._dynamo.config.recompile_limit, _SPECIALISATIONS
+    )
+    differentiated = _differentiated_twice(stage)
+    for name in _networks_of(stage):
+        if name not in differentiated:
+            getattr(variant, name).compile(dynamic=False)
+    return [
+        f"{name} is not compiled: the objective of {player} differentiates its gradient, which "
+        "compiled code cannot do"
+        for name, player in differentiated.items()
+    ]
+
+
+def _networks_of(stage: Stage) -> Iterable[str]:
+    return dict.fromkeys(name for player in stage.players for name in player.networks)
+
+
+def _differentiated_twice(stage: Stage) -> dict[str, str]:
+    """Networks under a second derivative, each with the player that asks for it."""
+    return {name: player.name for player in stage.players for name in player.second_order}
