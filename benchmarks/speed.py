@@ -1,0 +1,199 @@
+"""How fast a system trains here: a tutorial's loop, and each way that the engine can play.
+
+    python -m benchmarks.speed --variant dcgan --data mnist --data-root FOLDER --width 32
+    python -m benchmarks.speed --variant sngan --ways textbook,eager,graph+bf16+channels-last
+    python -m benchmarks.speed --cost --picture cost.png
+    python -m benchmarks.speed --cost batch_size=16,64,256 width=16,32 --ways eager,compile
+    python -m benchmarks.speed --workers 2
+
+The first two print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the engine.
+A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last joined
+by `+`. Ways alternate in rounds, for the machine may be busy with other things; times are medians
+of rounds, after a warm-up, which is told apart. The floor is the arithmetic of an iteration of the
+textbook loop (products and convolutions, forward and backward) at the rate of a large matrix
+product in the way's precision, measured in the same rounds.
+
+`--cost` plays with one option changed at a time (default: batch size, image size and k) and says
+by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread
+each with one process of N threads (on GPUs: N with one); the global batch is the same.
+
+Other words are options of the variant; the others are its paper's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.speed_cost import AXES, measure_cost, read_axes
+from benchmarks.speed_floor import Ceiling, flops
+from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
+from benchmarks.speed_workers import compare_workers
+from gan_core.errors import UserError
+from gan_core.variant import VARIANTS, list_variants
+from pipelines.command_line import add_fields, checked_options
+
+ON_CPU = (
+    "textbook,eager,eager+channels-last,eager+bf16+channels-last,compile,compile+channels-last,"
+    "compile+bf16+channels-last"
+)
+ON_CUDA = (
+    "textbook,eager,eager+tf32,eager+bf16+channels-last,compile+tf32,graph,graph+tf32,"
+    "graph+bf16+channels-last,compiled-graph+bf16+channels-last"
+)
+
+
+def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -> dict[str, Any]:
+    """The ways' figures, best read by :func:`table`."""
+    loops = make_all({str(way): (setting, way) for way in ways})
+    if not loops:
+        raise UserError("none of these ways can be played")
+    precisions = dict.fromkeys(way.multiplies_in(setting.device) for way in ways)
+    ceilings = {name: Ceiling(name, setting.device) for name in precisions}
+
+    def look() -> None:
+        for ceiling in ceilings.values():
+            ceiling.look()
+
+    alternate(loops, rounds, seconds, look)
+    arithmetic = {t.name: flops(t.loop.iterate) for t in loops if t.name in ("textbook", "eager")}
+    rates = {name: ceiling.rate for name, ceiling in ceilings.items()}
+    counted = arithmetic.get("textbook", arithmetic.get("eager"))
+    first = next((t for t in loops if t.name == "textbook"), loops[0])
+    return {
+        "setting": setting.describe(),
+        "machine": machine(setting.device),
+        "flops": arithmetic,
+        "ceilings": rates,
+        "ratios_to": first.name,
+        "rows": [row(timed, first, counted, rates) for timed in loops],
+    }
+
+
+def row(timed: Timed, first: Timed, counted: int | None, rates: dict[str, float]) -> dict[str, Any]:
+    """One way's figures; ``counted`` operations make the floor, ratios are to ``first``."""
+    rate = rates[timed.way.multiplies_in(timed.setting.device)]
+    pairs = zip(first.rounds, timed.rounds, strict=True)
+    return {
+        "way": timed.name,
+        "milliseconds": timed.milliseconds,
+        "rounds": timed.rounds,
+        "images_per_second": 1000 * timed.images / timed.milliseconds,
+        "ratio": statistics.median(before / now for before, now in pairs),
+        "share_of_floor": None if counted is None else 1000 * counted / rate / timed.milliseconds,
+        "peak_bytes": timed.memory or None,
+        "warm_up_seconds": timed.warm_up,
+    }
+
+
+def machine(device: str) -> str:
+    """What it was measured on."""
+    threads = f"{torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads}"
+    return f"{name}, torch {torch.__version__}"
+
+
+def table(found: dict[str, Any]) -> str:
+    """The ladder in Markdown, under what it was measured on."""
+    counted = ", ".join(f"{name} {n / 1e9:,.4g}" for name, n in found["flops"].items())
+    rates = ", ".join(f"{name} {r / 1e12:.3g}" for name, r in found["ceilings"].items())
+    memory = found["rows"][0]["peak_bytes"] is not None
+    lines = [
+        f"{found['setting']}; {found['machine']}",
+        f"GFLOP an iteration: {counted or 'not counted'}; ceiling, TFLOP/s: {rates}",
+        "",
+        f"| way | ms an iteration | real images/s | times {found['ratios_to']} | "
+        f"share of the floor | warm-up, s |{' memory, MiB |' if memory else ''}",
+        "|---|" + "---:|" * (6 if memory else 5),
+    ]
+    for r in found["rows"]:
+        share = "" if r["share_of_floor"] is None else f"{r['share_of_floor']:.1%}"
+        cells = [r["way"], f"{r['milliseconds']:.2f}", f"{r['images_per_second']:,.0f}"]
+        cells += [f"{r['ratio']:.2f}", share, f"{r['warm_up_seconds']:.1f}"]
+        cells += [f"{r['peak_bytes'] / 2**20:,.0f}"] if memory else []
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    """What the user gave; ``options`` are the variant's."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--variant", default="dcgan", choices=list_variants())
+    variant = first.parse_known_args(words)[0].variant
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.speed",
+        usage="python -m benchmarks.speed [--variant VARIANT] [OPTIONS]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[first],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-root")
+    parser.add_argument("--ways", help="with commas; with --cost and --workers default: eager")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a round")
+    parser.add_argument("--threads", type=int, help="of this process, on a CPU")
+    parser.add_argument("--cost", nargs="*", metavar="OPTION=A,B", help="the time against these")
+    parser.add_argument("--picture", type=Path, help="of the cost: a PNG or SVG file")
+    parser.add_argument("--workers", type=int, help="compare so many workers with one")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    kind = VARIANTS[variant].Options
+    names = [field for field in kind.__dataclass_fields__ if field != "steps"]
+    group = parser.add_argument_group(f"options of {variant}")
+    add_fields(group, kind, names, prefix="option_")
+    found = parser.parse_args(words)
+    given = {name: getattr(found, f"option_{name}") for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    checked = checked_options(kind, given)
+    found.options = {name: getattr(checked, name) for name in given}
+    return found
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print the table that was asked for; its figures."""
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    setting = Setting(
+        arguments.variant, arguments.options, arguments.data, arguments.data_root, device
+    )
+    alone = arguments.cost is None and arguments.workers is None
+    default = (ON_CUDA if device == "cuda" else ON_CPU) if alone else "eager"
+    ways = [Way.read(text) for text in (arguments.ways or default).split(",")]
+    rounds, seconds = arguments.rounds, arguments.seconds
+    if arguments.workers is not None:
+        return compare_workers(setting, ways[0], arguments.workers, rounds, seconds)
+    if arguments.cost is not None:
+        axes = read_axes(arguments.cost) or AXES
+        return measure_cost(
+            setting, ways, axes, rounds=rounds, seconds=seconds, picture=arguments.picture
+        )
+    found = ladder(setting, ways, rounds, seconds)
+    print(table(found))
+    return found
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the figures."""
+    try:
+        arguments = arguments_of(sys.argv[1:] if words is None else words)
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        found = measure(arguments)
+    except UserError as problem:
+        sys.exit(f"error: {problem}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""What `benchmarks.speed` plays, in which ways, and how long an iteration takes.
+
+A :class:`Setting` is a game: a variant with its options on some data. A :class:`Way` is how it is
+played. :class:`Timed` is a game in one way, warmed up; :func:`alternate` lets several of them play
+in turns, because other load on the machine then hits all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from benchmarks.textbook_loop import TextbookLoop
+from gan_core.data.examples import Examples
+from gan_core.data.loading import load_examples
+from gan_core.engine.capture import WARM_UP_TURNS
+from gan_core.engine.game import Game
+from gan_core.engine.world import World
+from gan_core.errors import UserError, unknown_word
+from gan_core.options import parse
+from gan_core.variant import VARIANTS, create
+
+WARM_UPS = {
+    "textbook": 2,
+    "eager": 2,
+    "compile": 3,
+    "graph": WARM_UP_TURNS + 2,
+    "compiled-graph": WARM_UP_TURNS + 2,
+}
+"""The modes, and how many iterations a game plays before it is timed."""
+PRECISIONS = ("fp32", "tf32", "bf16")
+CHANNELS_LAST = "channels-last"
+ENDLESS = 1_000_000
+"""Iterations that a game is planned for; none is played to its end."""
+
+
+@functools.cache
+def examples(data: str, root: str | None) -> tuple[Examples, Examples]:
+    """The training and the validation split of a source."""
+    return load_examples(data, root, "train"), load_examples(data, root, "validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A game: ``variant`` with ``options`` (the others its paper's) on ``data``, on a device.
+
+    ``device`` is "cpu" or "cuda"; ``most`` bounds the number of training pictures.
+    """
+
+    variant: str
+    options: Mapping[str, Any]
+    data: str = "digits"
+    root: str | None = None
+    device: str = "cpu"
+    most: int | None = None
+
+    def but(self, **options: Any) -> Setting:
+        """The same with other ``options``."""
+        return dataclasses.replace(self, options={**self.options, **options})
+
+    @property
+    def played(self) -> Any:
+        """All options, those left to the paper too."""
+        import gan_core.variants  # noqa: F401  (registers the variants)
+
+        return parse(VARIANTS[self.variant].Options, {"steps": ENDLESS, **self.options})
+
+    @property
+    def train(self) -> Examples:
+        """What is learned from."""
+        found = examples(self.data, self.root)[0]
+        if self.most is None or self.most >= len(found):
+            return found
+        return found.select(torch.arange(self.most))
+
+    def describe(self) -> str:
+        """In a few words: the pictures are those of the source."""
+        shape = " x ".join(map(str, self.train.spec.target_shape))
+        told = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in self.options.items())
+        batch = f"batch {self.played.batch_size}, k {getattr(self.played, 'k', 1)}"
+        return f"{self.variant} on {self.data} ({shape}), {batch}{f' ({told})' if told else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a game is played: the ``mode``, and for the engine's own precision and layout.
+
+    Written as "graph+bf16+channels-last". The mode "textbook" is that of :mod:`textbook_loop`, in
+    the precision that torch begins with: float32, on a GPU with convolutions in TF32.
+    """
+
+    mode: str = "eager"
+    precision: str = "fp32"
+    channels_last: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> Way:
+        """The inverse of ``str``; ``UserError`` for an unknown word."""
+        mode, *words = text.split("+")
+        if mode not in WARM_UPS:
+            raise unknown_word("way", mode, WARM_UPS)
+        for word in words:
+            if word not in (*PRECISIONS, CHANNELS_LAST) or mode == "textbook":
+                raise unknown_word(f"word after '{mode}'", word, (*PRECISIONS, CHANNELS_LAST))
+        precision = next((word for word in words if word in PRECISIONS), "fp32")
+        return cls(mode, precision, CHANNELS_LAST in words)
+
+    def __str__(self) -> str:
+        words = [self.mode]
+        words += [self.precision] if self.precision != "fp32" else []
+        words += [CHANNELS_LAST] if self.channels_last else []
+        return "+".join(words)
+
+    def multiplies_in(self, device: str) -> str:
+        """The precision of its convolutions, whose ceiling is its own."""
+        return "tf32" if self.mode == "textbook" and device == "cuda" else self.precision
+
+    def check(self, device: str) -> None:
+        """Raises ``UserError`` for what only a GPU can do."""
+        if device == "cpu" and ("graph" in self.mode or self.precision == "tf32"):
+            raise UserError(f"the way {self} needs --device cuda")
+
+    def set_precision(self) -> None:
+        """Let this process multiply and convolve float32 as the way wants it."""
+        textbook = self.mode == "textbook"
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = textbook or self.precision == "tf32"
+
+
+class Loop(Protocol):
+    """What plays iterations: the textbook's loop, or a game of the engine."""
+
+    def iterate(self) -> None:
+        """One iteration."""
+
+
+def make_game(setting: Setting, way: Way, world: World) -> Game:
+    """A game of the engine's, played in ``way``."""
+    if way.mode not in ("eager", "graph") or way.precision == "bf16" or way.channels_last:
+        raise UserError(f"the engine has no {way} yet")
+    _, held_out = examples(setting.data, setting.root)
+    options = setting.played
+    return Game(
+        create(setting.variant, setting.train.spec, options),
+        setting.train,
+        held_out,
+        batch_size=options.batch_size,
+        world=world,
+        capture=way.mode == "graph",
+    )
+
+
+def make_loop(setting: Setting, way: Way) -> Loop:
+    """The loop of ``setting`` in ``way``; initial weights are the same every time."""
+    way.check(setting.device)
+    torch.manual_seed(0)
+    world = World.current(setting.device)
+    if way.mode != "textbook":
+        return make_game(setting, way, world)
+    options = setting.played
+    variant: Any = create(setting.variant, setting.train.spec, options)
+    return TextbookLoop(variant, setting.train, options.batch_size, world.device)
+
+
+class Timed:
+    """The loop of ``setting`` in ``way``, made and warmed up.
+
+    ``rounds``: milliseconds an iteration, a number a round. ``warm_up``: seconds that making it and
+    its first iterations took beyond what as many later ones would. ``memory``: bytes that it has
+    reserved on a GPU.
+    """
+
+    def __init__(self, name: str, setting: Setting, way: Way) -> None:
+        self.name, self.setting, self.way = name, setting, way
+        self.rounds: list[float] = []
+        assert setting.train is not None  # loaded now, not while the clock runs
+        before = _forget_peak(setting.device)
+        way.set_precision()
+        begun = time.perf_counter()
+        self.loop = make_loop(setting, way)
+        self._played = WARM_UPS[way.mode]
+        for _ in range(self._played):
+            self._latest = self.play(1)
+        self._warming = time.perf_counter() - begun
+        self.memory = _peak(setting.device) - before
+
+    def play(self, iterations: int) -> float:
+        """The seconds that an iteration takes, of so many."""
+        self.way.set_precision()
+        _wait(self.setting.device)
+        begun = time.perf_counter()
+        for _ in range(iterations):
+            self.loop.iterate()
+        _wait(self.setting.device)
+        return (time.perf_counter() - begun) / iterations
+
+    def round(self, seconds: float) -> None:
+        """Play for about ``seconds``, at least an iteration, and note the time."""
+        self._latest = self.play(max(1, round(seconds / self._latest)))
+        self.rounds.append(1000 * self._latest)
+
+    @property
+    def milliseconds(self) -> float:
+        """An iteration's: the median of the rounds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def warm_up(self) -> float:
+        """Seconds of compiling, recording and the like."""
+        return max(0.0, self._warming - self._played * self.milliseconds / 1000)
+
+    @property
+    def images(self) -> int:
+        """Real pictures that the discriminator draws in an iteration."""
+        options = self.setting.played
+        return options.batch_size * getattr(options, "k", 1)
+
+
+def make_all(wanted: Mapping[str, tuple[Setting, Way]]) -> list[Timed]:
+    """Those of ``wanted`` (name: setting and way) that can be played; the others are told."""
+    made = []
+    for name, (setting, way) in wanted.items():
+        try:
+            made.append(Timed(name, setting, way))
+        except (UserError, RuntimeError) as problem:  # what a compiler or a GPU could not do
+            print(f"{name} is left out: {str(problem).strip().splitlines()[0]}", file=sys.stderr)
+    return made
+
+
+def alternate(
+    loops: Sequence[Timed],
+    rounds: int,
+    seconds: float,
+    between: Callable[[], None] = lambda: None,
+) -> None:
+    """``rounds`` in which each plays for ``seconds``, in an order that turns round every time.
+
+    ``between`` is called before each round.
+    """
+    for number in range(rounds):
+        between()
+        for loop in loops if number % 2 == 0 else reversed(loops):
+            loop.round(seconds)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _forget_peak(device: str) -> int:
+    """Begin a new peak; the bytes reserved now."""
+    if device != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_reserved()
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_reserved() if device == "cuda" else 0
