@@ -131,8 +131,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     options = list(dict.fromkeys(r["option"] for r in found["rows"]))
     figure = Figure(figsize=(4.2 * len(options), 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for number, option in enumerate(options):
-        axes = figure.add_subplot(1, len(options), number + 1)
+    panels = figure.subplots(1, len(options), sharey=True, squeeze=False)[0]
+    for option, axes in zip(options, panels, strict=True):
         for told in (s for s in found["slopes"] if s["option"] == option):
             mine = [r for r in found["rows"] if (r["way"], r["option"]) == (told["way"], option)]
             label = f"{told['way']}: slope {told['slope']:.2f}"
@@ -140,12 +140,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
             axes.plot(values, [r["milliseconds"] for r in mine], marker="o", label=label)
         ticks = sorted({r["value"] for r in found["rows"] if r["option"] == option})
         axes.set(xscale="log", yscale="log", xlabel=option.replace("_", " "))
-        axes.set_ylabel("ms an iteration" if number == 0 else "")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(which="both", alpha=0.3)
         axes.legend(fontsize="small")
+    panels[0].set_ylabel("ms an iteration")
     figure.suptitle(found["setting"], fontsize="small")
     figure.savefig(path)
