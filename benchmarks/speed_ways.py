@@ -21,6 +21,7 @@ from benchmarks.textbook_loop import TextbookLoop
 from gan_core.data.examples import Examples
 from gan_core.data.loading import load_examples
 from gan_core.engine.capture import WARM_UP_TURNS
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError, unknown_word
@@ -39,6 +40,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 CHANNELS_LAST = "channels-last"
 ENDLESS = 1_000_000
 """Iterations that a game is planned for; none is played to its end."""
+SPECIALISATIONS = 4096
+"""How often a network's code may be compiled, before torch gives up and plays it eagerly."""
 
 
 @functools.cache
@@ -127,11 +130,19 @@ class Way:
         if device == "cpu" and ("graph" in self.mode or self.precision == "tf32"):
             raise UserError(f"the way {self} needs --device cuda")
 
+    @property
+    def engine(self) -> Engine:
+        """The engine that plays so."""
+        words: dict[str, Any] = {"mode": self.mode, "precision": self.precision}
+        return Engine(**words, channels_last=self.channels_last)
+
     def set_precision(self) -> None:
         """Let this process multiply and convolve float32 as the way wants it."""
-        textbook = self.mode == "textbook"
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = textbook or self.precision == "tf32"
+        if self.mode != "textbook":
+            self.engine.set_precision()
+            return
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
 
 
 class Loop(Protocol):
@@ -143,18 +154,22 @@ class Loop(Protocol):
 
 def make_game(setting: Setting, way: Way, world: World) -> Game:
     """A game of the engine's, played in ``way``."""
-    if way.mode not in ("eager", "graph") or way.precision == "bf16" or way.channels_last:
-        raise UserError(f"the engine has no {way} yet")
     _, held_out = examples(setting.data, setting.root)
     options = setting.played
-    return Game(
+    if way.engine.compiles:  # all games of this process count together
+        torch._dynamo.config.recompile_limit = SPECIALISATIONS
+        torch._dynamo.config.accumulated_recompile_limit = SPECIALISATIONS
+    game = Game(
         create(setting.variant, setting.train.spec, options),
         setting.train,
         held_out,
         batch_size=options.batch_size,
         world=world,
-        capture=way.mode == "graph",
+        engine=way.engine,
     )
+    for note in game.notes:
+        print(f"{way}: {note}", file=sys.stderr)
+    return game
 
 
 def make_loop(setting: Setting, way: Way) -> Loop:
