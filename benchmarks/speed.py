@@ -9,9 +9,10 @@
 The first two print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the engine.
 A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last joined
 by `+`. Ways alternate in rounds, for the machine may be busy with other things; times are medians
-of rounds, after a warm-up, which is told apart. The floor is the arithmetic of an iteration of the
-textbook loop (products and convolutions, forward and backward) at the rate of a large matrix
-product in the way's precision, measured in the same rounds.
+of rounds, after a warm-up, which is told apart. The ceiling is the rate of a large matrix product
+in the way's precision, measured in the same rounds; the floor is the arithmetic of an iteration of
+the textbook loop (products and convolutions, forward and backward) at that rate. The engine makes
+do with less arithmetic, so it could get below; its share of the ceiling is of what it does itself.
 
 `--cost` plays with one option changed at a time (default: batch size, image size and k) and says
 by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread
@@ -26,7 +27,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,8 @@ def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -
             ceiling.look()
 
     alternate(loops, rounds, seconds, look)
-    arithmetic = {t.name: flops(t.loop.iterate) for t in loops if t.name in ("textbook", "eager")}
+    arithmetic = count_operations(loops)
     rates = {name: ceiling.rate for name, ceiling in ceilings.items()}
-    counted = arithmetic.get("textbook", arithmetic.get("eager"))
     first = next((t for t in loops if t.name == "textbook"), loops[0])
     return {
         "setting": setting.describe(),
@@ -73,13 +73,27 @@ def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -
         "flops": arithmetic,
         "ceilings": rates,
         "ratios_to": first.name,
-        "rows": [row(timed, first, counted, rates) for timed in loops],
+        "rows": [row(timed, first, arithmetic, rates) for timed in loops],
     }
 
 
-def row(timed: Timed, first: Timed, counted: int | None, rates: dict[str, float]) -> dict[str, Any]:
-    """One way's figures; ``counted`` operations make the floor, ratios are to ``first``."""
-    rate = rates[timed.way.multiplies_in(timed.setting.device)]
+def count_operations(loops: Sequence[Timed]) -> dict[str, int]:
+    """Floating-point operations of an iteration of the textbook and of the engine, where played.
+
+    All the engine's ways do the same ones; they are counted where Python plays them.
+    """
+    modes = {"textbook": "textbook", "eager": "engine"}
+    played = {modes[t.way.mode]: t for t in reversed(loops) if t.way.mode in modes}
+    return {name: flops(timed.loop.iterate) for name, timed in sorted(played.items(), reverse=True)}
+
+
+def row(
+    timed: Timed, first: Timed, arithmetic: Mapping[str, int], rates: Mapping[str, float]
+) -> dict[str, Any]:
+    """One way's figures: operations and their rates make the shares, ratios are to ``first``."""
+    textbook = arithmetic.get("textbook")
+    own = textbook if timed.way.mode == "textbook" else arithmetic.get("engine")
+    possible = rates[timed.way.multiplies_in(timed.setting.device)] * timed.milliseconds / 1000
     pairs = zip(first.rounds, timed.rounds, strict=True)
     return {
         "way": timed.name,
@@ -87,7 +101,8 @@ def row(timed: Timed, first: Timed, counted: int | None, rates: dict[str, float]
         "rounds": timed.rounds,
         "images_per_second": 1000 * timed.images / timed.milliseconds,
         "ratio": statistics.median(before / now for before, now in pairs),
-        "share_of_floor": None if counted is None else 1000 * counted / rate / timed.milliseconds,
+        "share_of_floor": None if textbook is None else textbook / possible,
+        "share_of_ceiling": None if own is None else own / possible,
         "peak_bytes": timed.memory or None,
         "warm_up_seconds": timed.warm_up,
     }
@@ -110,13 +125,14 @@ def table(found: dict[str, Any]) -> str:
         f"GFLOP an iteration: {counted or 'not counted'}; ceiling, TFLOP/s: {rates}",
         "",
         f"| way | ms an iteration | real images/s | times {found['ratios_to']} | "
-        f"share of the floor | warm-up, s |{' memory, MiB |' if memory else ''}",
-        "|---|" + "---:|" * (6 if memory else 5),
+        f"of the floor | of the ceiling | warm-up, s |{' memory, MiB |' if memory else ''}",
+        "|---|" + "---:|" * (7 if memory else 6),
     ]
     for r in found["rows"]:
-        share = "" if r["share_of_floor"] is None else f"{r['share_of_floor']:.1%}"
+        shares = (r["share_of_floor"], r["share_of_ceiling"])
         cells = [r["way"], f"{r['milliseconds']:.2f}", f"{r['images_per_second']:,.0f}"]
-        cells += [f"{r['ratio']:.2f}", share, f"{r['warm_up_seconds']:.1f}"]
+        cells += [f"{r['ratio']:.2f}", *("" if s is None else f"{s:.1%}" for s in shares)]
+        cells += [f"{r['warm_up_seconds']:.1f}"]
         cells += [f"{r['peak_bytes'] / 2**20:,.0f}"] if memory else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -270,12 +270,16 @@ def test_ways_take_turns_in_an_order_that_turns_round() -> None:
 def test_a_rows_figures_follow_from_its_rounds() -> None:
     first: Any = Stub("textbook", [], (20.0, 40.0, 60.0))
     mine: Any = Stub("eager", [], (10.0, 10.0, 20.0))
-    found = speed.row(mine, first, 2_000_000, {"fp32": 1e9})
+    counted = {"textbook": 2_000_000, "engine": 1_000_000}
+    found = speed.row(mine, first, counted, {"fp32": 1e9})
     assert found["milliseconds"] == 10.0
     assert found["ratio"] == 3.0  # the median of 2, 4 and 3, each of one round
     assert found["images_per_second"] == 6400
     assert found["share_of_floor"] == pytest.approx(0.2)  # 2 ms of 10
-    assert speed.row(mine, first, None, {"fp32": 1e9})["share_of_floor"] is None
+    assert found["share_of_ceiling"] == pytest.approx(0.1)
+    told = speed.row(first, first, counted, {"fp32": 1e9})
+    assert told["share_of_floor"] == told["share_of_ceiling"] == pytest.approx(0.05)
+    assert speed.row(mine, first, {}, {"fp32": 1e9})["share_of_floor"] is None
 
 
 def test_a_power_law_has_its_power_for_a_slope() -> None:
@@ -305,7 +309,7 @@ def test_the_ladder_is_printed_and_written(
     assert eager["ratio"] == pytest.approx(textbook["milliseconds"] / eager["milliseconds"])
     for r in found["rows"]:
         assert r["images_per_second"] == pytest.approx(1000 * 8 * 3 / r["milliseconds"])
-    assert found["flops"]["eager"] < found["flops"]["textbook"]
+    assert found["flops"]["engine"] < found["flops"]["textbook"]
     out, err = capsys.readouterr()
     assert "| way | ms an iteration | real images/s | times textbook |" in out
     assert "graph is left out: the way graph needs --device cuda" in err
