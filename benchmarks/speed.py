@@ -16,7 +16,8 @@ do with less arithmetic, so it could get below; its share of the ceiling is of w
 
 `--cost` plays with one option changed at a time (default: batch size, image size and k) and says
 by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread
-each with one process of N threads (on GPUs: N with one); the global batch is the same.
+each with one process of N threads (on GPUs: N with one); the global batch is the same. Let the
+machine be idle for that: threads wait for the slowest of them in every operation.
 
 Other words are options of the variant; the others are its paper's.
 """
@@ -56,7 +57,7 @@ def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -
     loops = make_all({str(way): (setting, way) for way in ways})
     if not loops:
         raise UserError("none of these ways can be played")
-    precisions = dict.fromkeys(way.multiplies_in(setting.device) for way in ways)
+    precisions = dict.fromkeys(t.way.multiplies_in(setting.device) for t in loops)
     ceilings = {name: Ceiling(name, setting.device) for name in precisions}
 
     def look() -> None:

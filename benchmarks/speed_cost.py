@@ -145,7 +145,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(which="both", alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper left")
     panels[0].set_ylabel("ms an iteration")
     figure.suptitle(found["setting"], fontsize="small")
     figure.savefig(path)
