@@ -47,7 +47,7 @@ from pipelines.tuning.results import saved_share
 from pipelines.tuning.study import Study, TuneOptions, load_study
 
 SEEDS = (101, 102, 103)
-STEPS = {"ring": 6900, "digits": 2700}
+STEPS = {"ring": 8100, "digits": 2700}
 LISTED_STEPS = 1350
 TRIALS = {"ring": 8, "digits": 16}
 LONGER = 2
@@ -59,7 +59,7 @@ SHOWN = {
 }
 ARGUMENTS = {
     # A third of the iterations for each: before that, noise and rates that fall have not fallen.
-    "ring": ["--grace", "2300"],
+    "ring": ["--grace", "2700"],
     "digits": ["--hidden", "400", "--maxout-units", "120"],
 }
 

@@ -68,6 +68,13 @@ class RunConfig:
         kind="runtime",
         choices=("auto", "contiguous", "channels_last"),
     )
+    examples_on: str = option(
+        "auto",
+        "where the training examples are kept: device, or host (batches are copied to the device "
+        "ahead of their turn); auto: on the device, but for what does not fit half of its memory",
+        kind="runtime",
+        choices=("auto", "device", "host"),
+    )
     log_every: int = option(50, "iterations between logging points", kind="runtime", minimum=1)
     evaluate_every: int = option(
         1000,

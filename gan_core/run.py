@@ -86,6 +86,7 @@ class Run:
             seed=config.seed,
             world=world,
             engine=engine,
+            examples_on=config.examples_on,
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
         self.history: list[dict[str, float]] = []

@@ -1,21 +1,23 @@
 """Batches as a function of (seed, global sample number): data and noise, drawn on the device.
 
 The whole split lives on the device in its stored form (uint8 pictures); a batch is a gather and
-a conversion there. Orders and noise are made for many turns at once, so that small games are
-not bound by the cost of drawing, and nothing but a position has to be saved for an exact resume.
+a conversion there. What does not fit stays on the host (:mod:`gan_core.engine.hosted`). Orders
+and noise are made for many turns at once, so that small games are not bound by the cost of
+drawing, and nothing but a position has to be saved for an exact resume.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from gan_core.data.examples import Batch
 from gan_core.data.views import View
+from gan_core.engine.hosted import HostedRows
 from gan_core.engine.world import World
 from gan_core.priors import draw
 from gan_core.randomness import stream_key
@@ -37,12 +39,15 @@ class ShuffledOrder:
         self._passes: dict[int, Tensor] = {}
 
     def _pass(self, number: int) -> Tensor:
-        if number not in self._passes:
+        made = self._passes.get(number)
+        if made is None:
             key = stream_key(self._seed, *self._names, "order", str(number))
             generator = torch.Generator().manual_seed(key & (2**63 - 1))
-            self._passes = {n: p for n, p in self._passes.items() if abs(n - number) <= 1}
-            self._passes[number] = torch.randperm(self.count, generator=generator)
-        return self._passes[number]
+            made = torch.randperm(self.count, generator=generator)
+            # A new dictionary each time: a thread that gathers ahead may be reading the old one.
+            near = {n: p for n, p in self._passes.items() if abs(n - number) <= 1}
+            self._passes = near | {number: made}
+        return made
 
     def examples(self, positions: Tensor) -> Tensor:
         """The examples (int64) at increasing global ``positions`` (int64, on the CPU)."""
@@ -68,7 +73,8 @@ class BatchStream:
     """The batches of one player (or of a whole iteration, where the stage shares one).
 
     ``series`` says which tensors belong together (see ``TensorSpec``); each series is drawn in an
-    order of its own. ``batch_size`` is global; ``next`` gives this rank's slice. ``position``
+    order of its own. Those named in ``hosted`` are in the host's memory, and come ahead of their
+    turn. ``batch_size`` is global; ``next`` gives this rank's slice. ``position``
     counts the samples that all ranks have drawn together; setting it moves the stream anywhere.
     """
 
@@ -84,7 +90,9 @@ class BatchStream:
         names: tuple[str, ...],
         world: World,
         series: Mapping[str, str] | None = None,
+        hosted: Iterable[str] = (),
     ) -> None:
+        far = {name: stored[name] for name in reads if name in set(hosted)}
         self._stored = {name: stored[name] for name in reads}
         self._series = {name: (series or {}).get(name, "") for name in reads}
         self._view, self._noise = view, tuple(noise)
@@ -100,6 +108,15 @@ class BatchStream:
         share = max(1, batch_size // world.size)
         self._turns = max(1, min(_TURNS_AHEAD, _VALUES_AHEAD // (share * values)))
         self._ahead: _Ahead | None = None
+        self._near = [name for name in reads if name not in far]
+        self._far = HostedRows(far, self._rows_at, batch_size, world.device) if far else None
+
+    def _rows_at(self, position: int) -> dict[str, Tensor]:
+        """Which examples the turn at ``position`` sees on this rank, by tensor."""
+        mine = self._world.slice_of(self.batch_size)
+        index = position + torch.arange(mine.start, mine.stop)
+        rows = {series: order.examples(index) for series, order in self._orders.items()}
+        return {name: rows[series] for name, series in self._series.items()}
 
     def _draw_ahead(self) -> _Ahead:
         mine = self._world.slice_of(self.batch_size)
@@ -109,6 +126,7 @@ class BatchStream:
         examples = {
             series: _to_device(order.examples(index), device)
             for series, order in self._orders.items()
+            if any(self._series[name] == series for name in self._near)
         }
         index = _to_device(index, device)
         noise = {
@@ -129,9 +147,10 @@ class BatchStream:
         batch = {name: values[rows] for name, values in ahead.noise.items()}
         if self._stored:
             chosen = {series: examples[rows] for series, examples in ahead.examples.items()}
-            batch |= self._view.present(
-                {n: t[chosen[self._series[n]]] for n, t in self._stored.items()}
-            )
+            shown = {n: self._stored[n][chosen[self._series[n]]] for n in self._near}
+            if self._far is not None:
+                shown |= self._far.at(self.position)
+            batch |= self._view.present(shown)
         self.position += self.batch_size
         return batch
 

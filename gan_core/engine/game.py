@@ -18,6 +18,7 @@ from gan_core.engine.averaging import (
 )
 from gan_core.engine.batches import BatchStream
 from gan_core.engine.execution import Engine, compile_networks
+from gan_core.engine.hosted import belongs_on_host
 from gan_core.engine.sampling import Sampler, copy_networks, undisturbed
 from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
@@ -33,6 +34,8 @@ class Game:
     a multiple of the number of workers, each worker's share one that suits the variant: else
     ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns
     are played; captured ones need one worker on a GPU. ``notes`` are its lines for the log.
+    ``examples_on``: "device", "host" (batches are copied ahead of their turn), or "auto": on the
+    device, but for the largest tensors of a training split that does not fit there.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Game:
         seed: int = 0,
         world: World | None = None,
         engine: Engine | None = None,
+        examples_on: str = "auto",
     ) -> None:
         self.world = world or World.current()
         self.engine = engine or Engine()
@@ -60,6 +64,7 @@ class Game:
         if self.engine.channels_last:
             self.variant.to(memory_format=torch.channels_last)
         self.train, self.held_out = train, held_out
+        self._examples_on = examples_on
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
         self.seats: list[Seat] = []
@@ -153,12 +158,19 @@ class Game:
     def _look_through(self, view: View) -> None:
         """Hold both splits on the device as ``view`` wants to see them."""
         self._view = view
-        self._stored = self._on_device(view, self.train)
-        self._stored_held_out = self._on_device(view, self.held_out)
+        train, held_out = (dict(view.prepare(e).tensors) for e in (self.train, self.held_out))
+        self.hosted = self._stays_on_host(train)
+        self._stored = self._on_device(train)
+        self._stored_held_out = self._on_device(held_out)
 
-    def _on_device(self, view: View, examples: Examples) -> Batch:
-        stored = view.prepare(examples).tensors
-        return {name: values.to(self.world.device) for name, values in stored.items()}
+    def _stays_on_host(self, stored: Batch) -> frozenset[str]:
+        if self._examples_on == "auto":
+            return belongs_on_host(stored, self.world.device)
+        return frozenset(stored if self._examples_on == "host" else ())
+
+    def _on_device(self, stored: Batch) -> Batch:
+        device = self.world.device
+        return {n: t if n in self.hosted else t.to(device) for n, t in stored.items()}
 
     def _stream(self, player: Player | None, stage: Stage) -> BatchStream:
         """The batches of ``player``, or (``None``) the ones that all players share."""
@@ -181,6 +193,7 @@ class Game:
             names=names,
             world=self.world,
             series=self._series,
+            hosted=self.hosted,
         )
 
     @property
@@ -309,7 +322,10 @@ class Game:
     def held_out_examples(self, names: Sequence[str] | None = None) -> Batch:
         """The tensors ``names`` (default: all) of the held-out split, as the networks see them."""
         chosen = self._stored_held_out if names is None else names
-        return self.stage.view.present({name: self._stored_held_out[name] for name in chosen})
+        device = self.world.device
+        return self.stage.view.present(
+            {name: self._stored_held_out[name].to(device) for name in chosen}
+        )
 
     def examples_for_judgement(self, count: int, held_out: bool, start: int = 0) -> Batch:
         """``count`` real examples, the same at every call, as the networks see them.
@@ -339,9 +355,8 @@ class Game:
         for length in {len(stored[name]) for name in names}:
             order = torch.randperm(length, generator=torch.Generator().manual_seed(key))
             orders[length] = order.roll(-(start % length))[:count]
-        return {
-            name: stored[name][orders[len(stored[name])].to(self.world.device)] for name in names
-        }
+        chosen = {n: stored[n][orders[len(stored[n])].to(stored[n].device)] for n in names}
+        return {name: values.to(self.world.device) for name, values in chosen.items()}
 
     def take_diagnostics(self) -> dict[str, float]:
         """Means of the objectives' diagnostics since the last call, over all workers."""

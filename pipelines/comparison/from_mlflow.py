@@ -15,8 +15,9 @@ from pipelines.tracking import import_mlflow, reason
 _CLOCK = ("images_seen", "seconds")
 _CONFIG = {
     "variant", "data", "seed", "name", "storage", "cache", "experiment", "workers", "device",
-    "engine", "precision", "memory_format", "log_every", "evaluate_every", "checkpoint_every",
-    "extractor", "extractor_weights", "samples", "stop_on", "stop_patience",
+    "engine", "precision", "memory_format", "examples_on", "log_every",
+    "evaluate_every", "checkpoint_every", "extractor", "extractor_weights", "samples", "stop_on",
+    "stop_patience",
     "plugins", "data_root", "train_split",
 }  # fmt: skip
 """Parameters that are not settings of the variant."""
