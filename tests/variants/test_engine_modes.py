@@ -93,3 +93,15 @@ def test_bfloat16_leaves_weights_and_figures_in_float32(
     assert moved
     assert all(torch.isfinite(weights).all() for weights in after.values())
     assert all(abs(value) < 1e3 for value in played.take_diagnostics().values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "row", {row[0]: row for row in reversed(ROWS)}.values(), ids=lambda r: r[0]
+)
+@pytest.mark.usefixtures("double_precision")
+def test_compiled_networks_are_the_same_training(
+    row: tuple[str, dict[str, Any], DataSpec],
+) -> None:
+    """One row of each variant; compiling takes from ten seconds to minutes."""
+    same_training(*row, Engine("compile", channels_last=True))
