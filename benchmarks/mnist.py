@@ -130,8 +130,6 @@ def config_of(variant: str, seed: int, arguments: argparse.Namespace) -> RunConf
             "log_every": 500,
             "evaluate_every": 0,
             "extractor": "none",
-            "engine": "eager" if arguments.device == "cpu" else "graph",
-            "precision": "tf32",
             "storage": str(arguments.out),
             "name": f"{variant}{arguments.suffix}-{seed}",
             "seed": seed,

@@ -114,8 +114,7 @@ class Run:
 
     def _tell_notes(self) -> None:
         """What the engine has to say, once, by the one rank that speaks."""
-        notes, self.game.notes = self.game.notes, []
-        for line in [*self._refusals, *notes]:
+        for line in [*self._refusals, *self.game.take_notes()]:
             self.observer.message(self.game.step, line, "warning")
         self._refusals = []
 

@@ -2,7 +2,8 @@
 
 Small games are bound by the cost of launching their kernels, not by arithmetic. The first turns
 are played as usual on a side stream (libraries set themselves up there); then one turn is
-recorded, and from then on replayed on the tensors that it was recorded with.
+recorded, and from then on replayed on the tensors that it was recorded with. A turn that cannot be
+recorded (one that asks the device for a value, say) is played as before, and that is told.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ WARM_UP_TURNS = 11
 
 
 class CapturedTurn:
-    """Plays ``turn`` (a function of a batch that trains on it), captured after a warm-up."""
+    """Plays ``turn`` (a function of a batch that trains on it), captured after a warm-up.
 
-    def __init__(self, turn: Callable[[Batch], Batch]) -> None:
-        self._turn = turn
+    ``refuse`` is called with the reason, once, if it cannot be captured.
+    """
+
+    def __init__(self, turn: Callable[[Batch], Batch], refuse: Callable[[str], None]) -> None:
+        self._turn, self._refuse = turn, refuse
+        self._refused = False
         self._played = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
@@ -31,12 +36,11 @@ class CapturedTurn:
 
     def __call__(self, batch: Batch) -> Batch:
         """One turn on ``batch``; returns what it carries (overwritten by the next turn)."""
-        if self._graph is None and self._played < WARM_UP_TURNS:
+        if self._graph is None and self._played >= WARM_UP_TURNS and not self._refused:
+            self._try_to_record(batch)
+        if self._graph is None:
             self._played += 1
             return self._aside(batch)
-        if self._graph is None:
-            self._record(batch)
-        assert self._graph is not None
         for name, values in batch.items():
             self._inputs[name].copy_(values)
         self._graph.replay()
@@ -49,9 +53,18 @@ class CapturedTurn:
         torch.cuda.current_stream().wait_stream(self._side)
         return carry
 
+    def _try_to_record(self, batch: Batch) -> None:
+        """Nothing is played while recording: a turn that cannot be recorded changes nothing."""
+        try:
+            self._record(batch)
+        except RuntimeError as error:
+            self._graph, self._refused = None, True
+            self._refuse(str(error).strip().splitlines()[0])
+
     def _record(self, batch: Batch) -> None:
         self._inputs = {name: values.clone() for name, values in batch.items()}
-        self._graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(graph):
             self._carry = self._turn(self._inputs)
+        self._graph = graph

@@ -32,10 +32,10 @@ class Game:
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
     a multiple of the number of workers, each worker's share one that suits the variant: else
-    ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns
-    are played; captured ones need one worker on a GPU. ``notes`` are its lines for the log.
-    ``examples_on``: "device", "host" (batches are copied ahead of their turn), or "auto": on the
-    device, but for the largest tensors of a training split that does not fit there.
+    ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns are played;
+    captured ones need one worker on a GPU. ``examples_on``: "device", "host" (batches are copied
+    ahead of their turn), or "auto": on the device, but for the largest tensors of a training split
+    that does not fit there.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Game:
     ) -> None:
         self.world = world or World.current()
         self.engine = engine or Engine()
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         if batch_size % self.world.size:
             raise UserError(
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
@@ -106,7 +106,7 @@ class Game:
         for name in self.networks_of(stage):
             getattr(self.variant, name).train()
         if self.engine.compiles:
-            self.notes += compile_networks(self.variant, stage)
+            self._notes += compile_networks(self.variant, stage)
         self.seats = [
             Seat(self.variant, player, self.world, self._stream(player, stage), self.engine)
             for player in stage.players
@@ -357,6 +357,14 @@ class Game:
             orders[length] = order.roll(-(start % length))[:count]
         chosen = {n: stored[n][orders[len(stored[n])].to(stored[n].device)] for n in names}
         return {name: values.to(self.world.device) for name, values in chosen.items()}
+
+    def take_notes(self) -> list[str]:
+        """What the engine has to say since the last call: wishes that it could not grant."""
+        notes = self._notes + [note for seat in self.seats for note in seat.notes]
+        self._notes = []
+        for seat in self.seats:
+            seat.notes = []
+        return notes
 
     def take_diagnostics(self) -> dict[str, float]:
         """Means of the objectives' diagnostics since the last call, over all workers."""

@@ -74,7 +74,10 @@ class Seat:
         self.optimizer = create_optimizer(
             player.optimizer, self.parameters, capturable=engine.captures
         )
-        self._play = CapturedTurn(self._learn) if engine.captures else self._learn
+        self.notes: list[str] = []
+        self._play = (
+            CapturedTurn(self._learn, self._note_refusal) if engine.captures else self._learn
+        )
         self.averages = {
             name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
         }
@@ -94,6 +97,12 @@ class Seat:
         self.updates += 1
         self._count += self.player.accumulate
         return carry
+
+    def _note_refusal(self, reason: str) -> None:
+        self.notes.append(
+            f"the {self.player.name}'s turn cannot be recorded as a CUDA graph ({reason}): it is "
+            "played kernel by kernel"
+        )
 
     def _learn(self, batch: Batch) -> Batch:
         """Gradient and step: what a CUDA graph can replay."""

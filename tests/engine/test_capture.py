@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.data.examples import Batch
 from gan_core.data.loading import load_examples
+from gan_core.engine.capture import WARM_UP_TURNS, CapturedTurn
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
@@ -58,6 +60,30 @@ def test_the_two_forms_of_sgd_take_over_each_others_state() -> None:
     step(plain, first, 3)
     step(captured, second, 3)
     assert torch.allclose(plain.weight, captured.weight, rtol=1e-6, atol=0)
+
+
+def test_a_turn_that_cannot_be_recorded_is_played_and_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a GPU: what records, and the stream for the warm-up, are stand-ins."""
+    played: list[Batch] = []
+    told: list[str] = []
+
+    def turn(batch: Batch) -> Batch:
+        played.append(batch)
+        return batch
+
+    def fail(self: CapturedTurn, batch: Batch) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(CapturedTurn, "_aside", lambda self, batch: self._turn(batch))
+    monkeypatch.setattr(CapturedTurn, "_record", fail)
+    captured = CapturedTurn(turn, told.append)
+    batches = [{"image": torch.tensor([i])} for i in range(WARM_UP_TURNS + 3)]
+    assert [captured(batch) for batch in batches] == batches
+    assert played == batches
+    assert told == ["operation not permitted when stream is capturing"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
