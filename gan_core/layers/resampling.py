@@ -35,6 +35,16 @@ def enlarged_convolution(values: Tensor, layer: nn.Conv2d) -> Tensor:
     return F.conv_transpose2d(values, kernel, layer.bias, stride=2, padding=1)
 
 
+class EnlargingConv2d(nn.Conv2d):
+    """A 3x3 convolution of what is enlarged: (N, C, H, W) to (N, C', 2 H, 2 W)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return enlarged_convolution(values, self)
+
+
 def convolution_halved(values: Tensor, layer: nn.Conv2d) -> Tensor:
     """``layer``, a 3x3 convolution, of ``values``, averaged: (N, C, 2 H, 2 W) to (N, C', H, W).
 

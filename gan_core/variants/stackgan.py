@@ -37,6 +37,7 @@ from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.captions import belongs, chosen_captions, mean_caption
 from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
 from gan_core.layers.init import normal_weights
+from gan_core.layers.resampling import EnlargingConv2d
 from gan_core.losses import LOSSES, non_saturating_generator, r1_penalty
 from gan_core.options import option
 from gan_core.pictures import image_grid
@@ -126,7 +127,8 @@ def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) ->
 
 def _enlargement(inputs: int, outputs: int) -> list[nn.Module]:
     """Twice as many pixels a side."""
-    return [nn.Upsample(scale_factor=2), *_convolution(inputs, outputs), nn.ReLU(inplace=True)]
+    layer = EnlargingConv2d(inputs, outputs, bias=False)
+    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def _beside(maps: Tensor, vectors: Tensor) -> Tensor:

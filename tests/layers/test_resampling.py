@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.layers.resampling import convolution_halved, enlarged_convolution
+from gan_core.layers.resampling import (
+    EnlargingConv2d,
+    convolution_halved,
+    enlarged_convolution,
+)
 from gan_core.layers.spectral import SpectralConv2d
 
 
@@ -57,3 +61,12 @@ def test_a_training_pass_moves_the_spectral_vector_once(resample: object) -> Non
     layer(values)
     assert not torch.equal(moved, before)
     assert torch.equal(layer.u, moved)
+
+
+def test_the_enlarging_layer_is_a_convolution_after_enlarging() -> None:
+    torch.manual_seed(0)
+    layer, values = EnlargingConv2d(2, 3).double(), torch.randn(2, 2, 5, 4, dtype=torch.float64)
+    plain = nn.Conv2d(2, 3, 3, padding=1).double()
+    plain.load_state_dict(layer.state_dict())
+    twice = plain(F.interpolate(values, scale_factor=2, mode="nearest"))
+    torch.testing.assert_close(layer(values), twice, rtol=0, atol=1e-12)
