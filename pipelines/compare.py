@@ -86,7 +86,7 @@ def _all(names: list[str], options: CompareOptions) -> list[Entry]:
     if options.experiment is not None:
         from pipelines.cluster import base_folder
         from pipelines.comparison.from_mlflow import read_experiment
-        from pipelines.tracking import tracking_uri
+        from pipelines.mlflow_client import tracking_uri
 
         return read_experiment(
             tracking_uri(base_folder()), options.experiment, trials=options.trials

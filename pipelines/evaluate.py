@@ -368,6 +368,7 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     the run has at this step already is not logged again.
     """
     from pipelines import tracking
+    from pipelines.mlflow_client import reason
 
     if tracking.State.load(folder) is None:
         return
@@ -382,7 +383,7 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
         tracker.send()
     except Exception as error:
         _warn(
-            f"MLflow does not take the figures ({tracking.reason(error)}); send them later with: "
+            f"MLflow does not take the figures ({reason(error)}); send them later with: "
             f"python -m pipelines sync {shlex.quote(str(folder))}"
         )
     finally:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gan_core import journal
 from gan_core.errors import UserError
-from pipelines.tracking import FILE, STATUS, Busy, Tracker, reason
+from pipelines.mlflow_client import reason
+from pipelines.tracking import FILE, STATUS, Busy, Tracker
 
 
 def sync(storage: Path, runs: Sequence[Path] = ()) -> int:

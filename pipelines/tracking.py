@@ -1,8 +1,8 @@
 """Everything said to MLflow.
 
 Training never waits for the tracking server: a :class:`Tracker` follows the journal of a run and
-sends what is new, a :class:`Shipper` does so in a thread and keeps trying. What could not be sent
-stays in the journal and is sent by the next run with ``--resume`` or by
+sends what is new, a :class:`~pipelines.shipper.Shipper` does so in a thread and keeps trying. What
+could not be sent stays in the journal and is sent by the next run with ``--resume`` or by
 ``python -m pipelines sync``. How far the journal was sent is kept in ``<run>/mlflow.json``.
 
 MLflow is imported when a tracker connects, never by importing this module.
@@ -14,16 +14,13 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import importlib
 import json
-import logging
 import os
 import re
 import subprocess
 import tempfile
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gan_core import journal
+from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, Parcel, flat_params, flat_tags, parcels
 
 if TYPE_CHECKING:
@@ -40,35 +38,6 @@ if TYPE_CHECKING:
 FILE = "mlflow.json"
 PARAMS_BATCH = 100
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-ENVIRONMENT = {
-    # A server that is down must be noticed within seconds; trying again is the shipper's part.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # The terminal belongs to the progress line.
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-"""How MLflow behaves in this process where the user has not said otherwise."""
-
-
-def import_mlflow() -> Any:
-    """The module ``mlflow``, patient for seconds rather than minutes, and quiet."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # every retry, otherwise
-    return importlib.import_module("mlflow")
-
-
-def tracking_uri(base: Path | None = None) -> str:
-    """Where MLflow keeps runs: ``MLFLOW_TRACKING_URI``, else a SQLite file in ``base`` (the cwd).
-
-    The SQLite address is absolute, so it means the same from every folder.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return given
-    return f"sqlite:///{(base or Path.cwd()).resolve() / 'mlflow.db'}"
 
 
 def code_version() -> str:
@@ -426,76 +395,3 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def reason(error: BaseException) -> str:
-    """``error`` in one line, without the addresses and advice that libraries add."""
-    text = str(error).strip().splitlines()
-    first = text[0] if text else ""
-    if len(first) > 200:
-        first = first[:200] + "..."
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-class Shipper(threading.Thread):
-    """Sends a run to MLflow in the background, so that training never waits for it.
-
-    A server that does not answer is tried again after 1, 2, 4 ... 60 seconds; ``say`` gets one
-    line when it stops answering and one when it is back.
-    """
-
-    def __init__(
-        self, tracker: Tracker, say: Callable[[str], None], *, interval: float = 1.0
-    ) -> None:
-        super().__init__(name="mlflow-shipper", daemon=True)
-        self.tracker = tracker
-        self._say = say
-        self._interval = interval
-        self._done = threading.Event()
-        self._status: str | None = None
-        self._silent = False
-        self.complete = False
-
-    def run(self) -> None:
-        """Follow the journal until :meth:`end`, then send the rest."""
-        delay = self._interval
-        import_mlflow()  # takes seconds, better spent while the workers start
-        while not self._done.is_set():
-            delay = self._interval if self._attempt(self._send) else min(60.0, 2 * delay)
-            self._done.wait(delay)
-        self.complete = self._attempt(self._finish)
-
-    def _send(self) -> None:
-        self.tracker.reopen()
-        self.tracker.send()
-
-    def _finish(self) -> None:
-        self.tracker.send()
-        if self._status is not None:
-            self.tracker.finish(self._status)
-
-    def _attempt(self, action: Callable[[], None]) -> bool:
-        try:
-            action()
-        except Exception as error:
-            if not self._silent:
-                where = self.tracker.state.tracking_uri
-                self._say(
-                    f"warning: MLflow at {where} does not take metrics ({reason(error)}); training "
-                    "goes on, they are kept in the run's folder"
-                )
-            self._silent = True
-            return False
-        if self._silent:
-            self._say("MLflow answers again: what was kept has been sent")
-        self._silent = False
-        return True
-
-    def end(self, status: str | None, timeout: float = 120.0) -> bool:
-        """Send the rest and end the MLflow run with ``status``; whether all of it was sent."""
-        self._status = status
-        self._done.set()
-        self.join(timeout)
-        if not self.is_alive():
-            self.tracker.close()
-        return self.complete

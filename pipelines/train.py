@@ -28,11 +28,13 @@ from gan_core.errors import UserError
 from gan_core.run import check_data, play
 from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
 from pipelines.cluster import threads_per_worker as threads_of
+from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
 from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
 from pipelines.runs import named
+from pipelines.shipper import Shipper
 from pipelines.sync import last_status
-from pipelines.tracking import Busy, Shipper, State, Tracker, code_version, reason, tracking_uri
+from pipelines.tracking import Busy, State, Tracker, code_version
 from pipelines.trainer import make_trainer
 
 POLL = 0.2  # seconds between looks at the journal

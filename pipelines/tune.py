@@ -233,7 +233,7 @@ def _prepared(config: RunConfig, gpus: float) -> Ground:
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    from pipelines.tracking import reason
+    from pipelines.mlflow_client import reason
     from pipelines.train import RunFailed
     from pipelines.tuning.prepare import prepare
 

@@ -19,15 +19,15 @@ from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal
 from pipelines import tracking
+from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
+from pipelines.shipper import Shipper
 from pipelines.sync import last_status, sync
 from pipelines.tracking import (
     Busy,
-    Shipper,
     State,
     Tracker,
     code_version,
-    tracking_uri,
 )
 
 CONFIG = {
@@ -72,7 +72,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking.import_mlflow()
+    import_mlflow()
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_core.errors import UserError
 from pipelines.comparison.entries import Entry, is_figure, take_tag
-from pipelines.tracking import import_mlflow, reason
+from pipelines.mlflow_client import import_mlflow, reason
 
 _CLOCK = ("images_seen", "seconds")
 _CONFIG = {

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.mlflow_client import import_mlflow
 from pipelines.models import log_generator
 from pipelines.parcels import metric_name
-from pipelines.tracking import State, import_mlflow
+from pipelines.tracking import State
 from pipelines.tuning.objective import Objective
 
 ALIAS = "champion"

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.mlflow_client import import_mlflow, reason, tracking_uri
 from pipelines.sync import last_status
-from pipelines.tracking import Busy, Tracker, code_version, import_mlflow, reason, tracking_uri
+from pipelines.tracking import Busy, Tracker, code_version
 from pipelines.tuning.records import trial_folders
 from pipelines.tuning.study import CONFIG, Study
 

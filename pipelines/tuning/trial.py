@@ -23,8 +23,8 @@ from gan_core.engine.world import World
 from gan_core.journal import Journal
 from gan_core.observers import FolderObserver
 from gan_core.run import play
+from pipelines.mlflow_client import reason
 from pipelines.run_folder import TRACE, append
-from pipelines.tracking import reason
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import SEARCHED, read_trial
 from pipelines.tuning.study import Study

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from gan_core.journal import Journal
+from pipelines.shipper import Shipper
 from pipelines.sync import sync
-from pipelines.tracking import Shipper, Tracker
+from pipelines.tracking import Tracker
 
 pytestmark = pytest.mark.integration
 

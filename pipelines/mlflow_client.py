@@ -1,0 +1,48 @@
+"""MLflow in this process: importing it quietly, and where it keeps runs."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    # A server that is down must be noticed within seconds; trying again is the shipper's part.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # The terminal belongs to the progress line.
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""How MLflow behaves in this process where the user has not said otherwise."""
+
+
+def import_mlflow() -> Any:
+    """The module ``mlflow``, patient for seconds rather than minutes, and quiet."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # every retry, otherwise
+    return importlib.import_module("mlflow")
+
+
+def tracking_uri(base: Path | None = None) -> str:
+    """Where MLflow keeps runs: ``MLFLOW_TRACKING_URI``, else a SQLite file in ``base`` (the cwd).
+
+    The SQLite address is absolute, so it means the same from every folder.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    return f"sqlite:///{(base or Path.cwd()).resolve() / 'mlflow.db'}"
+
+
+def reason(error: BaseException) -> str:
+    """``error`` in one line, without the addresses and advice that libraries add."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else ""
+    if len(first) > 200:
+        first = first[:200] + "..."
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
