@@ -1,4 +1,4 @@
-"""MLflow in this process: importing it quietly, and where it keeps runs."""
+"""MLflow in this process: importing it quietly, where it keeps runs, a client that reads them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import importlib
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pipelines.database import UnusableDatabase, make_sure_of, refused
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ENVIRONMENT = {
     # A server that is down must be noticed within seconds; trying again is the shipper's part.
@@ -39,8 +44,38 @@ def tracking_uri(base: Path | None = None) -> str:
     return f"sqlite:///{(base or Path.cwd()).resolve() / 'mlflow.db'}"
 
 
+def connect(uri: str) -> MlflowClient:
+    """A client of the tracking server at ``uri``; a SQLite file is made if there is none.
+
+    Raises ``UnusableDatabase`` where that file is at fault, else whatever MLflow raises.
+    """
+    client = import_mlflow().MlflowClient
+    make_sure_of(uri, client)
+    try:
+        return client(uri)
+    except Exception as error:
+        from mlflow.store.db.utils import _get_latest_schema_revision
+
+        told = refused(uri, error, _get_latest_schema_revision())
+        if told is error:
+            raise
+        _let_go_of(uri)
+        raise told from error
+
+
+def _let_go_of(uri: str) -> None:
+    """Close MLflow's connections, which it would use on when the file has been deleted."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.pop(uri, None)
+    if engine is not None:
+        engine.dispose()
+
+
 def reason(error: BaseException) -> str:
     """``error`` in one line, without the addresses and advice that libraries add."""
+    if isinstance(error, UnusableDatabase):
+        return str(error)
     text = str(error).strip().splitlines()
     first = text[0] if text else ""
     if len(first) > 200:

@@ -20,19 +20,21 @@ def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
     folders = [Path(run) for run in runs] or sorted(p.parent for p in storage.glob(f"*/{FILE}"))
     if not folders:
         print(f"no run in {storage} has anything kept for MLflow")
-    total, failed = 0, []
+    total = 0
+    failed: dict[str, list[str]] = {}  # why, and which: runs of one server fail alike
     for folder in folders:
         try:
             count = sync_run(folder)
         except Busy:
             print(f"{folder.name}: is being sent by the process that trains it")
         except Exception as error:
-            failed.append(f"{folder.name}: {reason(error)}")
+            failed.setdefault(reason(error), []).append(folder.name)
         else:
             total += count
             print(f"{folder.name}: {_told(count)}")
     if failed:
-        raise UserError(f"not everything could be sent to MLflow ({'; '.join(failed)}): try later")
+        told = "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
+        raise UserError(f"not everything could be sent to MLflow ({told}): try later")
     return total
 
 

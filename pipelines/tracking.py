@@ -10,7 +10,6 @@ MLflow is imported when a tracker connects, never by importing this module.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -18,9 +17,8 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gan_core import journal
-from pipelines.mlflow_client import import_mlflow, tracking_uri
+from pipelines.database import file_of
+from pipelines.mlflow_client import connect, tracking_uri
 from pipelines.parcels import BATCH, Parcel, flat_params, flat_tags, parcels
 
 if TYPE_CHECKING:
@@ -147,13 +146,11 @@ class Tracker:
         """The client, with the experiment and the run made on the server."""
         if self._client is not None:
             return self._client
-        MlflowClient = import_mlflow().MlflowClient
         if self._moved:
             self._move(str(os.environ["MLFLOW_TRACKING_URI"]))
-        with _one_at_a_time(self.state.tracking_uri):
-            client = MlflowClient(self.state.tracking_uri)
-            if self.state.run_id is None:
-                self._create_run(client)
+        client = connect(self.state.tracking_uri)
+        if self.state.run_id is None:
+            self._create_run(client)
         if not self.state.params_sent:
             self._send_params(client)
         self._client = client
@@ -161,11 +158,10 @@ class Tracker:
 
     def _move(self, uri: str) -> None:
         """Go on at another address: the same server has the run, a new one gets all of it."""
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
         try:
-            MlflowClient(uri).get_run(str(self.state.run_id))
+            connect(uri).get_run(str(self.state.run_id))
             self.state.tracking_uri = uri
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -360,10 +356,11 @@ def _lock_file(folder: Path) -> Any:
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
     """Files stand beside the SQLite database, wherever this process was started; a server knows."""
-    if not uri.startswith("sqlite:///"):
+    database = file_of(uri)
+    if database is None:
         return None
     folder = re.sub(r"[^\w\-.]", "_", experiment)
-    return str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / folder)
+    return str(database.parent / "mlartifacts" / folder)
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
@@ -381,17 +378,3 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Two processes that make the same new SQLite database at once would break it."""
-    if not uri.startswith("sqlite:"):
-        yield
-        return
-    Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    lock = Path(tempfile.gettempdir()) / f"gan-mlflow-{os.getuid()}-{digest}.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

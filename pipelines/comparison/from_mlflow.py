@@ -10,7 +10,7 @@ from typing import Any
 
 from gan_core.errors import UserError
 from pipelines.comparison.entries import Entry, is_figure, take_tag
-from pipelines.mlflow_client import import_mlflow, reason
+from pipelines.mlflow_client import connect, import_mlflow, reason
 
 _CLOCK = ("images_seen", "seconds")
 _CONFIG = {
@@ -29,7 +29,7 @@ def read_experiment(uri: str, experiment: str, *, trials: bool = False) -> list[
     Raises ``UserError`` if there is no such experiment or the server does not answer.
     """
     mlflow = import_mlflow()
-    client = mlflow.MlflowClient(uri)
+    client = connect(uri)
     try:
         found = client.get_experiment_by_name(experiment)
         if found is None:

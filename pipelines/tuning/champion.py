@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.mlflow_client import import_mlflow
+from pipelines.mlflow_client import connect
 from pipelines.models import log_generator
 from pipelines.parcels import metric_name
 from pipelines.tracking import State
@@ -36,7 +36,7 @@ def crown(
     state = State.load(folder)
     if state is None or state.run_id is None:
         return f"not registered as {name}: the run is not in MLflow (send it with sync)"
-    client = import_mlflow().MlflowClient(state.tracking_uri)
+    client = connect(state.tracking_uri)
     value = objective.value(figures)
     tags = {
         "metric": objective.metric,
