@@ -45,7 +45,7 @@ VERBS = {
     ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
-        "pipelines.launch:sync_command",
+        "pipelines.sync:sync_command",
         "send to MLflow what could not be sent while it was away",
     ),
 }

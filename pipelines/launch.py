@@ -1,4 +1,4 @@
-"""The verbs ``train`` and ``sync``: from the user's words to a checked configuration.
+"""The verb ``train``: from the user's words to a checked configuration.
 
 Everything that can be wrong with a configuration is said here, before Ray is imported. The data
 are checked next: by the driver, or on a cluster, where only workers may see them, by a small task.
@@ -7,24 +7,15 @@ are checked next: by the driver, or on a cluster, where only workers may see the
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
-from gan_core.options import flag
 from pipelines.cluster import in_job
-from pipelines.command_line import (
-    Parser,
-    add_fields,
-    add_option,
-    join_negative_numbers,
-    plain_value,
-)
+from pipelines.command_line import Parser, join_negative_numbers, plain_value
 from pipelines.runs import (
     check_checkpoints,
     check_writable,
@@ -33,23 +24,14 @@ from pipelines.runs import (
     pick_device,
     runs_folder,
 )
+from pipelines.train_parser import GAME, NESTED, SOURCE, build_parser, valueless_flags
 
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
-    from gan_core.variant import Variant
 
 _EXAMPLE = "python -m pipelines train dcgan --data digits --workers 2"
-_NESTED = ("options", "data_options")
-_LEARNT = ("data", "data_root", "train_split")
-_WATCHING = (
-    "log_every", "evaluate_every", "samples", "extractor", "extractor_weights", "experiment",
-    "name", "stop_on", "stop_patience",
-)  # fmt: skip
-_PLACE = ("workers", "device", "checkpoint_every", "storage", "cache")
 STOPPED_BY_DIAGNOSIS = 3
 """The exit code of a run that --stop-on ended; 130 is that of one stopped by Ctrl-C."""
-# How options stand in the parser's result beside RunConfig's fields, which have no prefix.
-_GAME, _SOURCE = "options.", "data_options."
 
 
 def train_command(arguments: list[str]) -> int:
@@ -118,7 +100,7 @@ class _Draft:
     def _variant(self) -> str | None:
         from gan_core.variant import VARIANTS
 
-        place = positional(self.words, _valueless_flags())
+        place = positional(self.words, valueless_flags())
         named = None if place is None else self.words.pop(place)
         found = named or self.file.get("variant") or self.old.get("variant")
         if found is not None:
@@ -178,15 +160,15 @@ class _Draft:
         values: dict[str, Any] = {"options": {}, "data_options": {}}
         # What the variant and the source both have, one flag sets for both.
         for name in source_options(self.source):
-            if _GAME + name in found:
-                found.setdefault(_SOURCE + name, found[_GAME + name])
+            if GAME + name in found:
+                found.setdefault(SOURCE + name, found[GAME + name])
         for key, value in found.items():
-            if key.startswith(_GAME) and self.variant is not None:
-                name = key.removeprefix(_GAME)
+            if key.startswith(GAME) and self.variant is not None:
+                name = key.removeprefix(GAME)
                 options = VARIANTS[self.variant].Options
                 values["options"][name] = plain_value(options, name, value)
-            elif key.startswith(_SOURCE):
-                name = key.removeprefix(_SOURCE)
+            elif key.startswith(SOURCE):
+                name = key.removeprefix(SOURCE)
                 kind, default = source_options(self.source)[name]
                 values["data_options"][name] = _source_value(name, kind, default, value)
             elif key not in ("config", "resume", "plugin"):
@@ -201,125 +183,6 @@ class _Draft:
                 f"--name cannot rename the resumed run {self.resumed.name}: leave it out"
             )
         values.update(name=self.resumed.name, storage=str(self.resumed.parent))
-
-
-def build_parser(variant: str | None, source: str) -> Parser:
-    """The parser of ``train``, with the options of ``variant`` and ``source``, in groups."""
-    from gan_core.config import RunConfig
-    from gan_core.variant import VARIANTS, GameOptions
-
-    cls = None if variant is None else VARIANTS[variant]
-    parser = Parser(
-        "train" if cls is None else f"train {variant}",
-        usage=f"python -m pipelines train {variant or 'VARIANT'} --data SOURCE [OPTION ...]",
-        description=_teaching() if cls is None else _about(cls),
-        epilog=_epilog(variant, source),
-        add_help=False,
-    )
-    learnt = parser.add_argument_group("what is learnt", _about_source(source))
-    add_fields(learnt, RunConfig, _LEARNT)
-    usual = RunConfig.data if cls is None else cls.default_data
-    for action in parser._actions:
-        if "--data" in action.option_strings and action.help:
-            action.help = action.help.replace(f"default: {RunConfig.data}", f"default: {usual}")
-    game = parser.add_argument_group("the game")
-    add_fields(game, RunConfig, ["seed"])
-    options = GameOptions if cls is None else cls.Options
-    own = [f.name for f in dataclasses.fields(options)]
-    add_fields(game, options, own, _GAME)
-    add_fields(parser.add_argument_group("watching"), RunConfig, _WATCHING)
-    place = parser.add_argument_group("where it runs")
-    # Options that RunConfig has and no group above names still get a flag.
-    special = {"variant", "plugins", "seed", *_NESTED, *_LEARNT, *_WATCHING, *_PLACE}
-    rest = [f.name for f in dataclasses.fields(RunConfig) if f.name not in special]
-    add_fields(place, RunConfig, [*_PLACE, *rest])
-    place.add_argument(
-        "--config", metavar="FILE", help="YAML file of options; the command line wins"
-    )
-    place.add_argument("--resume", metavar="RUN", help="continue a run: its name, or its folder")
-    place.add_argument(
-        "--plugin", action="append", metavar="MODULE",
-        help="module to import that registers a variant or source of your own; may be repeated",
-    )  # fmt: skip
-    place.add_argument("-h", "--help", action="help", help="show this and leave")
-    _add_source_options(learnt, parser, source)
-    parser.elsewhere = _owners()
-    return parser
-
-
-def _owners() -> dict[str, str]:
-    """Which sources and variants have an option, by flag."""
-    from gan_core.data.loading import source_options
-    from gan_core.data.sources import SOURCES
-    from gan_core.variant import VARIANTS
-
-    variants: dict[str, list[str]] = {}
-    for variant in VARIANTS:
-        for field in dataclasses.fields(VARIANTS[variant].Options):
-            variants.setdefault(flag(field.name), []).append(variant)
-    sources: dict[str, list[str]] = {}
-    for source in SOURCES:
-        for name in source_options(source):
-            sources.setdefault(flag(name), []).append(source)
-    found = {word: ", ".join(names) for word, names in variants.items()}
-    for word, names in sources.items():
-        told = f"--data {', '.join(names)}"
-        found[word] = f"{found[word]} and {told}" if word in found else told
-    return found
-
-
-def _add_source_options(group: Any, parser: Parser, source: str) -> None:
-    from gan_core.data.loading import source_options
-
-    taken = {text for action in parser._actions for text in action.option_strings}
-    for name, (kind, default) in source_options(source).items():
-        if flag(name) not in taken:
-            add_option(group, name, kind, default, help=f"of {source}", dest=_SOURCE + name)
-        else:
-            # The variant has it too: the plain flag is for both, this one for the source alone.
-            told = f"of {source}; not given: as {flag(name)} if that is given"
-            add_option(group, f"data_{name}", kind, None, help=told, dest=_SOURCE + name)
-
-
-def _about_source(source: str) -> str:
-    from gan_core.data.sources import SOURCES
-
-    told = (inspect.getdoc(SOURCES[source]) or "").replace("``", "")
-    return f"{source}: {SOURCES[source].summary}\n\n{told}".strip()
-
-
-def _about(cls: type[Variant]) -> str:
-    lines = [f"{cls.name}: {cls.summary}"]
-    if cls.paper:
-        lines.append(f"After {cls.paper}; the defaults are the paper's.")
-    if cls.data_help:
-        lines += ["", *textwrap.wrap(f"Data: {cls.data_help}", 98)]
-    return "\n".join(lines)
-
-
-def _teaching() -> str:
-    from gan_core.variant import VARIANTS
-
-    rows = [f"  {name:<10}{VARIANTS[name].summary}" for name in VARIANTS]
-    return (
-        "Train a GAN: name the variant, then what it learns from.\n\n"
-        + "\n".join(rows)
-        + "\n\n`train VARIANT --help` lists the variant's own options, with its paper's values."
-    )
-
-
-def _epilog(variant: str | None, source: str) -> str:
-    from gan_core.data.sources import SOURCES
-    from gan_core.variant import VARIANTS
-
-    learnt = f"--data {source}" + " --data-root FOLDER" * SOURCES[source].needs_root
-    if variant is not None:
-        learnt = VARIANTS[variant].data_example or learnt
-    return (
-        "example:\n"
-        f"  python -m pipelines train {variant or 'dcgan'} {learnt} --workers 2\n"
-        "  (--workers 0 plays in this process, without Ray and MLflow)"
-    )
 
 
 def find_values(words: Sequence[str], option: str) -> list[str]:
@@ -346,22 +209,6 @@ def positional(words: Sequence[str], valueless: set[str]) -> int | None:
         else:
             return place
     return None
-
-
-def _valueless_flags() -> set[str]:
-    """Every flag of a truth value that any variant or source has."""
-    from gan_core.data.loading import source_options
-    from gan_core.data.sources import SOURCES
-    from gan_core.options import value_type
-    from gan_core.variant import VARIANTS
-
-    names = {n for s in SOURCES for n, (kind, _) in source_options(s).items() if kind is bool}
-    for variant in VARIANTS:
-        cls = VARIANTS[variant].Options
-        fields = dataclasses.fields(cls)
-        names |= {f.name for f in fields if value_type(cls, f.name)[0] is bool}
-    plain = {flag(n) for n in names} | {flag(f"data_{n}") for n in names}
-    return plain | {f"--no-{text[2:]}" for text in plain} | {"-h", "--help"}
 
 
 def register_everything(plugins: tuple[str, ...]) -> None:
@@ -406,7 +253,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
     from gan_core.config import RunConfig
 
     own = {f.name for f in dataclasses.fields(RunConfig)}
-    for name in _NESTED:
+    for name in NESTED:
         if not isinstance(values.get(name) or {}, dict):
             raise UserError(f"'{name}' in the configuration must hold names and values")
     beside = {name: value for name, value in values.items() if name not in own}
@@ -420,7 +267,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """``above`` laid over ``below``, option by option."""
     values = {**below, **above}
-    for name in _NESTED:
+    for name in NESTED:
         values[name] = {**below.get(name, {}), **above.get(name, {})}
     return values
 
@@ -469,23 +316,3 @@ def _check_source(config: RunConfig) -> None:
     weights = config.extractor_weights
     if weights is not None and _runs_here(config) and not Path(weights).expanduser().is_file():
         raise UserError(f"--extractor-weights {weights} does not exist: give the weights' file")
-
-
-def sync_command(arguments: list[str]) -> int:
-    """``sync``: send to MLflow what runs have kept; returns the exit code."""
-    parser = Parser(
-        "sync",
-        description="Send to MLflow what could not be sent while it was away. Without names: "
-        "everything that any run in the storage has kept.",
-    )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
-    parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
-    given = parser.read(arguments)
-    storage = runs_folder(given.get("storage", "runs"))
-    if not storage.is_dir():
-        raise UserError(f"no folder {storage}: give the runs' with --storage")
-    runs = [find_run(name, storage) for name in given.get("runs", [])]
-    from pipelines.sync import sync
-
-    sync(storage, runs)
-    return 0

@@ -1,4 +1,4 @@
-"""Send to MLflow what could not be sent while the tracking server was away."""
+"""The verb ``sync``: send to MLflow what could not be sent while the tracking server was away."""
 
 from __future__ import annotations
 
@@ -7,8 +7,28 @@ from pathlib import Path
 
 from gan_core import journal
 from gan_core.errors import UserError
+from pipelines.command_line import Parser
 from pipelines.mlflow_client import reason
+from pipelines.runs import find_run, runs_folder
 from pipelines.tracking import FILE, STATUS, Busy, Tracker
+
+
+def sync_command(arguments: list[str]) -> int:
+    """``sync``: send to MLflow what runs have kept; returns the exit code."""
+    parser = Parser(
+        "sync",
+        description="Send to MLflow what could not be sent while it was away. Without names: "
+        "everything that any run in the storage has kept.",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
+    parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
+    given = parser.read(arguments)
+    storage = runs_folder(given.get("storage", "runs"))
+    if not storage.is_dir():
+        raise UserError(f"no folder {storage}: give the runs' with --storage")
+    runs = [find_run(name, storage) for name in given.get("runs", [])]
+    sync(storage, runs)
+    return 0
 
 
 def sync(storage: Path, runs: Sequence[Path] = ()) -> int:

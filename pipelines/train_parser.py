@@ -1,0 +1,162 @@
+"""The options of ``train`` for a variant and a source: parser and help.
+
+They are those of the run's configuration, in groups, and what the variant and the source have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from gan_core.options import flag
+from pipelines.command_line import Parser, add_fields, add_option
+
+if TYPE_CHECKING:
+    from gan_core.variant import Variant
+
+NESTED = ("options", "data_options")
+_LEARNT = ("data", "data_root", "train_split")
+_WATCHING = (
+    "log_every", "evaluate_every", "samples", "extractor", "extractor_weights", "experiment",
+    "name", "stop_on", "stop_patience",
+)  # fmt: skip
+_PLACE = ("workers", "device", "checkpoint_every", "storage", "cache")
+# How options stand in the parser's result beside RunConfig's fields, which have no prefix.
+GAME, SOURCE = "options.", "data_options."
+
+
+def build_parser(variant: str | None, source: str) -> Parser:
+    """The parser of ``train``, with the options of ``variant`` and ``source``, in groups."""
+    from gan_core.config import RunConfig
+    from gan_core.variant import VARIANTS, GameOptions
+
+    cls = None if variant is None else VARIANTS[variant]
+    parser = Parser(
+        "train" if cls is None else f"train {variant}",
+        usage=f"python -m pipelines train {variant or 'VARIANT'} --data SOURCE [OPTION ...]",
+        description=_teaching() if cls is None else _about(cls),
+        epilog=_epilog(variant, source),
+        add_help=False,
+    )
+    learnt = parser.add_argument_group("what is learnt", _about_source(source))
+    add_fields(learnt, RunConfig, _LEARNT)
+    usual = RunConfig.data if cls is None else cls.default_data
+    for action in parser._actions:
+        if "--data" in action.option_strings and action.help:
+            action.help = action.help.replace(f"default: {RunConfig.data}", f"default: {usual}")
+    game = parser.add_argument_group("the game")
+    add_fields(game, RunConfig, ["seed"])
+    options = GameOptions if cls is None else cls.Options
+    own = [f.name for f in dataclasses.fields(options)]
+    add_fields(game, options, own, GAME)
+    add_fields(parser.add_argument_group("watching"), RunConfig, _WATCHING)
+    place = parser.add_argument_group("where it runs")
+    # Options that RunConfig has and no group above names still get a flag.
+    special = {"variant", "plugins", "seed", *NESTED, *_LEARNT, *_WATCHING, *_PLACE}
+    rest = [f.name for f in dataclasses.fields(RunConfig) if f.name not in special]
+    add_fields(place, RunConfig, [*_PLACE, *rest])
+    place.add_argument(
+        "--config", metavar="FILE", help="YAML file of options; the command line wins"
+    )
+    place.add_argument("--resume", metavar="RUN", help="continue a run: its name, or its folder")
+    place.add_argument(
+        "--plugin", action="append", metavar="MODULE",
+        help="module to import that registers a variant or source of your own; may be repeated",
+    )  # fmt: skip
+    place.add_argument("-h", "--help", action="help", help="show this and leave")
+    _add_source_options(learnt, parser, source)
+    parser.elsewhere = _owners()
+    return parser
+
+
+def _owners() -> dict[str, str]:
+    """Which sources and variants have an option, by flag."""
+    from gan_core.data.loading import source_options
+    from gan_core.data.sources import SOURCES
+    from gan_core.variant import VARIANTS
+
+    variants: dict[str, list[str]] = {}
+    for variant in VARIANTS:
+        for field in dataclasses.fields(VARIANTS[variant].Options):
+            variants.setdefault(flag(field.name), []).append(variant)
+    sources: dict[str, list[str]] = {}
+    for source in SOURCES:
+        for name in source_options(source):
+            sources.setdefault(flag(name), []).append(source)
+    found = {word: ", ".join(names) for word, names in variants.items()}
+    for word, names in sources.items():
+        told = f"--data {', '.join(names)}"
+        found[word] = f"{found[word]} and {told}" if word in found else told
+    return found
+
+
+def _add_source_options(group: Any, parser: Parser, source: str) -> None:
+    from gan_core.data.loading import source_options
+
+    taken = {text for action in parser._actions for text in action.option_strings}
+    for name, (kind, default) in source_options(source).items():
+        if flag(name) not in taken:
+            add_option(group, name, kind, default, help=f"of {source}", dest=SOURCE + name)
+        else:
+            # The variant has it too: the plain flag is for both, this one for the source alone.
+            told = f"of {source}; not given: as {flag(name)} if that is given"
+            add_option(group, f"data_{name}", kind, None, help=told, dest=SOURCE + name)
+
+
+def _about_source(source: str) -> str:
+    from gan_core.data.sources import SOURCES
+
+    told = (inspect.getdoc(SOURCES[source]) or "").replace("``", "")
+    return f"{source}: {SOURCES[source].summary}\n\n{told}".strip()
+
+
+def _about(cls: type[Variant]) -> str:
+    lines = [f"{cls.name}: {cls.summary}"]
+    if cls.paper:
+        lines.append(f"After {cls.paper}; the defaults are the paper's.")
+    if cls.data_help:
+        lines += ["", *textwrap.wrap(f"Data: {cls.data_help}", 98)]
+    return "\n".join(lines)
+
+
+def _teaching() -> str:
+    from gan_core.variant import VARIANTS
+
+    rows = [f"  {name:<10}{VARIANTS[name].summary}" for name in VARIANTS]
+    return (
+        "Train a GAN: name the variant, then what it learns from.\n\n"
+        + "\n".join(rows)
+        + "\n\n`train VARIANT --help` lists the variant's own options, with its paper's values."
+    )
+
+
+def _epilog(variant: str | None, source: str) -> str:
+    from gan_core.data.sources import SOURCES
+    from gan_core.variant import VARIANTS
+
+    learnt = f"--data {source}" + " --data-root FOLDER" * SOURCES[source].needs_root
+    if variant is not None:
+        learnt = VARIANTS[variant].data_example or learnt
+    return (
+        "example:\n"
+        f"  python -m pipelines train {variant or 'dcgan'} {learnt} --workers 2\n"
+        "  (--workers 0 plays in this process, without Ray and MLflow)"
+    )
+
+
+def valueless_flags() -> set[str]:
+    """Every flag of a truth value that any variant or source has."""
+    from gan_core.data.loading import source_options
+    from gan_core.data.sources import SOURCES
+    from gan_core.options import value_type
+    from gan_core.variant import VARIANTS
+
+    names = {n for s in SOURCES for n, (kind, _) in source_options(s).items() if kind is bool}
+    for variant in VARIANTS:
+        cls = VARIANTS[variant].Options
+        fields = dataclasses.fields(cls)
+        names |= {f.name for f in fields if value_type(cls, f.name)[0] is bool}
+    plain = {flag(n) for n in names} | {flag(f"data_{n}") for n in names}
+    return plain | {f"--no-{text[2:]}" for text in plain} | {"-h", "--help"}
