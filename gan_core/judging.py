@@ -118,6 +118,19 @@ def _make_matcher(
     return create_matcher(train, extractors[0], world, config.cache_folder)
 
 
+def extractor_names(config: RunConfig, labels: bool | None) -> tuple[str, ...]:
+    """The extractors that ``config`` may come to use for pictures, in the order of preference.
+
+    ``labels``: whether the source has them, ``None`` where that is not known yet.
+    """
+    if config.extractor == "none":
+        return ()
+    if config.extractor != "auto":
+        return (config.extractor,)
+    learned, found = ("classifier",), ("inception", "mobilenet_v2")
+    return (*learned, *found) if labels is None else learned if labels else found
+
+
 def make_extractors(
     config: RunConfig, train: Examples, world: World, say: Callable[[str, str], None]
 ) -> list[Any]:
@@ -126,13 +139,12 @@ def make_extractors(
     Under auto: the classifier of a labelled source, else the first whose weights are at hand.
     """
     check_extractor(config, train.spec)
-    if config.extractor == "none" or not train.spec.pictures:
-        return []
+    names = extractor_names(config, train.spec.classes > 0) if train.spec.pictures else ()
     if config.extractor != "auto":
-        return [_make_extractor(config.extractor, config, train, world)]
+        return [_make_extractor(name, config, train, world) for name in names]
     missing: list[str] = []
     found: list[Any] = []
-    for name in ["classifier"] if train.spec.classes else ["inception", "mobilenet_v2"]:
+    for name in names:
         try:
             found = [_make_extractor(name, config, train, world)]
             break

@@ -153,6 +153,9 @@ class Variant(nn.Module, abc.ABC):
     """The figures that decide which generator is the best, the first that there is, and whether
     low or high is good; before those that every variant has (``fid...``). Stages do not compete:
     the best is one of the last stage that was judged."""
+    figure_names: ClassVar[tuple[str, ...]] = ()
+    """All that :meth:`figures` may give, by which a wrong name is known before anything begins. A
+    class that overrides :meth:`figures` without naming them may give any."""
 
     def __init__(self, options: GameOptions) -> None:
         super().__init__()
@@ -231,6 +234,7 @@ class Variant(nn.Module, abc.ABC):
     def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
         """Figures of its own, for variants that ask for held-out examples.
 
+        Which there are depends on the data and the stage, not on how many examples there are.
         ``generated``: all that :meth:`sample` made, (N, ...) by name, from the noise of N samples
         and the conditions of the N held-out examples ``held_out``, as the networks see them.
         """

@@ -26,6 +26,11 @@ def in_job() -> bool:
     return _JOB in os.environ
 
 
+def on_this_machine() -> bool:
+    """Whether Ray's workers will be here, and see this machine's files and devices."""
+    return not (in_job() or os.environ.get("RAY_ADDRESS"))
+
+
 def base_folder() -> Path:
     """Where relative paths start: the current folder, in a Ray job the home folder.
 
@@ -98,7 +103,7 @@ def connected(*, dashboard: bool = False) -> Iterator[Cluster]:
     process is. A Ray started here is quiet and ends with the block. ``dashboard`` (which listens
     on the loopback alone): without it trials that Tune stops keep their resources for ever.
     """
-    own = not (in_job() or os.environ.get("RAY_ADDRESS"))
+    own = on_this_machine()
     set_environment(own)
     import ray
 

@@ -7,14 +7,13 @@ are checked next: by the driver, or on a cluster, where only workers may see the
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
-from pipelines.cluster import in_job
+from pipelines.cluster import on_this_machine
 from pipelines.command_line import Parser, join_negative_numbers, plain_value
 from pipelines.runs import (
     check_checkpoints,
@@ -302,7 +301,7 @@ def check_here(config: RunConfig, resume: bool) -> None:
 
 def _runs_here(config: RunConfig) -> bool:
     """Whether the training processes see this machine's files and devices."""
-    return config.workers == 0 or not (in_job() or os.environ.get("RAY_ADDRESS"))
+    return config.workers == 0 or on_this_machine()
 
 
 def _check_source(config: RunConfig) -> None:

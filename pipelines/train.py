@@ -26,7 +26,14 @@ from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError
 from gan_core.run import check_data, play
-from pipelines.cluster import Cluster, absolute, base_folder, choose_device, connected
+from pipelines.cluster import (
+    Cluster,
+    absolute,
+    base_folder,
+    choose_device,
+    connected,
+    on_this_machine,
+)
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
@@ -249,9 +256,7 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
 
 def prepare(config: RunConfig, stack: ExitStack) -> Cluster:
     """Ray, joined or started; data on this machine are looked at before it is started."""
-    from pipelines.cluster import in_job
-
-    if not (in_job() or os.environ.get("RAY_ADDRESS")):
+    if on_this_machine():
         check_data(config)
     return stack.enter_context(connected())
 

@@ -16,9 +16,9 @@ from pipelines.command_line import Parser, add_fields, checked_options, join_neg
 from pipelines.tuning.study import RUNGS, Study, TuneOptions, load_study
 
 if TYPE_CHECKING:
-    from gan_core.config import RunConfig
     from pipelines.cluster import Cluster
     from pipelines.tuning.family import Family
+    from pipelines.tuning.figures import Asked
     from pipelines.tuning.prepare import Ground
     from pipelines.tuning.results import Outcome
 
@@ -105,12 +105,14 @@ def split(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def plan(own: dict[str, Any], rest: list[str]) -> Study:
     """The study that the user's words mean; its metric may still be open."""
     from pipelines.launch import configuration
+    from pipelines.tuning.figures import names_before_data
     from pipelines.tuning.objective import parse_requirement
 
     options = checked_options(TuneOptions, own)
     for text in options.require:
         parse_requirement(text)
     config, given = configuration(rest, "tune")
+    _asked(options).check(config, names_before_data(config))
     steps = options.max_steps or int(config.options["steps"])
     every = config.evaluate_every if "evaluate_every" in given else max(1, steps // RUNGS)
     config = dataclasses.replace(
@@ -146,7 +148,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
 
     Raises ``UserError`` for wrong input, before any trial begins.
     """
-    from pipelines.cluster import absolute, connected
+    from pipelines.cluster import absolute, connected, on_this_machine
     from pipelines.run_folder import append
     from pipelines.tuning.results import conclude
     from pipelines.tuning.table import Table
@@ -154,6 +156,8 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     study = dataclasses.replace(study, run=absolute(study.run))
     if resume and finished(study):  # what MLflow has not been told yet is sent
         return conclude(study, _family(study, _say), complete=True)
+    if not resume and on_this_machine():
+        _check_here(study)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(dashboard=True))
         study = study if resume else _grounded(study, cluster)
@@ -174,6 +178,21 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
             raise
         stack.close()  # no trial writes to its journal beyond this point
         return conclude(study, family, complete)
+
+
+def _asked(options: TuneOptions) -> Asked:
+    from pipelines.tuning.figures import Asked
+
+    return Asked(options.metric, options.require)
+
+
+def _check_here(study: Study) -> None:
+    """The data, and whether they can be judged as the user asks, before Ray is started."""
+    from gan_core.run import check_data
+    from pipelines.tuning.figures import names_of_data
+
+    facts = check_data(study.run)
+    _asked(study.options).check(study.run, names_of_data(study.run, facts))
 
 
 def _say(text: str) -> None:
@@ -208,7 +227,7 @@ def _grounded(study: Study, cluster: Cluster) -> Study:
         study, options=dataclasses.replace(study.options, gpus_per_trial=gpus)
     )
     _check_room(study, cluster)
-    ground = _prepared(study.run, gpus)
+    ground = _prepared(study, gpus)
     for text, level in ground.told:
         print(f"warning: {text}" if level == "warning" else text, file=sys.stderr, flush=True)
     metric, mode = with_metric(study.options.metric, ground, study.run)
@@ -228,7 +247,7 @@ def _check_room(study: Study, cluster: Cluster) -> None:
     room(study, cluster)
 
 
-def _prepared(config: RunConfig, gpus: float) -> Ground:
+def _prepared(study: Study, gpus: float) -> Ground:
     """What :func:`prepare` finds in a worker."""
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -239,7 +258,7 @@ def _prepared(config: RunConfig, gpus: float) -> Ground:
 
     task = ray.remote(prepare).options(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=1)
     try:
-        ground: Ground = ray.get(task.remote(config.to_dict()))
+        ground: Ground = ray.get(task.remote(study.run.to_dict(), _asked(study.options)))
     except RayError as error:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, UserError):

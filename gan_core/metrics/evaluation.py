@@ -17,6 +17,7 @@ from gan_core.engine.world import World
 from gan_core.metrics import coverage, distances, diversity, manifold, similarity
 from gan_core.metrics.bins import count_bins
 from gan_core.metrics.features import Extractor
+from gan_core.metrics.names import ending_of
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.real import real_features
 from gan_core.metrics.retrieval import Matcher
@@ -181,7 +182,7 @@ class Evaluator:
         figures: dict[str, float] = {}
         per_class: dict[str, list[float]] = {}
         for name in self.extractors:
-            suffix = _suffix(name)
+            suffix = ending_of(name)
             features = made[f"features {name}"]
             figures |= self._distance_figures(name, features, made.get(f"logits {name}"))
             own, recall = self._manifold_figures(name, features, labels)
@@ -209,7 +210,7 @@ class Evaluator:
         return figures, per_class
 
     def _distance_figures(self, name: str, fake: Tensor, logits: Tensor | None) -> dict[str, float]:
-        real, suffix = self._real[name], _suffix(name)
+        real, suffix = self._real[name], ending_of(name)
         figures = {
             f"fid{suffix}": distances.frechet_distance(real, fake),
             f"kid{suffix}": distances.kernel_distance(real, fake),
@@ -222,7 +223,7 @@ class Evaluator:
         self, name: str, fake: Tensor, labels: Tensor | None
     ) -> tuple[dict[str, float], Tensor | None]:
         """Precision, recall, density, coverage; and recall (K,) of each class, if there are any."""
-        suffix, manifolds = _suffix(name), self._manifolds[name]
+        suffix, manifolds = ending_of(name), self._manifolds[name]
         chosen = self._compared(len(fake))
         result = manifolds.compare(fake[chosen])
         figures = {
@@ -267,7 +268,7 @@ class Evaluator:
         real = matcher.preference(self._real[name], own)
         excess = (fake - 0.5) / (real - 0.5) if real > 0.5 else math.nan
         found = {"retrieval": fake, "retrieval_real": real, "retrieval_excess": excess}
-        return {f"{figure}{_suffix(name)}": value for figure, value in found.items()}
+        return {f"{figure}{ending_of(name)}": value for figure, value in found.items()}
 
     def _compared(self, count: int) -> Tensor:
         return manifold.spread(count).to(self.world.device)
@@ -301,7 +302,3 @@ class Evaluator:
                 f"{coverage.HIGH_QUALITY:g} sigma of a mode, found with one such point"
             )
         return lines
-
-
-def _suffix(extractor: str) -> str:
-    return "" if extractor == "inception" else f"_{extractor}"

@@ -98,6 +98,11 @@ class CycleGAN(TranslationVariant):
         "--truth --image-size 64"
     )
     Options = CycleGANOptions
+    figure_names = (
+        *TranslationVariant.figure_names,
+        "l1_inverse", "ssim_inverse", "l1_inverse_input", "ssim_inverse_input",
+        "cycle_l1", "cycle_l1_inverse",
+    )  # fmt: skip
 
     inverse: nn.Module
     discriminator: nn.Module

@@ -253,6 +253,11 @@ class MidiNet(AdversarialVariant):
     Options = MidiNetOptions
     asks_held_out = True
     best_by = (("melody_distance", "low"),)
+    figure_names = (
+        "chord_share", "chord_share_real", "pitch_class_distance", "degree_distance",
+        "interval_distance", "length_distance", "melody_distance", "unique_share",
+        "unique_share_real",
+    )  # fmt: skip
 
     generator: Generator
     discriminator: Discriminator

@@ -260,6 +260,7 @@ class SRGAN(Variant):
     Options = SRGANOptions
     asks_held_out = True
     best_by = (*KERNEL_DISTANCES, ("psnr", "high"))
+    figure_names = ("psnr", "ssim", "psnr_bicubic", "ssim_bicubic")
 
     content: External
 

@@ -98,6 +98,7 @@ class TranslationVariant(Variant):
     needs = frozenset({"input"})
     asks_held_out = True
     best_by = (*KERNEL_DISTANCES, ("l1", "low"))
+    figure_names: ClassVar[tuple[str, ...]] = ("l1", "ssim", "l1_input", "ssim_input")
     Options: ClassVar[type[GameOptions]] = TranslationOptions
 
     generator: nn.Module

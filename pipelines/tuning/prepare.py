@@ -16,6 +16,7 @@ from gan_core.metrics.held_out import held_out_figures
 from gan_core.run import build_variant, check_data
 from gan_core.splits import load_training_data
 from gan_core.variant import VARIANTS, Variant
+from pipelines.tuning.figures import Asked, names_of_data, names_to_come
 from pipelines.tuning.objective import MIXTURE_SCORE
 
 _LOOKED_AT = 4  # held-out examples that show which figures there will be
@@ -37,15 +38,18 @@ class Ground:
     told: tuple[tuple[str, str], ...]
 
 
-def prepare(values: dict[str, Any]) -> Ground:
+def prepare(values: dict[str, Any], asked: Asked | None = None) -> Ground:
     """Check the data of the run ``values``; make what all its trials would make again.
 
-    That is the classifier and the real features, which are cached. Raises ``UserError``.
+    That is the classifier and the real features, which are cached. Raises ``UserError``, also for
+    figures that are ``asked`` for and that trials will not have.
     """
     from gan_core.data.mixtures import MIXTURES
 
     config = make_config(values)
+    asked = asked or Asked()
     facts = check_data(config)
+    asked.check(config, names_of_data(config, facts))
     train, held_out = load_training_data(config)
     told: list[tuple[str, str]] = []
     evaluator = make_evaluator(
@@ -61,6 +65,9 @@ def prepare(values: dict[str, Any]) -> Ground:
     variant = build_variant(config, train)
     steps = sum(stage.steps for stage in variant.stages())
     own = own_figures(variant, train, held_out, config)
+    come = own if len(variant.stages()) == 1 else None  # a later stage may give others
+    labels = train.spec.classes > 0
+    asked.check(config, names_to_come(config, names, labels=labels, own=come))
     metric, mode = default_metric(config, names, own, modes)
     return Ground(metric, mode, own, str(facts["target"]), modes, steps, tuple(told))
 

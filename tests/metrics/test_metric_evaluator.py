@@ -17,10 +17,11 @@ from gan_core.data.examples import DataSpec, Examples, TensorSpec, to_pixels, to
 from gan_core.data.mixtures import MIXTURES
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.metrics import distances, manifold
+from gan_core.metrics import coverage, distances, manifold
 from gan_core.metrics.cache import save_tensors
 from gan_core.metrics.evaluation import Evaluation, Evaluator
 from gan_core.metrics.extractors import Extractor, create_extractor
+from gan_core.metrics.names import evaluation_names
 from gan_core.metrics.parzen import parzen_figures
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.sampling import windows
@@ -127,6 +128,53 @@ def test_names_carry_the_extractor_and_inception_has_none():
     assert {"inception_score", "inception_score_classifier"} <= names
     assert "inception_score_mobilenet_v2" not in names
     assert set(result.protocol) == {"classifier", "inception", "mobilenet_v2", "modes"}
+
+
+@pytest.mark.parametrize("name", ["classifier", "inception", "mobilenet_v2"])
+@pytest.mark.parametrize("conditions", [("label",), ()])
+def test_all_names_are_known_before_anything_is_evaluated(name, conditions):
+    labels = torch.arange(60) % 3 if conditions else None
+    evaluator = Evaluator(
+        reference=pictures(90), extractors=[Projection(name)], samples=60, world=World()
+    )
+    found = set(evaluator(generator_of(60), labels).figures)
+    known = evaluation_names([name], labels=True, mixture=False, conditions=conditions).all()
+    # Whether an extractor has logits is not known by its name.
+    assert known - found <= {"inception_score_mobilenet_v2"}
+    assert found <= known
+
+
+def test_the_names_of_figures_of_texts_are_known_too():
+    class Undecided:
+        extractor, protocol = "inception", "none"
+
+        def preference(self, features: Tensor, captions: Tensor) -> float:
+            return 0.6
+
+    plain = pictures(90)
+    images, texts = TensorSpec(SHAPE, -1, 1), TensorSpec((2, 5))
+    reference = Examples(
+        {"image": plain.tensors["image"], "text": torch.zeros(90, 2, 5)},
+        DataSpec({"image": images, "text": texts}),
+        "captioned",
+    )
+    evaluator = Evaluator(
+        reference=reference,
+        extractors=[Projection("inception")],
+        samples=60,
+        world=World(),
+        matcher=Undecided(),
+    )
+    found = set(evaluator(generator_of(60), None, torch.zeros(60, 2, 5)).figures)
+    names = evaluation_names(["inception"], labels=False, mixture=False, conditions=("text",))
+    assert names.all() == found
+
+
+def test_all_names_of_a_mixture_are_known_before():
+    ring = MIXTURES["ring"]
+    found = set(coverage.mixture_figures(ring.modes, ring.modes, ring.sigma))
+    known = evaluation_names([], labels=False, mixture=True, conditions=(), own=("mine",)).all()
+    assert known == found | {"mine"}
 
 
 def test_the_protocol_says_what_was_compared_with_what():

@@ -13,6 +13,7 @@ from gan_core.data.examples import Batch, DataSpec, TensorSpec, to_pixels
 from gan_core.data.midi import melody_spec
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
+from gan_core.metrics.names import declared_figures
 from gan_core.priors import draw
 from gan_core.randomness import stream_key
 from gan_core.variant import VARIANTS, Player, Stage, Variant, create, list_variants
@@ -308,3 +309,30 @@ def test_a_variant_says_what_it_is_and_explains_its_options(name: str) -> None:
     for field in dataclasses.fields(variant.Options):
         assert field.metadata["help"]
         assert field.metadata["kind"] in ("identity", "schedule", "runtime")
+
+
+def held_out_for(variant: Variant, stage: Stage) -> Batch:
+    """Random held-out examples, of which the truth is known."""
+    seen = stage.view.through(variant.given).tensors  # type: ignore[arg-type]
+    held_out = {name: random_tensor(name, spec) for name, spec in seen.items()}
+    return held_out | {"paired": torch.ones(N, dtype=torch.int64)}
+
+
+@every_row
+def test_every_figure_of_a_variants_own_has_a_declared_name(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = create(name, data, options)
+    variant.given = data  # type: ignore[assignment]
+    declared = declared_figures(type(variant))
+    assert declared is not None
+    if not variant.asks_held_out:
+        return
+    for stage in variant.stages():
+        held_out = held_out_for(variant, stage)
+        asked = batch_for(variant, stage, "sample", ())
+        asked |= {condition: held_out[condition] for condition in variant.conditions()}
+        with torch.no_grad():
+            found = variant.figures(stage.name, variant.sample(stage.name, asked), held_out)
+        assert set(found) <= set(declared)
+        assert bool(found) == bool(declared)
