@@ -3,7 +3,9 @@
 Each is an ordinary run by Ray Train, ``NAME-STAGE``, in a process of its own with its own
 checkpoints and its own run in MLflow. One that fails costs the others nothing: the command given
 again with ``--resume NAME`` plays what is missing. When all have ended, the run NAME takes over
-their networks, and is judged, saved and released as if it had played them in turn.
+their networks, and is judged, saved and released as if it had played them in turn. Should this
+process be killed, they stop as after Ctrl-C; a Ray that it has started ends too, within seconds:
+a stage that is not saved by then goes on from its checkpoint before.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from gan_core.variant import VARIANTS
 from pipelines import train as training
 from pipelines.progress import duration
 from pipelines.run_folder import TRACE, RunFolder, finished
+from pipelines.tethered import GRACE
 
 POLL = 0.5  # seconds between looks at the processes
-GRACE = 15.0  # seconds that a stage has to end after a second Ctrl-C, before it is killed
+PATIENCE = 300.0  # seconds that a stage has for its checkpoint when this process has died
+WITHOUT_RAY = 10.0  # as much where Ray was started by this process, which it survives by seconds
 
 
 def parts_of(config: RunConfig) -> dict[str, RunConfig]:
@@ -60,10 +64,11 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
     second one, when they have been ended without.
     """
     with RunFolder(config) as folder, ExitStack() as stack:
-        training.prepare(config, stack)
+        cluster = training.prepare(config, stack)
         folder.open(resume)
         at_once = max(1, config.workers // next(iter(parts.values())).workers)
-        failed = _Parts(parts, at_once, _environment()).play()
+        patience = WITHOUT_RAY if cluster.own else PATIENCE
+        failed = _Parts(parts, at_once, _environment(), patience).play()
         if failed:
             _give_up(config, parts, failed)
         watch = stack.enter_context(training.Watch(config))
@@ -107,12 +112,20 @@ class _Interrupts:
 
 
 class _Parts:
-    """Runs that are played as processes, ``at_once`` at the same time."""
+    """Runs that are played as processes, ``at_once`` at the same time.
+
+    ``patience``: the seconds that they have to stop when this process has died.
+    """
 
     def __init__(
-        self, parts: Mapping[str, RunConfig], at_once: int, environment: dict[str, str]
+        self,
+        parts: Mapping[str, RunConfig],
+        at_once: int,
+        environment: dict[str, str],
+        patience: float = PATIENCE,
     ) -> None:
         self.parts, self.at_once, self.environment = parts, at_once, environment
+        self.patience = patience
         self.failed: list[str] = []
         self._waiting = [stage for stage, part in parts.items() if not _ended(part)]
         self._playing: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
@@ -149,10 +162,10 @@ class _Parts:
         part = self.parts[stage]
         command = self._command(part)
         with _beside(part, "log").open("ab") as log:
-            # Ctrl-C reaches this process alone, which hands it on.
+            # Ctrl-C reaches this process alone, which hands it on. The input ends with it.
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
@@ -169,7 +182,7 @@ class _Parts:
         words = ["train", "--config", str(file)]
         if (part.folder / "config.yaml").exists():
             words += ["--resume", str(part.name), "--storage", part.storage]
-        return [sys.executable, "-m", "pipelines", *words]
+        return [sys.executable, "-m", "pipelines.tethered", str(self.patience), *words]
 
     def _look(self) -> None:
         """See which processes have ended, and how."""
@@ -177,6 +190,8 @@ class _Parts:
             if process.poll() is None:
                 continue
             del self._playing[stage]
+            if process.stdin is not None:
+                process.stdin.close()
             took = duration(time.monotonic() - begun)
             if process.returncode == 0:
                 _say(f"{stage}: finished after {took}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core import journal
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.checkpoint import find_checkpoint, read_shared
 from gan_core.engine.world import World
@@ -27,6 +29,7 @@ from gan_core.run import Run
 from pipelines import apart
 from pipelines.apart import _join, _Parts, parts_of
 from pipelines.run_folder import finished
+from pipelines.sync import last_status
 
 pytestmark = pytest.mark.integration
 TINY = {
@@ -152,8 +155,8 @@ class Stages(_Parts):
         ]
 
 
-def wait_for(found: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+def wait_for(found: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -206,6 +209,71 @@ def test_no_process_of_a_stage_outlives_an_interrupt(
     for stage, last in ends_at.items():
         assert (tmp_path / "runs" / stage / "ended").exists() == (last <= interrupts)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+KILLED = """
+import dataclasses, os, pathlib, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_stages_apart import _Parts, config_of, parts_of
+
+config = config_of(pathlib.Path(sys.argv[1]), steps=100_000_000, log_every=20)
+parts = {{n: dataclasses.replace(p, workers=0) for n, p in parts_of(config).items()}}
+_Parts(parts, 2, {{**os.environ, "OMP_NUM_THREADS": "1"}}).play()
+"""
+"""A process that plays stages for ever. Without Ray, as above."""
+
+
+def test_stages_whose_process_was_killed_write_checkpoints_and_end(pictures: Path) -> None:
+    program = KILLED.format(tests=str(Path(__file__).parent), root=str(Path(__file__).parents[2]))
+    parent = subprocess.Popen([sys.executable, "-c", program, str(pictures)])
+    parts = parts_of(config_of(pictures))
+    journals = [part.folder / journal.FILE for part in parts.values()]
+    children: list[psutil.Process] = []
+    try:
+        wait_for(lambda: all(map(has_logged, journals)), 120)
+        children = psutil.Process(parent.pid).children()
+        assert len(children) == 2
+        parent.kill()
+        parent.wait()
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
+    finally:
+        for process in [parent, *filter(psutil.Process.is_running, children)]:
+            process.kill()
+    for part in parts.values():
+        assert last_status(part.folder) == "stopped"
+        assert state_of(part)["step"] > 0
+        assert "has died: stopping" in Path(f"{part.folder}.log").read_text()
+
+
+def has_logged(path: Path) -> bool:
+    return path.exists() and any(e["kind"] == "metrics" for e, _ in journal.read(path))
+
+
+STUBBORN = """
+import signal, sys, time
+from pipelines.tethered import tether
+
+signal.signal(signal.SIGINT, lambda *_: print("asked", flush=True))
+tether(0.1, 0.1)
+while True:
+    time.sleep(100)
+"""
+
+
+def test_a_command_that_does_not_end_with_its_starter_is_killed() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(0.5)
+    assert process.poll() is None
+    assert process.communicate(timeout=60) == ("asked\nasked\n", None)  # it closes the input
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_an_error_ends_the_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
