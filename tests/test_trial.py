@@ -165,6 +165,7 @@ def test_a_trial_that_has_ended_only_says_so_again(tmp_path: Path, fake: FakeTun
     module.play_trial(study, {"k": 1})
     (again,) = fake.reports
     assert (again["step"], again["objective"]) == (first["step"], first["objective"])
+    assert again["ended"]
     assert (study.folder / FOLDER / "journal.jsonl").read_text() == before
 
 
@@ -172,7 +173,7 @@ def test_an_error_is_the_trials_own_and_its_trace_is_kept(tmp_path: Path, fake: 
     study = make(tmp_path)
     module.play_trial(study, {"k": 0})
     (report,) = fake.reports
-    assert report == {"step": 60, "objective": WORST}
+    assert report == {"step": 60, "objective": WORST, "ended": True}
     trial = read_trial(study.folder / FOLDER, study)
     assert (trial.status, trial.reason) == ("failed", "UserError: --k must be at least 1, not 0")
     trace = (study.folder / FOLDER / "failure.txt").read_text()
@@ -201,3 +202,4 @@ def test_a_trial_that_diverges_is_stopped_and_counts_as_the_worst(
     assert trial.step < 60
     assert trial.reason
     assert fake.reports[-1]["objective"] == WORST == trial.objective
+    assert [report.get("ended", False) for report in fake.reports[-2:]] == [False, True]

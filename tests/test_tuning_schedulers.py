@@ -61,6 +61,51 @@ def test_pbt_changes_numbers_of_the_schedule_and_nothing_of_the_networks(tmp_pat
     assert found["k"] == [1, 2, 3, 5], "a list: neighbours, not multiples"
 
 
+@pytest.mark.parametrize(
+    ("step", "ended", "exploits"), [(60, False, True), (60, True, False), (90, False, False)]
+)
+def test_pbt_gives_no_new_settings_to_a_trial_that_is_about_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, ended: bool, exploits: bool
+) -> None:
+    study = make_study(tmp_path, scheduler="pbt", perturb_every=30)  # 90 iterations
+    scheduler = schedulers.make_scheduler(study)
+    exploited: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        scheduler, "_exploit", lambda _, bad, good: exploited.append((bad.name, good.name))
+    )
+    trials = [FakeTrial(name, schedulers.first_points(study)[0]) for name in ("good", "bad")]
+    controller = SimpleNamespace(
+        search_alg=None,
+        get_trials=lambda: trials,
+        _schedule_trial_save=lambda trial, result: "a checkpoint",
+    )
+    decisions = []
+    for trial, objective in zip(trials, (1.0, 2.0), strict=True):
+        scheduler.on_trial_add(controller, trial)
+        scheduler.on_trial_result(controller, trial, {"step": 30, "objective": objective})
+    exploited.clear()
+    for trial, objective in zip(trials, (1.0, 2.0), strict=True):
+        last = {"ended": True} if ended else {}
+        result = {"step": step, "objective": objective, **last}
+        decisions.append(scheduler.on_trial_result(controller, trial, result))
+    assert exploited == ([("bad", "good")] if exploits else [])
+    assert decisions == [TrialScheduler.CONTINUE] * 2
+
+
+class FakeTrial:
+    """What population-based training knows of a trial."""
+
+    def __init__(self, name: str, config: dict[str, Any]) -> None:
+        checkpoints = SimpleNamespace(checkpoint_config=SimpleNamespace(num_to_keep=None))
+        self.name = self.experiment_tag = name
+        self.config, self.evaluated_params = dict(config), {}
+        self.status = "RUNNING"
+        self.run_metadata = SimpleNamespace(checkpoint_manager=checkpoints)
+
+    def is_finished(self) -> bool:
+        return False
+
+
 def test_what_pbt_multiplies_is_brought_back_into_its_range(tmp_path: Path) -> None:
     space = schedulers.study_space(make_study(tmp_path))
     low, high = (getattr(space.domains()["lr_d"], name) for name in ("lower", "upper"))

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.sample import Categorical, Domain, Float
 
 from gan_core.options import value_type
 from gan_core.variant import VARIANTS, GameOptions
 from pipelines.tuning.study import Study
+from pipelines.tuning.trial import ENDED
 from tune_spaces import Dimension, SearchSpace, space_of
 
 METRIC, TIME = "objective", "step"
@@ -92,7 +98,8 @@ def make_scheduler(study: Study) -> Any:
             reduction_factor=study.options.reduction,
         )
     if kind == "pbt":
-        return PopulationBasedTraining(
+        return ExploitsWhatPlays(
+            study.max_steps,
             time_attr=TIME,
             metric=METRIC,
             mode="min",
@@ -102,6 +109,24 @@ def make_scheduler(study: Study) -> Any:
             quantile_fraction=0.25,
         )
     return FIFOScheduler()
+
+
+class ExploitsWhatPlays(PopulationBasedTraining):
+    """Population-based training that leaves trials alone that are about to end.
+
+    Ray's gives a trial another's state and new settings at its last report too: then nothing is
+    left to be played with them, and what is noted of the trial are settings that it never had.
+    """
+
+    def __init__(self, max_steps: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._max_steps = max_steps
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Tune's decision about ``trial``."""
+        if result.get(ENDED) or result.get(TIME, 0) >= self._max_steps:
+            return TrialScheduler.CONTINUE
+        return str(super().on_trial_result(tune_controller, trial, result))
 
 
 def mutations(study: Study) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import SEARCHED, read_trial
 from pipelines.tuning.study import Study
 
+ENDED = "ended"
+"""In a report: it is the trial's last, whatever its step."""
 Report = Callable[[int, Mapping[str, float], Path | None], None]
 
 
@@ -50,7 +52,7 @@ def play_trial(study: Study, point: dict[str, Any]) -> None:
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
     before = read_trial(folder, study)
     if before.ended:
-        tune.report({"step": before.step, "objective": before.objective})
+        tune.report({"step": before.step, "objective": before.objective, ENDED: True})
         return
     try:
         config = study.trial_config(point, folder.name)
@@ -60,7 +62,7 @@ def play_trial(study: Study, point: dict[str, Any]) -> None:
             _play(study, config, point, checkpoint)
     except Exception as error:
         _keep(folder, error)
-        tune.report({"step": study.max_steps, "objective": WORST})
+        tune.report({"step": study.max_steps, "objective": WORST, ENDED: True})
 
 
 @contextlib.contextmanager
@@ -97,7 +99,7 @@ def _play(
     else:
         summary = _play_here(study, config, checkpoint, report)
     if summary["stopped_by"]:  # its last figures are from before it failed
-        tune.report({"step": summary["step"], "objective": WORST})
+        tune.report({"step": summary["step"], "objective": WORST, ENDED: True})
 
 
 def _note_point(folder: Path, step: int, point: Mapping[str, Any]) -> None:
