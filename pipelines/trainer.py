@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gan_core.config import RunConfig
 from gan_core.observers import KEPT_CHECKPOINTS
+
+if TYPE_CHECKING:
+    from pipelines.worker import Leave
 
 FAILURES = 3  # how often Ray Train starts lost workers again
 COLLECTIVE_TIMEOUT = 1800  # seconds; longer than any evaluation on one rank
@@ -22,11 +24,13 @@ def make_trainer(
     checkpoint: Path | None,
     gpus: float = 1.0,
     callbacks: Sequence[Any] = (),
+    leave: Leave | None = None,
 ) -> Any:
     """The trainer of one attempt at the run ``config``, with ``config.workers`` workers.
 
     ``device``: "cuda" (``gpus`` for each worker) or "cpu"; ``threads``: that a worker computes
-    with on the CPU; ``checkpoint``: where to start; ``callbacks``: more of Ray Train's.
+    with on the CPU; ``checkpoint``: where to start; ``callbacks``: more of Ray Train's; ``leave``:
+    what the workers ask before they play on.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -41,11 +45,12 @@ def make_trainer(
         device=device,
         threads=threads,
         checkpoint=None if checkpoint is None else str(checkpoint),
+        leave=leave,
     )
     told: list[Any] = [RefusalEndsTraining(), *callbacks]
     return TorchTrainer(
         work,  # type: ignore[arg-type]  # its annotation denies the value that a loop may return
-        train_loop_config=dataclasses.asdict(job),
+        train_loop_config=dict(vars(job)),
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.workers,

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -33,8 +33,22 @@ class WatchingObserver(FolderObserver):
         super().metrics(step, values | usage)
 
 
+class Leave(Protocol):
+    """Whether a run may play on after a checkpoint."""
+
+    def wait(self, step: int) -> None:
+        """Return when it may, after the checkpoint of ``step``."""
+
+
 class RayObserver(WatchingObserver):
-    """Hands checkpoints to Ray Train, which restarts workers from the last that all reported."""
+    """Hands checkpoints to Ray Train, which restarts workers from the last that all reported.
+
+    With ``leave`` rank 0 asks for it after each, and the others wait for rank 0 in their next turn.
+    """
+
+    def __init__(self, folder: Path, world: World, leave: Leave | None = None) -> None:
+        super().__init__(folder, world)
+        self._leave = leave
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
@@ -54,6 +68,8 @@ class RayObserver(WatchingObserver):
             )
         attempt = ray.train.get_context().get_experiment_name()
         self._write("checkpoint", step, path=f"ray/{attempt}/{name}")
+        if self._leave is not None and self.world.leads:
+            self._leave.wait(step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Job:
     threads: int
     checkpoint: str | None
     """Where to start from if Ray Train has no checkpoint of this attempt yet."""
+    leave: Leave | None = None
 
 
 def work(values: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +97,8 @@ def work(values: dict[str, Any]) -> dict[str, Any]:
             "name one that all nodes share (NFS, EFS)"
         )
     world = World.current(_device(job.device))
-    return play(config, world, RayObserver(config.folder, world), _start_from(job, config.folder))
+    observer = RayObserver(config.folder, world, job.leave)
+    return play(config, world, observer, _start_from(job, config.folder))
 
 
 def _device(kind: str) -> str | torch.device:

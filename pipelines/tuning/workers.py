@@ -2,15 +2,22 @@
 
 Ray Train's own callback for this passes metrics on without checkpoints, with which
 population-based training would do nothing and a restored search would begin anew.
+
+Ray Train's workers play on while a report travels to Tune. A trial that Tune pauses or stops would
+so be further than Tune knows, or at its end, with settings that were to be replaced. Therefore the
+workers wait until Tune has decided.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
+from ray.exceptions import RayActorError
 from ray.util.queue import Empty, Queue
 
 from gan_core.config import RunConfig
@@ -20,6 +27,8 @@ from pipelines.tuning.study import Study
 from pipelines.tuning.trial import Report
 
 _POLL = 0.5  # seconds
+_LOOK = 0.05  # seconds between a worker's looks at whether it may play on
+_LAST = 60.0  # seconds in which a worker whose trial has ended is ended too
 
 
 class PassOn(ray.train.UserCallback):
@@ -36,6 +45,45 @@ class PassOn(ray.train.UserCallback):
             self._queue.put((metrics[0], str(checkpoint.path)))
 
 
+class Decided:
+    """An actor that knows up to which step Tune has let a trial play on."""
+
+    def __init__(self) -> None:
+        self._step = -1
+
+    def note(self, step: int) -> None:
+        """Tune has let it play on after ``step``."""
+        self._step = step
+
+    def step(self) -> int:
+        """The last such step, -1 before the first."""
+        return self._step
+
+
+class TunesLeave:
+    """Leave to play on, which the trial gives when Tune has taken its report.
+
+    What is asked for is a state, and not taken out of a queue: a worker that was lost while it
+    waited takes nothing from the one that replaces it.
+    """
+
+    def __init__(self) -> None:
+        self._decided: Any = ray.remote(Decided).options(num_cpus=0).remote()
+
+    def give(self, step: int) -> None:
+        """Let the workers play on after ``step``."""
+        ray.get(self._decided.note.remote(step))
+
+    def wait(self, step: int) -> None:
+        """Wait for it in a worker. A trial that has no leave is ended from outside."""
+        try:
+            while ray.get(self._decided.step.remote()) < step:
+                time.sleep(_LOOK)
+        except RayActorError:  # the trial's process has ended, and this one is about to be
+            time.sleep(_LAST)
+            raise
+
+
 def play_on_workers(
     study: Study, config: RunConfig, checkpoint: Path | None, report: Report
 ) -> dict[str, Any]:
@@ -45,6 +93,7 @@ def play_on_workers(
     """
     gpus = study.options.gpus_per_trial or 0.0
     queue = Queue(actor_options={"num_cpus": 0})
+    leave = TunesLeave()
     trainer = make_trainer(
         config,
         device="cuda" if gpus else "cpu",
@@ -52,6 +101,7 @@ def play_on_workers(
         checkpoint=checkpoint,
         gpus=gpus,
         callbacks=[PassOn(queue)],
+        leave=leave,
     )
     failure: list[BaseException] = []
     summary: dict[str, Any] = {}
@@ -69,7 +119,9 @@ def play_on_workers(
             figures, folder = queue.get(timeout=_POLL)
         except Empty:
             continue
-        report(int(figures.pop("step")), figures, Path(folder))
+        step = int(figures.pop("step"))
+        report(step, figures, Path(folder))
+        leave.give(step)
     queue.shutdown()
     if failure:
         raise _cause(failure[0])

@@ -1,0 +1,108 @@
+"""Workers of a trial wait until Tune has decided; without Ray."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from gan_core.engine.world import World
+from pipelines.tuning import workers
+from pipelines.tuning.workers import Decided, TunesLeave
+from pipelines.worker import RayObserver
+
+
+class FakeActor:
+    """``Decided`` as an actor that answers at once; it may be dead."""
+
+    def __init__(self) -> None:
+        self._decided, self.dead = Decided(), False
+        for name in ("note", "step"):
+            setattr(self, name, SimpleNamespace(remote=self._method(name)))
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        def call(*values: Any) -> Any:
+            if self.dead:
+                raise RayActorError
+            return getattr(self._decided, name)(*values)
+
+        return call
+
+
+@pytest.fixture
+def actor(monkeypatch: pytest.MonkeyPatch) -> FakeActor:
+    made = FakeActor()
+    fake = SimpleNamespace(
+        get=lambda answer: answer,
+        remote=lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: made)),
+    )
+    monkeypatch.setattr(workers, "ray", fake)
+    monkeypatch.setattr(workers, "_LOOK", 0.005)
+    monkeypatch.setattr(workers, "_LAST", 0.05)
+    return made
+
+
+def test_a_worker_waits_until_there_is_leave_for_its_step(actor: FakeActor) -> None:
+    leave = TunesLeave()
+    worker = threading.Thread(target=leave.wait, args=(60,))
+    worker.start()
+    leave.give(30)
+    worker.join(0.1)
+    waited = worker.is_alive()
+    leave.give(60)
+    worker.join()
+    assert waited
+
+
+def test_a_worker_that_replaces_a_lost_one_has_leave_for_what_it_repeats(actor: FakeActor) -> None:
+    leave = TunesLeave()
+    leave.give(60)
+    leave.wait(30)
+    leave.wait(60)
+
+
+def test_a_worker_of_a_trial_that_has_ended_does_not_play_on(actor: FakeActor) -> None:
+    leave = TunesLeave()
+    actor.dead = True
+    begun = time.monotonic()
+    with pytest.raises(RayActorError):
+        leave.wait(30)
+    assert time.monotonic() - begun >= 0.05
+
+
+class FakeLeave:
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def wait(self, step: int) -> None:
+        self.asked.append(step)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rank_zero_asks_when_all_have_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    import ray.train
+
+    reported: list[int] = []
+    leave = FakeLeave()
+
+    def report(metrics: dict[str, float], **_: Any) -> None:
+        assert not leave.asked
+        reported.append(int(metrics["step"]))
+
+    monkeypatch.setattr(ray.train, "report", report)
+    context = SimpleNamespace(get_experiment_name=lambda: "attempt_001")
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    world = World()
+    monkeypatch.setattr(World, "leads", property(lambda _: rank == 0))
+    observer = RayObserver(tmp_path, world, leave)
+    observer.checkpoint(30, lambda folder: (folder / "state").touch(), {"fid": 1.0})
+    assert reported == [30]
+    assert leave.asked == ([30] if rank == 0 else [])
