@@ -135,13 +135,24 @@ def test_the_papers_settings_are_tried_first_then_others_by_the_seed(
     assert first[len(wanted) :] != other[len(wanted) :]
 
 
-def _experiment(space: dict[str, Any], storage: Path) -> list[Any]:
+def test_more_papers_settings_than_trials_make_no_more_trials(tmp_path: Path) -> None:
+    study = make_study(tmp_path, search="random", trials=1)
+    assert len(schedulers.study_space(study).first_points(study.run.options)) > 1
+    searcher = schedulers.make_searcher(study, concurrent=4)
+    searcher.add_configurations(_experiment(schedulers.param_space(study), tmp_path, trials=1))
+    assert searcher.next_trial().config == schedulers.first_points(study)[0]
+    assert searcher.next_trial() is None
+
+
+def _experiment(space: dict[str, Any], storage: Path, trials: int = 4) -> list[Any]:
     from ray.tune.experiment import Experiment
 
     def nothing(config: dict[str, Any]) -> None:
         return None
 
-    return [Experiment("test", nothing, config=space, num_samples=4, storage_path=str(storage))]
+    return [
+        Experiment("test", nothing, config=space, num_samples=trials, storage_path=str(storage))
+    ]
 
 
 def test_a_list_of_points_makes_a_space_around_them(tmp_path: Path) -> None:

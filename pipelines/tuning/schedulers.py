@@ -47,10 +47,10 @@ def _around(points: tuple[dict[str, Any], ...]) -> SearchSpace:
 
 
 def first_points(study: Study) -> list[dict[str, Any]]:
-    """The papers' settings, or the study's own list."""
+    """The papers' settings, as many as there are trials, or the study's own list."""
     if study.points:
         return [dict(point) for point in study.points]
-    return study_space(study).first_points(study.run.options)
+    return study_space(study).first_points(study.run.options)[: study.options.trials]
 
 
 def param_space(study: Study) -> dict[str, Any]:
