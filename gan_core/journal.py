@@ -15,6 +15,8 @@ Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), an
 - ``message``: ``text``, ``level`` ("info" or "warning")
 - ``tag``: ``name``, ``value``
 - ``checkpoint``: ``path``
+- ``rewind``: the run goes on from another's state at ``step``, so what is said of this step and
+  later ones takes the place of what was said before; ``source`` (the other), ``point`` (settings)
 - ``end``: ``status`` ("finished", "stopped" or "failed"), ``summary``
 """
 
@@ -28,13 +30,15 @@ from pathlib import Path
 from typing import Any
 
 FILE = "journal.jsonl"
+_REPLACED = ("metrics", "picture")
+"""What there is once of a step."""
 
 
 class Journal:
     """The journal of the run in ``folder``, open for appending.
 
     A restarted run replays the steps since its checkpoint; metrics that the journal holds
-    already are not written again, so no step is logged twice.
+    already are not written again, so no step is logged twice. After a ``rewind`` they are others.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,8 +55,7 @@ class Journal:
         whole = 0
         for event, end in read(self.path):
             whole = end
-            for key in _keys(event):
-                seen.setdefault(key, set()).add(event["step"])
+            _remember(event, seen)
         if whole < self.path.stat().st_size:
             with self.path.open("r+b") as file:
                 file.truncate(whole)
@@ -64,11 +67,9 @@ class Journal:
             values = content["values"].items()
             content = {"values": {n: v for n, v in values if not self._knows(f"m/{n}", step)}}
         event = {"kind": kind, "step": step, "time": time.time(), **content}
-        keys = _keys(event)
-        if kind in ("metrics", "picture") and all(self._knows(key, step) for key in keys):
+        if kind in _REPLACED and all(self._knows(key, step) for key in _keys(event)):
             return
-        for key in keys:
-            self._seen.setdefault(key, set()).add(step)
+        _remember(event, self._seen)
         self._file.write(json.dumps(event, default=float) + "\n")
         self._file.flush()
 
@@ -78,6 +79,15 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _remember(event: dict[str, Any], seen: dict[str, set[int]]) -> None:
+    """Note in ``seen`` what ``event`` has said, or what it has taken back."""
+    for key in _keys(event):
+        seen.setdefault(key, set()).add(event["step"])
+    if event["kind"] == "rewind":
+        for steps in seen.values():
+            steps.difference_update([step for step in steps if step >= event["step"]])
 
 
 def _keys(event: dict[str, Any]) -> list[str]:
@@ -105,6 +115,17 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
                 continue
             if isinstance(event, dict) and {"kind", "step"} <= set(event):
                 yield event, offset
+
+
+def read_standing(path: Path) -> list[dict[str, Any]]:
+    """All events, but for metrics and pictures of a play that was taken back by a ``rewind``."""
+    events: list[dict[str, Any]] = []
+    for event, _ in read(path):
+        if event["kind"] == "rewind":
+            since = event["step"]
+            events = [e for e in events if e["kind"] not in _REPLACED or e["step"] < since]
+        events.append(event)
+    return events
 
 
 def finite(value: float) -> float | None:

@@ -66,7 +66,7 @@ def diagnose(folder: Path) -> Diagnosis:
     """The diagnosis of the run in ``folder``, from its journal; ``UserError`` without metrics."""
     from gan_core.diagnostics.diagnosis import Diagnosis
 
-    events = [event for event, _ in journal.read(folder / journal.FILE)]
+    events = journal.read_standing(folder / journal.FILE)
     diagnosis = Diagnosis(facts_of(folder, events))
     for event in events:
         if event["kind"] == "metrics":

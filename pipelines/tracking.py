@@ -252,13 +252,13 @@ class Tracker:
     ) -> tuple[list[Metric], list[dict[str, Any]]]:
         """What the server lacks of a parcel whose sending was interrupted."""
         run_id = str(self.state.run_id)
-        steps = {
-            name: {m.step for m in client.get_metric_history(run_id, name)}
+        known = {
+            name: {(m.step, m.timestamp) for m in client.get_metric_history(run_id, name)}
             for name in {m.key for m in metrics}
         }
         files = {Path(f.path).name for f in client.list_artifacts(run_id, "images")}
         return (
-            [m for m in metrics if m.step not in steps[m.key]],
+            [m for m in metrics if (m.step, m.timestamp) not in known[m.key]],
             [p for p in pictures if not any(_shows(file, p) for file in files)],
         )
 

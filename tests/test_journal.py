@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gan_core.journal import FILE, Journal, finite, read
+from gan_core.journal import FILE, Journal, finite, read, read_standing
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -38,6 +38,30 @@ def test_events_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:
     journal.write("message", 1, text="so far", level="info")
     assert [e["text"] for e in events(tmp_path)] == ["so far"]
     journal.close()
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_is_played_from_anothers_state_takes_the_place_of_what_was_said(
+    tmp_path: Path, reopened: bool
+) -> None:
+    journal = Journal(tmp_path)
+    for step in (1, 2, 3):
+        journal.write("metrics", step, values={"loss": float(step)})
+        journal.write("picture", step, name="samples", path=f"{step}.png")
+    journal.write("rewind", 2, source="another", point={"k": 2})
+    if reopened:
+        journal.close()
+        journal = Journal(tmp_path)
+    for step in (1, 2, 3):
+        journal.write("metrics", step, values={"loss": -float(step)})
+        journal.write("picture", step, name="samples", path=f"{step}.png")
+    journal.close()
+    assert [step for step, _ in pairs(tmp_path)] == [1, 2, 3, 2, 3], "all of it is there"
+    standing = read_standing(tmp_path / FILE)
+    losses = [(e["step"], e["values"]["loss"]) for e in standing if e["kind"] == "metrics"]
+    assert losses == [(1, 1.0), (2, -2.0), (3, -3.0)]
+    assert [e["step"] for e in standing if e["kind"] == "picture"] == [1, 2, 3]
+    assert sum(e["kind"] == "rewind" for e in standing) == 1
 
 
 def test_steps_that_are_played_again_are_not_written_again(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class FakeTune:
     """What a trial uses of ``ray.tune``. ``stop_at``: the step whose report ends the trial."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.trial = root, FOLDER
         self.reports: list[dict[str, Any]] = []
         self.saved: list[Path] = []
         self.start_from: Path | None = None
@@ -39,7 +39,7 @@ class FakeTune:
         self.Checkpoint = SimpleNamespace(from_directory=Path)
 
     def get_context(self) -> Any:
-        return SimpleNamespace(get_trial_dir=lambda: f"/elsewhere/{FOLDER}")
+        return SimpleNamespace(get_trial_dir=lambda: f"/elsewhere/{self.trial}")
 
     def get_checkpoint(self) -> Any:
         if self.start_from is None:
@@ -134,6 +134,43 @@ def test_a_copy_has_the_others_state_and_plays_by_its_own_point(
     assert updates == {"discriminator": 20 + 3 * 20, "generator": 40}
     rate = copied["players"]["discriminator"]["optimizer"]["param_groups"][0]["lr"]
     assert float(rate) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_record_of_a_trial_that_took_over_anothers_state_is_of_what_it_played_then(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    study = make(tmp_path)
+    fake.stop_at, fake.trial = 20, "trial_0002"
+    with pytest.raises(Stopped):
+        module.play_trial(study, {"k": 1, "lr_d": 0.001})
+    better = fake.saved[-1]
+    fake.stop_at, fake.trial = 40, FOLDER
+    with pytest.raises(Stopped):
+        module.play_trial(study, {"k": 2, "lr_d": 0.002})
+    folder = study.folder / FOLDER
+    before = read_trial(folder, study)
+    fake.start_from = better
+    with pytest.raises(Stopped):  # its process is lost, and it is begun again
+        module.play_trial(study, {"k": 1, "lr_d": 0.0012})
+    fake.stop_at = None
+    module.play_trial(study, {"k": 1, "lr_d": 0.0012})
+    events = [event for event, _ in journal.read(folder / journal.FILE)]
+    rewinds = [(e["step"], e["source"], e["point"]) for e in events if e["kind"] == "rewind"]
+    assert rewinds == [(20, "trial_0002", {"k": 1, "lr_d": 0.0012})]
+    noted = [(e["step"], e["values"]) for e in events if "searched/lr_d" in e.get("values", {})]
+    assert noted == [
+        (0, {"searched/k": 2.0, "searched/lr_d": 0.002}),
+        (20, {"searched/k": 1.0, "searched/lr_d": 0.0012}),
+    ]
+    after = read_trial(folder, study)
+    assert [step for step, _ in before.curve] == [20, 40]
+    assert [step for step, _ in after.curve] == [40, 60]
+    assert after.point["lr_d"] == 0.0012
+    for (step, figures), report in zip(after.curve, fake.reports[-2:], strict=True):
+        assert report["step"] == step
+        told = {name: value for name, value in report.items() if name in figures}
+        assert "mode_kl" in told
+        assert told.items() <= figures.items(), "of what it played last"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

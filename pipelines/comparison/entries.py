@@ -93,7 +93,7 @@ def read_folder(folder: Path) -> Entry:
         place=str(folder),
     )
     picture: Path | None = None
-    for event, _ in journal.read(folder / journal.FILE):
+    for event in journal.read_standing(folder / journal.FILE):
         kind, step = event["kind"], int(event["step"])
         if kind == "metrics":
             entry.step = max(entry.step, step)

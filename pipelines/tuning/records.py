@@ -72,7 +72,7 @@ def trial_folders(study: Path) -> list[Path]:
 def read_trial(folder: Path, study: Study) -> Trial:
     """The trial in ``folder`` as far as it has got."""
     trial = Trial(folder.name, folder, _point(folder, study))
-    for event, _ in journal.read(folder / journal.FILE):
+    for event in journal.read_standing(folder / journal.FILE):
         _take(trial, event)
     objective = study.objective
     trial.value = objective.value(trial.figures)

@@ -8,6 +8,7 @@ here: the driver follows the trial's journal.
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from ray import tune
 from gan_core.config import RunConfig, write_config
 from gan_core.engine.checkpoint import read_manifest
 from gan_core.engine.world import World
-from gan_core.journal import Journal
+from gan_core.journal import FILE, Journal, read
 from gan_core.observers import FolderObserver
 from gan_core.run import play
 from pipelines.mlflow_client import reason
@@ -81,9 +82,7 @@ def _play(
 ) -> None:
     """Play ``config`` here or on workers."""
     objective = study.objective
-    _note_point(
-        config.folder, 0 if checkpoint is None else read_manifest(checkpoint)["step"], point
-    )
+    _note_begin(config.folder, point, checkpoint)
 
     def report(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
         if figures:
@@ -102,15 +101,33 @@ def _play(
         tune.report({"step": summary["step"], "objective": WORST, ENDED: True})
 
 
-def _note_point(folder: Path, step: int, point: Mapping[str, Any]) -> None:
-    """What is searched and is a number becomes a metric at ``step``, from where it is played.
+def _note_begin(folder: Path, point: Mapping[str, Any], checkpoint: Path | None) -> None:
+    """What is searched and is a number becomes a metric at the step from where it is played.
 
-    Parameters of an MLflow run cannot change; population-based training changes them.
+    Parameters of an MLflow run cannot change; population-based training changes them, and the
+    state: what the trial has played beyond that of the other is replaced by what it plays now.
     """
+    source, step = folder.name, 0
+    if checkpoint is not None:
+        manifest = read_manifest(checkpoint)
+        source, step = manifest["config"]["name"], manifest["step"]
     numbers = {n: float(v) for n, v in point.items() if isinstance(v, int | float)}
+    taken = {"source": source, "point": dict(point)}
     book = Journal(folder)
+    if source != folder.name and not _taken_already(folder, step, taken):
+        book.write("rewind", step, **taken)
     book.write("metrics", step, values={f"{SEARCHED}{n}": v for n, v in numbers.items()})
     book.close()
+
+
+def _taken_already(folder: Path, step: int, taken: Mapping[str, Any]) -> bool:
+    """Whether this is what the trial goes on from since it last took over another's state.
+
+    Then its process was lost before it was saved, and it plays the same again.
+    """
+    rewinds = [e for e, _ in read(folder / FILE) if e["kind"] == "rewind"]
+    asked = json.loads(json.dumps({"step": step, **taken}, default=float))
+    return bool(rewinds) and {name: rewinds[-1][name] for name in asked} == asked
 
 
 def _play_here(
