@@ -30,8 +30,10 @@ GAMES: dict[str, dict[str, Any]] = {
     "ring": {**POINTS, "steps": 16_000},
     "grid": {**POINTS, "steps": 24_000},
     "stacked-mnist": {
-        "variant": "dcgan", "samples": 26_000, "steps": 6000, "image_size": 32, "width": 16,
-        "kernel": 4, "batch_size": 64,
+        # 16 pixels are enough for modes: real pictures made that small and restored have all 1,000
+        # at a KL of 0.017 (native ones: 0.015).
+        "variant": "dcgan", "samples": 26_000, "steps": 10_000, "image_size": 16, "width": 64,
+        "kernel": 4, "batch_size": 64, "precision": "bf16",
     },
 }  # fmt: skip
 STEADY = {"beta2": 0.99, "ema": 0.999, "lr_decay_to": 0.02, "prior": "gaussian"}
@@ -55,7 +57,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "stacked-mnist": {
         "plain": {},
         "--packing 2": {"packing": 2},
-        "steady, R1": {**PICTURES_STEADY, "r1": 1.0},
+        "steady, --r1 0.1": {**PICTURES_STEADY, "r1": 0.1},
     },
 }
 """Recipes by source. *Steady* is what lets any of them settle: rates that fall to 2 %, an average

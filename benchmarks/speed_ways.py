@@ -167,7 +167,7 @@ def make_game(setting: Setting, way: Way, world: World) -> Game:
         world=world,
         engine=way.engine,
     )
-    for note in game.notes:
+    for note in game.take_notes():
         print(f"{way}: {note}", file=sys.stderr)
     return game
 
