@@ -23,6 +23,8 @@ from pipelines.tuning.trial import ENDED
 from tune_spaces import Dimension, SearchSpace, space_of
 
 METRIC, TIME = "objective", "step"
+_IN_STATE = ("instance_noise",)
+"""Numbers that a state goes by: with noise it holds how far that has fallen, without it cannot."""
 
 
 def study_space(study: Study) -> SearchSpace:
@@ -145,7 +147,7 @@ def mutations(study: Study) -> dict[str, Any]:
 def _changes_live(options: type[GameOptions], name: str) -> bool:
     field = next(f for f in dataclasses.fields(options) if f.name == name)
     number = value_type(options, name)[0] in (int, float)
-    return field.metadata.get("kind") == "schedule" and number
+    return field.metadata.get("kind") == "schedule" and number and name not in _IN_STATE
 
 
 def clipped(space: SearchSpace) -> Callable[[dict[str, Any]], dict[str, Any]]:
