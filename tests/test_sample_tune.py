@@ -89,9 +89,10 @@ def test_every_bar_is_the_generator_s_for_its_chord_and_the_bar_before(
     found = [int(n.pitch) for n in melody for _ in range(round(n.end - n.start))]
     assert found == expected
     again = sampled(words, storage, capsys)[0].read_bytes()
-    other = sampled(words.replace("--seed 5", "--seed 6"), storage, capsys)[0].read_bytes()
     assert again == sampled(words, storage, capsys)[0].read_bytes()
-    assert again != other
+    # Two seeds may make the same few notes; five will not.
+    seeds = [words.replace("--seed 5", f"--seed {seed}") for seed in range(6, 11)]
+    assert {sampled(other, storage, capsys)[0].read_bytes() for other in seeds} != {again}
 
 
 def test_without_chords_those_of_held_out_tunes_are_taken(

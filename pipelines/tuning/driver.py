@@ -21,6 +21,7 @@ from pipelines.tuning import schedulers
 from pipelines.tuning.callback import Telling, set_board
 from pipelines.tuning.family import forget_lost_trials
 from pipelines.tuning.records import BEHIND, Trial, read_trial, trial_folders
+from pipelines.tuning.states import Keeper, mend
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
 from pipelines.tuning.trial import trainable
@@ -36,6 +37,7 @@ class Watching:
     def __init__(self, study: Study, table: Table) -> None:
         self.study, self.table = study, table
         self._objective = study.objective
+        self._keeper = Keeper(study.folder)
 
     def _row(self, trial: str) -> Row:
         return self.table.rows.get(trial) or Row(trial, {})
@@ -87,6 +89,7 @@ class Watching:
     def looked(self) -> None:
         """Tune has looked at its trials."""
         self.table.draw()
+        self._keeper.keep()
 
 
 def row_of(trial: Trial) -> Row:
@@ -218,6 +221,8 @@ def _fresh(study: Study, concurrent: int) -> Tuner:
 
 def _restored(study: Study, table: Table, concurrent: int) -> Tuner | None:
     """The search as the killed driver left it; ``None`` if it had not begun."""
+    for name in mend(study.folder):
+        table.say(f"{name} was half written: its last whole version is used")
     if not Tuner.can_restore(str(study.folder)) or not _states(study.folder):
         for name in forget_lost_trials(study, set()):
             table.rows.pop(name, None)
