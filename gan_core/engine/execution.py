@@ -101,9 +101,12 @@ def compile_networks(variant: Variant, stage: Stage) -> list[str]:
     Compiled is the call of a network, whoever makes it; its copies (for sampling) and its name
     among the weights are as before.
     """
+    import torch._inductor.config
+
     torch._dynamo.config.recompile_limit = max(
         torch._dynamo.config.recompile_limit, _SPECIALISATIONS
     )
+    torch._inductor.config.fallback_random = True  # dropout draws as it does uncompiled
     differentiated = _differentiated_twice(stage)
     for name in _networks_of(stage):
         if name not in differentiated:
