@@ -198,7 +198,7 @@ def ends_well(point: dict[str, Any], full: list[Trial]) -> bool:
 def stopping(folder: Path, repeats: int, steps: int) -> None:
     """A full search against one that stops."""
     print(
-        "| list and seed | best in full | best with stopping | same trial | steps | time "
+        "| list and seed | best in full | best with stopping | same trial | steps | training time "
         "| stopped by a verdict | of these with all modes in full |"
     )
     print("|---|---|---|---|---|---|---|---|")
@@ -215,7 +215,7 @@ def stopping(folder: Path, repeats: int, steps: int) -> None:
         assert one is not None
         assert other is not None
         share = sum(t.step for t in stopped) / sum(t.step for t in full)
-        seconds = sum(t.wall_seconds for t in stopped) / sum(t.wall_seconds for t in full)
+        seconds = sum(t.seconds for t in stopped) / sum(t.seconds for t in full)
         judged = [t for t in stopped if t.verdict]
         wrong = sum(ends_well(t.point, full) for t in judged)
         shares.append(share)

@@ -382,3 +382,18 @@ def test_the_live_table_has_those_that_play_then_the_best_and_counts_the_rest() 
     assert lines[2].startswith("trial_0019"), "the lowest objective"
     assert "7 more" in lines[-2]
     assert lines[-1].startswith("20 of 30 trials done, 1 playing, 1,845 steps played, 0%")
+
+
+def test_a_trial_that_waits_is_not_done_and_says_so() -> None:
+    out = io.StringIO()
+    table = Table("fid", 3, 90, stream=out)
+    table.show(Row("trial_0001", {"k": 1}, "finished", 90, 1.0, 1.0))
+    table.show(Row("trial_0002", {"k": 2}, "playing", 10, 2.0, 2.0))
+    table.mark_waiting(["trial_0001", "trial_0002", "trial_0003"])
+    said = table.lines()
+    assert "finished" in said[1]
+    assert "waiting" in said[2]
+    assert said[-1].startswith("1 of 3 trials done, 0 playing, 1 waiting, 100 steps played, 0% of")
+    table.show(Row("trial_0002", {"k": 2}, "playing", 10, 2.0, 2.0))
+    assert "1 playing, 100 steps" in table.lines()[-1]
+    assert len(out.getvalue().splitlines()) == 1, "a line for the trial that has ended only"

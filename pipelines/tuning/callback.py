@@ -6,6 +6,7 @@ callback therefore holds nothing: it looks up the board of the process that it i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from ray.tune import Callback
@@ -27,8 +28,8 @@ class Board(Protocol):
     def died(self, trial: str, error: str) -> None:
         """Its process was lost more often than allowed."""
 
-    def looked(self) -> None:
-        """Tune has looked at its trials (several times a second)."""
+    def looked(self, waiting: Collection[str]) -> None:
+        """Tune has looked at its trials (several times a second); some are paused."""
 
 
 _boards: list[Board] = []
@@ -77,5 +78,6 @@ class Telling(Callback):
             board.died(_name(trial), lines[0] if lines else "its process was lost")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        waiting = [_name(trial) for trial in trials if trial.status == Trial.PAUSED]
         for board in _boards:
-            board.looked()
+            board.looked(waiting)

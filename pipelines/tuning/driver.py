@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,9 @@ class Watching:
         append(folder, "end", status="failed", summary={"reason": error})
         self.table.show(row_of(read_trial(folder, self.study)))
 
-    def looked(self) -> None:
-        """Tune has looked at its trials."""
+    def looked(self, waiting: Collection[str]) -> None:
+        """Tune has looked at its trials, of which some wait."""
+        self.table.mark_waiting(waiting)
         self.table.draw()
         self._keeper.keep()
 
@@ -201,7 +202,7 @@ def _fresh(study: Study, concurrent: int) -> Tuner:
             metric=None,
             num_samples=len(study.points) or study.options.trials,
             search_alg=schedulers.make_searcher(study, concurrent),
-            scheduler=schedulers.make_scheduler(study),
+            scheduler=schedulers.make_scheduler(study, concurrent),
             # Starting a process and importing torch takes seconds, as long as small trials do.
             reuse_actors=study.options.workers_per_trial == 1,
             trial_dirname_creator=_directory(study),

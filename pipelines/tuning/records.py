@@ -38,8 +38,6 @@ class Trial:
     reason: str = ""
     step: int = 0
     seconds: float = 0.0
-    began: float = 0.0
-    until: float = 0.0
     curve: list[tuple[int, dict[str, float]]] = dataclasses.field(default_factory=list)
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
     protocol: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -57,11 +55,6 @@ class Trial:
     def ended(self) -> bool:
         """Whether there is nothing more to play."""
         return self.status != "open"
-
-    @property
-    def wall_seconds(self) -> float:
-        """From its first event to its last."""
-        return self.until - self.began
 
 
 def trial_folders(study: Path) -> list[Path]:
@@ -85,8 +78,6 @@ def read_trial(folder: Path, study: Study) -> Trial:
 def _take(trial: Trial, event: dict[str, Any]) -> None:
     """Take in one event of the trial's journal."""
     kind, step = event["kind"], int(event["step"])
-    trial.began = trial.began or event["time"]
-    trial.until = event["time"]
     if kind == "start":
         trial.status, trial.verdict, trial.reason, trial.findings = "open", "", "", {}
     elif kind == "metrics":

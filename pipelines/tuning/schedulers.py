@@ -7,17 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import (
-    ASHAScheduler,
-    FIFOScheduler,
-    PopulationBasedTraining,
-    TrialScheduler,
-)
+from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.sample import Categorical, Domain, Float
 
 from gan_core.options import value_type
 from gan_core.variant import VARIANTS, GameOptions
+from pipelines.tuning.promotion import LearnsAtRungs, ListedPoints, PromotesTheBest
 from pipelines.tuning.study import Study
 from pipelines.tuning.trial import ENDED
 from tune_spaces import Dimension, SearchSpace, space_of
@@ -63,14 +59,16 @@ def param_space(study: Study) -> dict[str, Any]:
 def make_searcher(study: Study, concurrent: int) -> Any:
     """What proposes the next point; at most ``concurrent`` trials are open at once.
 
-    Population-based training has all its trials open: where there is no room for all, they take
-    turns from one exploit to the next.
+    With asha the scheduler says how many more may be begun. Population-based training has all its
+    trials open: where there is no room for all, they take turns from one exploit to the next.
     """
     points = first_points(study)
     seed = study.run.seed
-    population = study.options.scheduler == "pbt"
-    if study.points or study.options.search == "random" or population:
-        most = 0 if population else concurrent
+    scheduler = study.options.scheduler
+    if study.points or study.options.search == "random" or scheduler == "pbt":
+        if scheduler == "asha":
+            return ListedPoints(points_to_evaluate=points, random_state=seed)
+        most = 0 if scheduler == "pbt" else concurrent
         return BasicVariantGenerator(
             points_to_evaluate=points, max_concurrent=most, random_state=seed
         )
@@ -81,24 +79,22 @@ def make_searcher(study: Study, concurrent: int) -> Any:
     logging.set_verbosity(logging.WARNING)
     # Several trials are open at once: "constant liar" keeps them apart.
     sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
-    searcher = OptunaSearch(metric=METRIC, mode="min", sampler=sampler, points_to_evaluate=points)
-    return ConcurrencyLimiter(searcher, max_concurrent=concurrent)
+    asked: dict[str, Any] = {
+        "metric": METRIC,
+        "mode": "min",
+        "sampler": sampler,
+        "points_to_evaluate": points,
+    }
+    if scheduler == "asha":
+        return LearnsAtRungs(**asked)
+    return ConcurrencyLimiter(OptunaSearch(**asked), max_concurrent=concurrent)
 
 
-def make_scheduler(study: Study) -> Any:
-    """What decides which trials go on."""
+def make_scheduler(study: Study, concurrent: int) -> Any:
+    """What decides which trials go on, of which ``concurrent`` play at once."""
     kind = study.options.scheduler
     if kind == "asha":
-        return ASHAScheduler(
-            time_attr=TIME,
-            metric=METRIC,
-            mode="min",
-            # One more than there is: the last report must not end a trial that is about to end
-            # itself, with its summary.
-            max_t=study.max_steps + 1,
-            grace_period=min(study.grace, study.max_steps),
-            reduction_factor=study.options.reduction,
-        )
+        return PromotesTheBest(study, concurrent)
     if kind == "pbt":
         return ExploitsWhatPlays(
             study.max_steps,

@@ -29,8 +29,8 @@ class TuneOptions:
     )
     scheduler: str = option(
         "asha",
-        "asha stops trials that are behind early, pbt lets them go on from better ones with "
-        "changed rates and k, none plays all to their end",
+        "asha pauses trials early and plays on only the best, pbt lets them go on from better "
+        "ones with changed rates and k, none plays all to their end",
         choices=("asha", "pbt", "none"),
     )
     search: str = option(
@@ -65,7 +65,10 @@ class TuneOptions:
     grace: int | None = option(
         None, f"iterations that asha gives every trial (default: max-steps / {RUNGS})", minimum=1
     )
-    reduction: int = option(3, "asha keeps the best of so many trials at every rung", minimum=2)
+    reduction: int = option(3, "asha plays on one of so many trials at every rung", minimum=2)
+    finalists: int = option(
+        2, "trials that asha plays to their end at least, however few there are", minimum=1
+    )
     perturb_every: int | None = option(
         None, "iterations between pbt's exploits (default: max-steps / 9)", minimum=1
     )

@@ -8,18 +8,22 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, TextIO
 
 from pipelines.progress import duration
 
+_OPEN = ("playing", "waiting")
 ROWS = 14
 """Trials that the live table shows at most: those that play, then the best."""
 
 
 @dataclasses.dataclass
 class Row:
-    """A trial as the table shows it; ``state``: playing, finished, behind, failed, or a verdict."""
+    """A trial as the table shows it.
+
+    ``state``: playing, waiting (to be promoted), finished, behind, failed, or a verdict.
+    """
 
     name: str
     point: dict[str, Any]
@@ -77,8 +81,16 @@ class Table:
         """
         with self._lock:
             self.rows[row.name] = row
-            if not self._live and row.state != "playing":
+            if not self._live and row.state not in _OPEN:
                 self.say(f"{self._line(row)}  [{self._done()}/{self.total}]")
+
+    def mark_waiting(self, names: Collection[str]) -> None:
+        """Of the trials that are open those in ``names`` wait; the others say when they play."""
+        with self._lock:
+            for name in names:
+                row = self.rows.get(name)
+                if row is not None and row.state == "playing":
+                    row.state = "waiting"
 
     def draw(self, force: bool = False) -> None:
         """Redraw the table if it is time to."""
@@ -98,32 +110,36 @@ class Table:
         """The table as it stands."""
         rows = list(self.rows.values())
         playing = [row for row in rows if row.state == "playing"]
-        others = sorted((r for r in rows if r.state != "playing"), key=lambda r: r.objective)
+        others = sorted((r for r in rows if r not in playing), key=lambda r: r.objective)
         head = f"{'trial':<11} {'state':<12} {'step':>8} {self.metric:>16}  point"
         shown = [*playing, *others][:ROWS]
         left = len(rows) - len(shown)
         lines = [head, *(self._line(row) for row in shown)]
         if left > 0:
             lines.append(f"... and {left} more")
-        return [*lines, self._footer(playing)]
+        return [*lines, self._footer(len(playing))]
 
     def _line(self, row: Row) -> str:
         value = "-" if math.isnan(row.value) else f"{row.value:.4g}"
         told = row.note or show_point(row.point)
         return f"{row.name:<11} {row.state:<12} {row.step:>8} {value:>16}  {told}"
 
-    def _footer(self, playing: Sequence[Row]) -> str:
-        spent = sum(row.step for row in self.rows.values())
-        whole = max(1, sum(self.steps for row in self.rows.values() if row not in playing))
-        over = sum(row.step for row in self.rows.values() if row not in playing)
-        saved = f", {1 - over / whole:.0%} of the steps saved" if over else ""
+    def _footer(self, playing: int) -> str:
+        rows = self.rows.values()
+        spent = sum(row.step for row in rows)
+        done = [row for row in rows if row.state not in _OPEN]
+        saved = 1 - sum(row.step for row in done) / max(1, self.steps * len(done))
+        waiting = sum(row.state == "waiting" for row in rows)
         return (
-            f"{self._done()} of {self.total} trials done, {len(playing)} playing, "
-            f"{spent:,} steps played{saved}, {duration(time.monotonic() - self._began)}"
+            f"{len(done)} of {self.total} trials done, {playing} playing, "
+            + (f"{waiting} waiting, " if waiting else "")
+            + f"{spent:,} steps played"
+            + (f", {saved:.0%} of the steps saved" if done else "")
+            + f", {duration(time.monotonic() - self._began)}"
         )
 
     def _done(self) -> int:
-        return sum(row.state != "playing" for row in self.rows.values())
+        return sum(row.state not in _OPEN for row in self.rows.values())
 
     def close(self) -> None:
         """Leave the last state of the table on the screen."""

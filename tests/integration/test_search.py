@@ -21,8 +21,9 @@ STEPS, EVERY = 300, 30
 SEARCH = [
     *("tune", "gan", "--data", "ring", "--name", "search", "--trials", "4", "--concurrent", "2"),
     *("--max-steps", str(STEPS), "--evaluate-every", str(EVERY), "--grace", str(EVERY)),
-    *("--samples", "200", "--stop-on", "divergence"),
+    *("--samples", "200", "--stop-on", "divergence", "--finalists", "3"),
 ]
+"""Two at a time, all to the first rung, three to the end: the third begins when one has ended."""
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen[str]:

@@ -1,0 +1,143 @@
+"""Asynchronous successive halving by promotion: which trials play on, and which wait.
+
+Li et al. 2020, "A system for massively parallel hyperparameter tuning" (arXiv:1810.05934),
+algorithm 2: every trial is paused at each rung, and whoever is free plays on the best that waits,
+or else begins a new trial. Ray's own scheduler is the variant that never pauses: it decides once,
+when a trial reaches a rung, and so lets the first trials go on whatever they are worth. Of few
+trials that plays twice as much to find the same best.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+
+@dataclasses.dataclass
+class _Entry:
+    """A trial: its objective at each rung that it has reached; it plays, waits or has ended."""
+
+    values: list[float] = dataclasses.field(default_factory=list)
+    step: int = 0
+    plays: bool = True
+    waits: bool = False
+
+
+def rungs(grace: int, reduction: int, max_steps: int) -> tuple[int, ...]:
+    """The iterations at which trials are compared: ``grace``, times ``reduction``, and so on.
+
+    The end of a trial is none of them.
+    """
+    levels = []
+    level = grace
+    while level < max_steps:
+        levels.append(level)
+        level *= reduction
+    return tuple(levels)
+
+
+class Halving:
+    """The books of a search of ``trials`` trials, of which less is better.
+
+    At each of ``levels`` (iterations, ascending) one of ``reduction`` trials is promoted, by what
+    is known so far. When no more trials can come to a rung, at least ``finalists`` are: a search
+    of few trials would otherwise play none to its end. A promoted trial that fails makes room for
+    the next best.
+    """
+
+    def __init__(self, levels: Sequence[int], reduction: int, finalists: int, trials: int) -> None:
+        self._levels = tuple(levels)
+        self._reduction, self._finalists, self._trials = reduction, finalists, trials
+        self._entries: dict[str, _Entry] = {}
+
+    @property
+    def playing(self) -> int:
+        """How many trials play, or have been promoted and are about to."""
+        return sum(entry.plays for entry in self._entries.values())
+
+    @property
+    def waiting(self) -> list[str]:
+        """The trials that wait at a rung, in the order in which they were begun."""
+        return [name for name, entry in self._entries.items() if entry.waits]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing plays, nothing is to come, and nothing that waits will play on."""
+        return self._all_begun and self.playing == 0 and self._next() is None
+
+    def begin(self, trial: str) -> None:
+        """It plays, from its beginning or, where its process was lost, once more."""
+        self._entries[trial] = _Entry()
+
+    def report(self, trial: str, step: int, objective: float) -> bool:
+        """It has been judged after ``step`` iterations; whether it must wait at a rung.
+
+        One that goes on from an older checkpoint than its last report passes what it has reached;
+        one that waited and is further than that has been promoted (by a driver that was killed).
+        """
+        entry = self._entries[trial]
+        if entry.waits and step > entry.step:
+            self.resume(trial)
+        entry.step = max(entry.step, step)
+        reached = sum(step >= level for level in self._levels)
+        new = reached - len(entry.values)
+        if new > 0:
+            entry.values += [objective] * new
+            entry.plays, entry.waits = False, True
+        return entry.waits
+
+    def end(self, trial: str, *, well: bool) -> None:
+        """It will play no more; ``well``: it has not failed, nor has its training."""
+        entry = self._entries[trial]
+        entry.plays = entry.waits = False
+        if not well:
+            entry.values = [math.inf] * len(entry.values)
+
+    def promote(self) -> str | None:
+        """The trial that is to play on now, if any of those that wait is."""
+        name = self._next()
+        if name is not None:
+            self.resume(name)
+        return name
+
+    def resume(self, trial: str) -> None:
+        """It waits no longer, whatever it is worth."""
+        entry = self._entries[trial]
+        entry.plays, entry.waits = True, False
+
+    @property
+    def _all_begun(self) -> bool:
+        return len(self._entries) >= self._trials
+
+    def _next(self) -> str | None:
+        """The best of the highest rung that has a right to go on; else of a rung that is full."""
+        for rung in reversed(range(len(self._levels))):
+            ranked = self._ranked(rung)
+            found = self._first_waiting(ranked[: len(ranked) // self._reduction], rung)
+            if found is not None:
+                return found
+        return self._next_of_full_rung() if self._all_begun else None
+
+    def _next_of_full_rung(self) -> str | None:
+        for rung in range(len(self._levels)):
+            if any(e.plays and len(e.values) <= rung for e in self._entries.values()):
+                return None  # it may still come here
+            ranked = self._ranked(rung)
+            share = max(self._finalists, len(ranked) // self._reduction)
+            found = self._first_waiting(ranked[:share], rung)
+            if found is not None:
+                return found
+        return None
+
+    def _ranked(self, rung: int) -> list[str]:
+        """All that have reached ``rung``, from the best."""
+        reached = [name for name, entry in self._entries.items() if len(entry.values) > rung]
+        return sorted(reached, key=lambda name: self._entries[name].values[rung])
+
+    def _first_waiting(self, names: Iterable[str], rung: int) -> str | None:
+        for name in names:
+            entry = self._entries[name]
+            if entry.waits and len(entry.values) == rung + 1:
+                return name
+        return None
