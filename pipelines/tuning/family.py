@@ -7,18 +7,18 @@ could not be sent stays in the folders, and ``python -m pipelines sync`` sends i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.mlflow_client import import_mlflow, reason, tracking_uri
+from pipelines.mlflow_client import tracking_uri
+from pipelines.sender import Sender
 from pipelines.sync import last_status
 from pipelines.tracking import Busy, Tracker, code_version
 from pipelines.tuning.records import trial_folders
 from pipelines.tuning.study import CONFIG, Study
 
 
-class Family(threading.Thread):
+class Family(Sender):
     """Sends the study and its trials in the background until :meth:`end`."""
 
     def __init__(
@@ -30,8 +30,10 @@ class Family(threading.Thread):
         source: str = "python -m pipelines tune",
         interval: float = 1.0,
     ) -> None:
-        super().__init__(name="mlflow-family", daemon=True)
-        self.study, self._say, self._interval = study, say, interval
+        super().__init__(
+            "the trials", "the search goes on, they are kept in its folder", say, interval
+        )
+        self.study = study
         self._uri = tracking_uri(base)
         self._tags = {
             "variant": study.run.variant,
@@ -44,19 +46,16 @@ class Family(threading.Thread):
         )
         self._children: dict[str, Tracker] = {}
         self._closed: set[str] = set()
-        self._done = threading.Event()
         self._status: str | None = None
-        self._silent = False
-        self.complete = False
+
+    @property
+    def where(self) -> str:
+        """The address of the tracking server."""
+        return self._uri
 
     def run(self) -> None:
         """Follow the journals; at the end send the rest and end the runs."""
-        import_mlflow()
-        delay = self._interval
-        while not self._done.is_set():
-            delay = self._interval if self._attempt(self._send) else min(60.0, 2 * delay)
-            self._done.wait(delay)
-        self.complete = self._attempt(self._finish)
+        super().run()
         self._close()
 
     def end(self, status: str, timeout: float = 300.0) -> bool:
@@ -66,7 +65,8 @@ class Family(threading.Thread):
         self.join(timeout)
         return self.complete
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Send what the study's journal and those of its trials have."""
         self.parent.connect()  # first: the children name it
         self.parent.reopen()
         self.parent.send()
@@ -106,9 +106,9 @@ class Family(threading.Thread):
         self._children.pop(name).close()
         self._closed.add(name)
 
-    def _finish(self) -> None:
-        """The rest; trials that are still open were stopped with the search."""
-        self._send()
+    def finish(self) -> None:
+        """Send the rest; trials that are still open were stopped with the search."""
+        self.send()
         for name, child in list(self._children.items()):
             child.finish("stopped")
             self._forget(name)
@@ -119,22 +119,6 @@ class Family(threading.Thread):
         for child in self._children.values():
             child.close()
         self.parent.close()
-
-    def _attempt(self, action: Callable[[], None]) -> bool:
-        try:
-            action()
-        except Exception as error:
-            if not self._silent:
-                self._say(
-                    f"warning: MLflow at {self._uri} does not take the trials ({reason(error)}); "
-                    "the search goes on, they are kept in its folder"
-                )
-            self._silent = True
-            return False
-        if self._silent:
-            self._say("MLflow answers again: what was kept has been sent")
-        self._silent = False
-        return True
 
 
 def forget_lost_trials(study: Study, known: set[str]) -> list[str]:

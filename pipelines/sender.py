@@ -1,0 +1,65 @@
+"""A thread of the driver that tells MLflow, and tries again as long as MLflow does not answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from pipelines.mlflow_client import import_mlflow, reason
+
+
+class Sender(threading.Thread):
+    """Calls :meth:`send` every ``interval`` s until it is told to end, then :meth:`finish`.
+
+    Training never waits for it. What fails is tried again after 1, 2, 4 ... 60 intervals; ``say``
+    gets one line when MLflow stops answering, with ``what`` it does not take and what happens
+    ``meanwhile``, and one when it is back. ``complete``: everything was sent.
+    """
+
+    def __init__(
+        self, what: str, meanwhile: str, say: Callable[[str], None], interval: float
+    ) -> None:
+        super().__init__(name=f"mlflow: {what}", daemon=True)
+        self.complete = False
+        self._what, self._meanwhile = what, meanwhile
+        self._say, self._interval = say, interval
+        self._done = threading.Event()
+        self._silent = False
+
+    @property
+    def where(self) -> str:
+        """The address of the tracking server."""
+        raise NotImplementedError
+
+    def send(self) -> None:
+        """Send what there is; may raise anything."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Send the rest and end what was begun; may raise anything."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Follow until the end."""
+        delay = self._interval
+        import_mlflow()  # takes seconds, better spent while the workers start
+        while not self._done.is_set():
+            delay = self._interval if self._attempt(self.send) else min(60.0, 2 * delay)
+            self._done.wait(delay)
+        self.complete = self._attempt(self.finish)
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except Exception as error:
+            if not self._silent:
+                self._say(
+                    f"warning: MLflow at {self.where} does not take {self._what} "
+                    f"({reason(error)}); {self._meanwhile}"
+                )
+            self._silent = True
+            return False
+        if self._silent:
+            self._say("MLflow answers again: what was kept has been sent")
+        self._silent = False
+        return True
