@@ -218,6 +218,30 @@ def test_runs_are_read_from_mlflow_as_from_their_folders(
         read_experiment(uri, "other")
 
 
+def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    from pipelines.comparison.from_mlflow import read_experiment
+
+    with pytest.raises(UserError, match=r"no MLflow database .*mlflow.db: compare where"):
+        read_experiment(f"sqlite:///{tmp_path / 'mlflow.db'}", "gan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_pages_of_an_experiments_runs_are_read() -> None:
+    from pipelines.comparison import from_mlflow
+
+    class Page(list[int]):
+        token: str | None = None
+
+    class Client:
+        def search_runs(self, ids: list[str], max_results: int, page_token: str = "0") -> list[int]:
+            first = int(page_token)
+            page = Page(range(first, min(first + max_results, 2345)))
+            page.token = str(first + max_results) if first + max_results < 2345 else None
+            return page
+
+    assert from_mlflow._runs(Client(), "1") == list(range(2345))
+
+
 def test_scales_place_what_they_hold() -> None:
     assert [Linear(0, 10).place(v) for v in (0, 5, 10)] == [0.0, 0.5, 1.0]
     assert Linear(0, 10).place(float("nan")) is None

@@ -10,8 +10,10 @@ from typing import Any
 
 from gan_core.errors import UserError
 from pipelines.comparison.entries import Entry, is_figure, take_tag
+from pipelines.database import file_of
 from pipelines.mlflow_client import connect, import_mlflow, reason
 
+_PAGE = 1000
 _CLOCK = ("images_seen", "seconds")
 _CONFIG = {
     "variant", "data", "seed", "name", "storage", "cache", "experiment", "workers", "device",
@@ -28,6 +30,12 @@ def read_experiment(uri: str, experiment: str, *, trials: bool = False) -> list[
 
     Raises ``UserError`` if there is no such experiment or the server does not answer.
     """
+    path = file_of(uri)
+    if path is not None and not path.is_file():
+        raise UserError(
+            f"no MLflow database {path}: compare where the runs were trained, or name the server "
+            "by MLFLOW_TRACKING_URI"
+        )
     mlflow = import_mlflow()
     client = connect(uri)
     try:
@@ -35,11 +43,20 @@ def read_experiment(uri: str, experiment: str, *, trials: bool = False) -> list[
         if found is None:
             known = ", ".join(sorted(e.name for e in client.search_experiments()))
             raise UserError(f"no experiment '{experiment}' in MLflow at {uri}: it has {known}")
-        runs = list(client.search_runs([found.experiment_id], max_results=1000))
-        wanted = [run for run in runs if _wanted(run, trials)]
+        wanted = [run for run in _runs(client, found.experiment_id) if _wanted(run, trials)]
         return [_entry(client, run) for run in reversed(wanted)]
     except mlflow.exceptions.MlflowException as error:
         raise UserError(f"MLflow at {uri} does not answer ({reason(error)})") from None
+
+
+def _runs(client: Any, experiment: str) -> list[Any]:
+    """All runs, page by page: a search may have played thousands."""
+    page = client.search_runs([experiment], max_results=_PAGE)
+    runs = list(page)
+    while page.token:
+        page = client.search_runs([experiment], max_results=_PAGE, page_token=page.token)
+        runs += page
+    return runs
 
 
 def _wanted(run: Any, trials: bool) -> bool:
