@@ -15,6 +15,21 @@ from torch import Tensor, nn
 _EPSILON = 1e-12
 
 
+@torch.library.custom_op("gan::kept", mutates_args=())
+def _kept(values: Tensor) -> Tensor:
+    """A copy of ``values`` that compiled code cannot make again, and so keeps.
+
+    Compiled code makes again in the backward pass what is cheap, for layers of few outputs v from
+    u: by then u has moved on, and the gradient is silently another one (seen with torch 2.14).
+    """
+    return values.clone()
+
+
+@_kept.register_fake
+def _(values: Tensor) -> Tensor:
+    return torch.empty_like(values)
+
+
 class _SpectralNorm(nn.Module):
     """What the layers below share; comes before the plain layer among their bases.
 
@@ -36,7 +51,8 @@ class _SpectralNorm(nn.Module):
         with torch.autocast(self.weight.device.type, enabled=False):
             matrix = self.weight.flatten(1)
             with torch.no_grad():
-                v = F.normalize(matrix.t() @ self.u, dim=0, eps=_EPSILON)
+                before = _kept(self.u) if torch.compiler.is_compiling() else self.u
+                v = F.normalize(matrix.t() @ before, dim=0, eps=_EPSILON)
             product = matrix @ v
             u = F.normalize(product.detach(), dim=0, eps=_EPSILON)
             if self.training:

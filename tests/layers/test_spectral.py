@@ -149,3 +149,18 @@ def test_autocast_does_not_round_the_norm() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(twin.normalised_weight(), expected)
     assert math.isclose(largest_singular_value(expected), 1, rel_tol=0.5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 16])
+def test_compiled_layers_have_the_same_gradient_after_u_has_moved_on(outputs: int) -> None:
+    # Of few outputs v is cheap to make again in the backward pass, from what u has become.
+    torch.manual_seed(5)
+    network = nn.Sequential(SpectralLinear(24, 6), nn.Tanh(), SpectralLinear(6, outputs)).double()
+    compiled = copy.deepcopy(network)
+    compiled.compile(dynamic=False)
+    real, fake = torch.randn(2, 4, 24, dtype=torch.float64)
+    for net in (network, compiled):
+        (net(real).square().mean() - net(fake).square().mean()).backward()
+    for one, other in zip(network.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(compiled[2].u, network[2].u)
