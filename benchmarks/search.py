@@ -198,10 +198,10 @@ def ends_well(point: dict[str, Any], full: list[Trial]) -> bool:
 def stopping(folder: Path, repeats: int, steps: int) -> None:
     """A full search against one that stops."""
     print(
-        "| list and seed | best in full | best with stopping | same trial | steps | training time "
+        "| list and seed | best in full | best with stopping | same trial | iterations "
         "| stopped by a verdict | of these with all modes in full |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     shares = []
     for seed in range(repeats):
         found: dict[str, list[Trial]] = {}
@@ -215,13 +215,12 @@ def stopping(folder: Path, repeats: int, steps: int) -> None:
         assert one is not None
         assert other is not None
         share = sum(t.step for t in stopped) / sum(t.step for t in full)
-        seconds = sum(t.seconds for t in stopped) / sum(t.seconds for t in full)
         judged = [t for t in stopped if t.verdict]
         wrong = sum(ends_well(t.point, full) for t in judged)
         shares.append(share)
         print(
             f"| {seed} | {one.value:.4f} | {other.value:.4f} | "
-            f"{'yes' if one.point == other.point else 'no'} | {share:.0%} | {seconds:.0%} | "
+            f"{'yes' if one.point == other.point else 'no'} | {share:.0%} | "
             f"{len(judged)} of {len(stopped)} | {wrong} |",
             flush=True,
         )
