@@ -7,7 +7,8 @@ dropout; batches of 100; k = 1; the generator maximises log D(G(z)).
 
 For points in the plane (ring, grid) the paper has no recipe. There the output is linear, the
 networks are small and begin with torch's own weights, there is no dropout, and the default is
-Adam at 1e-3.
+Adam at 1e-3. Many modes want more layers (``layers_g``, ``layers_d``): PacGAN (Lin et al. 2018,
+arXiv:1712.04086, section 4.1) takes four in its generator and three in its discriminator.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ class GANOptions(PerceptronOptions):
 
     hidden: int | None = option(
         None,
-        "units of each of the generator's two hidden layers; not given: the paper's 1200 "
+        "units of each of the generator's hidden layers; not given: the paper's 1200 "
         "(128 for points)",
         minimum=1,
     )
     maxout_units: int | None = option(
         None,
-        "maxout units of each of the discriminator's two hidden layers; not given: the paper's "
+        "maxout units of each of the discriminator's hidden layers; not given: the paper's "
         "240 (64 for points)",
         minimum=1,
     )
+    layers_g: int = option(2, "hidden layers of the generator; the paper's 2", minimum=1)
+    layers_d: int = option(2, "hidden layers of the discriminator; the paper's 2", minimum=1)
     maxout_pieces: int = option(5, "linear pieces of a maxout unit", minimum=1)
     dropout_input: float | None = option(
         None,
@@ -67,14 +70,15 @@ class GANOptions(PerceptronOptions):
 
 
 class Generator(nn.Module):
-    """Latent (N, latent) through two rectifier layers to a picture, or a point (N, D)."""
+    """Latent (N, latent) through ``layers`` rectifier layers to a picture, or a point (N, D)."""
 
-    def __init__(self, latent: int, hidden: int, data: DataSpec) -> None:
+    def __init__(self, latent: int, hidden: int, layers: int, data: DataSpec) -> None:
         super().__init__()
         shape = data.target_shape
-        self.body = nn.Sequential(
-            nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-        )
+        body: list[nn.Module] = []
+        for inputs in [latent] + [hidden] * (layers - 1):
+            body += [nn.Linear(inputs, hidden), nn.ReLU()]
+        self.body = nn.Sequential(*body)
         self.output: nn.Module = PixelOutput(hidden, shape)
         if data.target == "point":
             self.output = nn.Linear(hidden, math.prod(shape))
@@ -86,22 +90,18 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Two maxout layers, dropout before each layer, to a logit (N, 1)."""
+    """``layers`` maxout layers, dropout before each layer, to a logit (N, 1)."""
 
     def __init__(
-        self, units: int, pieces: int, dropouts: tuple[float, float], data: DataSpec
+        self, units: int, pieces: int, layers: int, dropouts: tuple[float, float], data: DataSpec
     ) -> None:
         super().__init__()
         self.of_pixels = data.target == "image"
         dropped_inputs, dropped = dropouts
-        self.layers = nn.Sequential(
-            nn.Dropout(dropped_inputs),
-            Maxout(math.prod(data.target_shape), units, pieces),
-            nn.Dropout(dropped),
-            Maxout(units, units, pieces),
-            nn.Dropout(dropped),
-            nn.Linear(units, 1),
-        )
+        parts: list[nn.Module] = [nn.Dropout(dropped_inputs)]
+        for inputs in [math.prod(data.target_shape)] + [units] * (layers - 1):
+            parts += [Maxout(inputs, units, pieces), nn.Dropout(dropped)]
+        self.layers = nn.Sequential(*parts, nn.Linear(units, 1))
         if self.of_pixels:
             uniform_weights(self, 0.005)
 
@@ -126,9 +126,11 @@ class GAN(PerceptronVariant):
         return {**super().resolve(data), **POINTS, **by_optimizer}
 
     def make_generator(self, data: DataSpec) -> nn.Module:
-        return Generator(self.recipe.latent, self.recipe.hidden, data)
+        recipe = self.recipe
+        return Generator(recipe.latent, recipe.hidden, recipe.layers_g, data)
 
     def make_discriminator(self, data: DataSpec) -> nn.Module:
         recipe = self.recipe
         dropouts = (recipe.dropout_input, recipe.dropout)
-        return Discriminator(recipe.maxout_units, recipe.maxout_pieces, dropouts, data)
+        units, pieces = recipe.maxout_units, recipe.maxout_pieces
+        return Discriminator(units, pieces, recipe.layers_d, dropouts, data)

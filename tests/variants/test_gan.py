@@ -124,6 +124,32 @@ def test_points_have_a_linear_output_and_a_recipe_of_their_own() -> None:
     assert create("gan", POINTS, {"optimizer": "sgd"}).recipe.lr_d == 0.05
 
 
+def test_hidden_layers_are_as_many_as_asked_for() -> None:
+    asked = {**TINY, "maxout_pieces": 3, "layers_g": 4, "layers_d": 1, "packing": 2}
+    deep = create("gan", POINTS, asked)
+    shapes = {
+        network: [tuple(m.weight.shape[::-1]) for m in layers.modules() if hasattr(m, "weight")]
+        for network, layers in deep.named_children()
+    }
+    assert shapes["generator"] == [(4, 16), (16, 16), (16, 16), (16, 16), (16, 2)]
+    assert shapes["discriminator"] == [(2 * 2, 8 * 3), (8, 1)]
+    assert len([m for m in deep.generator.modules() if isinstance(m, nn.ReLU)]) == 4
+    deep = create("gan", MNIST, {**TINY, "layers_d": 3})
+    dropped = [m.p for m in deep.discriminator.modules() if isinstance(m, nn.Dropout)]
+    assert dropped == [0.2, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("data", [MNIST, POINTS])
+def test_two_layers_have_the_names_that_checkpoints_know(data: DataSpec) -> None:
+    variant = create("gan", data, TINY)
+    output = "output.linear" if data is MNIST else "output"
+    generator = {f"{m}.{p}" for m in ("body.0", "body.2", output) for p in ("weight", "bias")}
+    assert set(variant.generator.state_dict()) == generator
+    layers = ("layers.1.linear", "layers.3.linear", "layers.5")
+    discriminator = {f"{m}.{p}" for m in layers for p in ("weight", "bias")}
+    assert set(variant.discriminator.state_dict()) == discriminator
+
+
 def test_given_options_win_over_what_the_data_decides() -> None:
     given = {"lr_d": 0.3, "optimizer": "sgd", "dropout": 0.0, "hidden": 7, "gradient_penalty": 0}
     recipe = create("gan", POINTS, given | {"loss": "wasserstein"}).recipe
