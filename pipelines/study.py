@@ -25,11 +25,11 @@ from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
+from pipelines.tuning.halving import least_share, rungs
+from pipelines.tuning.study import RUNGS, TuneOptions
 
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
-SEARCHED_SHARE = 0.25
-"""The share of all trials' iterations that asha plays, about; what the budget reckons with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +128,11 @@ class GanStudy:
 
     @property
     def trial_steps(self) -> int:
-        """Iterations of a whole trial, so that a search plays about half of the budget."""
-        whole = self.options.budget / 2 / (SEARCHED_SHARE * self.options.trials)
+        """Iterations of a whole trial, so that asha plays about half of the budget in all."""
+        asha, trials = TuneOptions(), self.options.trials
+        levels = rungs(1, asha.reduction, RUNGS)
+        share = least_share(levels, asha.reduction, asha.finalists, trials, RUNGS)
+        whole = self.options.budget / 2 / (share * trials)
         return max(1, min(self.steps, round(whole)))
 
     def check(self) -> None:

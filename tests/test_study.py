@@ -94,7 +94,9 @@ def test_a_search_that_found_nothing_ends_the_study_in_one_line(tmp_path: Path) 
 def test_the_budget_is_shared_by_the_search_and_the_training(tmp_path: Path) -> None:
     study = make(tmp_path, budget=40_000, trials=16)
     assert study.steps == 20_000
-    assert study.trial_steps == 5000
+    # 16 trials to 1/27 of a trial, 5 to 3/27, 2 to 9/27 and these to the end.
+    assert study.trial_steps == round(20_000 * 27 / (16 * 1 + 5 * 2 + 2 * 6 + 2 * 18))
+    assert make(tmp_path, budget=40_000, trials=4).trial_steps == round(20_000 * 27 / 56)
     assert make(tmp_path, budget=1000, trials=1).trial_steps == 500, "no longer than the training"
 
 

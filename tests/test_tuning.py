@@ -26,7 +26,7 @@ from pipelines.tuning.objective import (
     parse_requirement,
 )
 from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
-from pipelines.tuning.results import saved_share, summarise, write_best
+from pipelines.tuning.results import last_words, saved_share, summarise, write_best
 from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
 from pipelines.tuning.table import Row, Table, show_value
 
@@ -382,6 +382,18 @@ def test_the_live_table_has_those_that_play_then_the_best_and_counts_the_rest() 
     assert lines[2].startswith("trial_0019"), "the lowest objective"
     assert "7 more" in lines[-2]
     assert lines[-1].startswith("20 of 30 trials done, 1 playing, 1,845 steps played, 0%")
+
+
+def test_where_every_trial_was_stopped_the_last_words_say_what_to_try(tmp_path: Path) -> None:
+    study = make_study(tmp_path, require=("modes_covered>=10",))
+    write_trial(study, 1, {10: 9.0}, status="stopped", summary={"stopped_by": "mode_collapse"})
+    said = "\n".join(last_words(study, read_trials(study), None, complete=True))
+    assert "no trial was played to its end and met modes_covered>=10" in said
+    assert "--max-steps" in said
+    assert "--stop-on divergence" in said
+    write_trial(study, 2, {90: 1.0})
+    trials = read_trials(study)
+    assert "--stop-on" not in "\n".join(last_words(study, trials, best_trial(trials), True))
 
 
 def test_a_trial_that_waits_is_not_done_and_says_so() -> None:

@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
 
 from pipelines.tuning import schedulers
-from pipelines.tuning.halving import Halving, rungs
+from pipelines.tuning.halving import Halving, least_share, rungs
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.promotion import LearnsAtRungs, ListedPoints, PromotesTheBest
 
@@ -123,6 +123,16 @@ def test_one_after_the_other_it_plays_what_the_published_algorithm_plays() -> No
     worst_first = Simulation([[float(-n)] * 4 for n in range(9)], (10, 30, 90), slots=1)
     assert worst_first.finished == [6, 7, 8]
     assert worst_first.steps == 9 * 10 + 7 * 20 + 5 * 60 + 3 * 180
+
+
+@pytest.mark.parametrize(("trials", "finalists"), [(1, 1), (4, 2), (9, 1), (16, 2), (30, 3)])
+def test_the_least_share_is_what_is_played_when_the_best_come_first(
+    trials: int, finalists: int
+) -> None:
+    curves = [[float(n)] * 4 for n in range(trials)]
+    game = Simulation(curves, (10, 30, 90), finalists=finalists, slots=1)
+    least = least_share((10, 30, 90), 3, finalists, trials, 270)
+    assert game.steps == pytest.approx(least * trials * 270)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])

@@ -10,6 +10,7 @@ trials that plays twice as much to find the same best.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -35,6 +36,21 @@ def rungs(grace: int, reduction: int, max_steps: int) -> tuple[int, ...]:
         levels.append(level)
         level *= reduction
     return tuple(levels)
+
+
+def least_share(
+    levels: Sequence[int], reduction: int, finalists: int, trials: int, max_steps: int
+) -> float:
+    """The share of all trials' iterations that is played if no trial is promoted in vain.
+
+    Promotions before all are known add to that: a tenth was seen.
+    """
+    marks = [0, *levels, max_steps]
+    going, played = trials, 0
+    for begin, end in itertools.pairwise(marks):
+        played += going * (end - begin)
+        going = min(going, max(finalists, going // reduction))
+    return played / (trials * max_steps)
 
 
 class Halving:

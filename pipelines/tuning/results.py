@@ -132,6 +132,11 @@ def last_words(
     if best is None:
         required = ", ".join(study.options.require)
         lines.append(f"no trial was played to its end{f' and met {required}' * bool(required)}")
+        if numbers["diagnosed"]:
+            lines.append(
+                "give trials more iterations (--max-steps), if their failures may be those of a "
+                "beginning, or play them on in spite of them (--stop-on divergence)"
+            )
     else:
         lines.append(f"best   {best.name}: {study.options.metric} {best.value:.4g}")
         lines.append(f"       {show_point(best.point)}")
