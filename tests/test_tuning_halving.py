@@ -286,6 +286,18 @@ def test_a_restored_search_knows_its_trials_by_their_journals(tmp_path: Path) ->
     assert set(controller.stopped) == {w.trial_id for w in (waits, plays, next_best, last)}
 
 
+def test_a_restored_search_in_which_all_wait_goes_on_by_itself(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=2, finalists=1)
+    scheduler = schedulers.make_scheduler(study, 1)
+    controller = Controller(Told())
+    for number, worth in ((1, 2.0), (2, 1.0)):  # the driver died before it saw the last report
+        write_trial(study, number, {10: worth}, status=None)
+        controller.add(scheduler, f"trial_000{number}", last_result={"step": 5})
+    assert [trial.status for trial in controller.trials] == ["PAUSED", "PAUSED"]
+    assert scheduler.choose_trial_to_run(controller) is controller.trials[1]
+    assert controller.stopped == []
+
+
 def test_a_trial_whose_process_was_lost_plays_on_and_is_not_counted_as_failed(
     tmp_path: Path,
 ) -> None:

@@ -178,6 +178,7 @@ class PromotesTheBest(TrialScheduler):
             for trial in self._trials(tune_controller, self._halving.waiting):
                 tune_controller.stop_trial(trial)
             return None
+        self._fill(tune_controller)  # of a restored search all may wait: nothing else would begin
         for trial in self._trials(tune_controller, self._promoted):
             if trial.status == Trial.RUNNING and not trial.is_saving:
                 self._promoted.discard(trial.trial_id)
