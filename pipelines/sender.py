@@ -11,9 +11,9 @@ from pipelines.mlflow_client import import_mlflow, reason
 class Sender(threading.Thread):
     """Calls :meth:`send` every ``interval`` s until it is told to end, then :meth:`finish`.
 
-    Training never waits for it. What fails is tried again after 1, 2, 4 ... 60 intervals; ``say``
-    gets one line when MLflow stops answering, with ``what`` it does not take and what happens
-    ``meanwhile``, and one when it is back. ``complete``: everything was sent.
+    Training never waits for it. What fails is tried again after 2, 4, 8 ... intervals, at most
+    60 s; ``say`` gets one line when MLflow stops answering, with ``what`` it does not take and what
+    happens ``meanwhile``, and one when it is back. ``complete``: everything was sent.
     """
 
     def __init__(

@@ -177,7 +177,8 @@ class Controller:
     """Tune as far as the scheduler knows it."""
 
     def __init__(self, searcher: Any) -> None:
-        self.search_alg = SimpleNamespace(searcher=searcher)
+        self.finished = False  # whether the searcher has no more trials
+        self.search_alg = SimpleNamespace(searcher=searcher, is_finished=lambda: self.finished)
         self.trials: list[Any] = []
         self.stopped: list[str] = []
 
@@ -186,7 +187,7 @@ class Controller:
 
     def add(self, scheduler: Any, name: str, **state: Any) -> Any:
         trial = SimpleNamespace(
-            trial_id=name, custom_dirname=name, status="PENDING", last_result=None, is_saving=False
+            trial_id=name, custom_dirname=name, status="PENDING", is_saving=False
         )
         trial.set_status = lambda status: setattr(trial, "status", status)
         vars(trial).update(state)
@@ -204,10 +205,13 @@ class Told:
     """A searcher that only notes what it is told."""
 
     def __init__(self) -> None:
-        self.room, self.seen = 1, []  # type: int, list[tuple[str, float]]
+        self.room = 1
+        self.seen: list[tuple[str, float]] = []
 
     def observe(self, trial: str, objective: float) -> None:
         self.seen.append((trial, objective))
+
+    catch_up = observe
 
 
 def report(
@@ -273,11 +277,11 @@ def test_a_restored_search_knows_its_trials_by_their_journals(tmp_path: Path) ->
     write_trial(study, 4, {10: 3.0}, status=None)
     scheduler = schedulers.make_scheduler(study, 2)
     controller = Controller(Told())
-    known = {"last_result": {"step": 10}}
-    done = controller.add(scheduler, "trial_0001", status="TERMINATED", **known)
+    done = controller.add(scheduler, "trial_0001", status="TERMINATED")
     waits, plays, next_best = (
-        controller.add(scheduler, f"trial_000{number}", **known) for number in (2, 3, 4)
+        controller.add(scheduler, f"trial_000{number}") for number in (2, 3, 4)
     )
+    assert controller.search_alg.searcher.seen == [("trial_0002", 5.0), ("trial_0004", 3.0)]
     assert (done.status, waits.status, plays.status) == ("TERMINATED", "PAUSED", "RUNNING")
     last = controller.add(scheduler, "trial_0005")
     assert report(scheduler, controller, last, 10, 9.0) == PAUSE
@@ -292,30 +296,62 @@ def test_a_restored_search_in_which_all_wait_goes_on_by_itself(tmp_path: Path) -
     controller = Controller(Told())
     for number, worth in ((1, 2.0), (2, 1.0)):  # the driver died before it saw the last report
         write_trial(study, number, {10: worth}, status=None)
-        controller.add(scheduler, f"trial_000{number}", last_result={"step": 5})
+        controller.add(scheduler, f"trial_000{number}")
     assert [trial.status for trial in controller.trials] == ["PAUSED", "PAUSED"]
     assert scheduler.choose_trial_to_run(controller) is controller.trials[1]
     assert controller.stopped == []
 
 
-def test_a_trial_whose_process_was_lost_plays_on_and_is_not_counted_as_failed(
-    tmp_path: Path,
-) -> None:
-    study = make_study(tmp_path, trials=2, finalists=1)
+def test_a_trial_whose_process_was_lost_plays_on_and_none_takes_its_place(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=3, finalists=1, reduction=2)
     write_trial(study, 1, {10: 1.0, 20: 1.0}, status=None)
     scheduler = schedulers.make_scheduler(study, 2)
     controller = Controller(Told())
-    one, two = (controller.add(scheduler, f"trial_000{number}") for number in (1, 2))
-    one.last_result = {"step": 20}
-    scheduler.on_trial_error(controller, one)
-    controller.trials.remove(one)
-    one.status = "PENDING"
-    controller.trials.append(one)
-    scheduler.on_trial_add(controller, one)
-    assert one.status == "PENDING", "Tune begins it"
+    one, two, three = (controller.add(scheduler, f"trial_000{number}") for number in (1, 2, 3))
     assert report(scheduler, controller, two, 10, 2.0) == PAUSE
-    assert scheduler.choose_trial_to_run(controller) is None
-    assert controller.stopped == [], "the other still plays"
+    one.status = "ERROR"  # so Tune says that it begins it again
+    scheduler.on_trial_error(controller, one)
+    one.status = "PENDING"
+    scheduler.on_trial_add(controller, one)
+    assert one.status == "PENDING"
+    assert scheduler.choose_trial_to_run(controller) is None, "nothing was promoted"
+    assert report(scheduler, controller, three, 10, 3.0) == PAUSE
+    assert controller.stopped == [], "the first still plays"
+    one.status = "RUNNING"
+    scheduler.on_trial_error(controller, one)  # too often
+    assert scheduler.choose_trial_to_run(controller) is two
+
+
+def test_a_trial_that_was_lost_for_good_is_restored_as_ended(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=1)
+    scheduler = schedulers.make_scheduler(study, 1)
+    controller = Controller(told := Told())
+    controller.add(scheduler, "trial_0001", status="ERROR")
+    assert told.room == 1
+
+
+def test_a_promoted_trial_waits_at_the_next_rung_like_any_other(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=6, finalists=1)
+    scheduler = schedulers.make_scheduler(study, 6)
+    controller = Controller(Told())
+    trials = [controller.add(scheduler, f"t{number}") for number in range(6)]
+    for number, trial in enumerate(trials):
+        assert report(scheduler, controller, trial, 10, float(number)) == PAUSE
+    assert scheduler.choose_trial_to_run(controller) is trials[0]
+    trials[1].status = "RUNNING"  # it has found a process before the first
+    assert report(scheduler, controller, trials[1], 30, 99.0) == PAUSE
+
+
+def test_a_search_with_fewer_trials_than_asked_for_comes_to_its_end(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=4, finalists=1)
+    scheduler = schedulers.make_scheduler(study, 2)
+    controller = Controller(Told())
+    one, two = (controller.add(scheduler, name) for name in ("one", "two"))
+    for trial, worth in ((one, 1.0), (two, 2.0)):
+        assert report(scheduler, controller, trial, 10, worth) == PAUSE
+    assert scheduler.choose_trial_to_run(controller) is None, "two are to come"
+    controller.finished = True
+    assert scheduler.choose_trial_to_run(controller) is one
 
 
 # -- searchers -------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +173,32 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
     tuner = tuner or _fresh(study, concurrent)
     set_board(board)
     try:
-        tuner.fit()
+        with _starting_together(study, concurrent):
+            tuner.fit()
     finally:
         set_board(None)
         table.close()
     ended = [read_trial(folder, study).ended for folder in trial_folders(study.folder)]
     return len(ended) >= study.options.trials and all(ended)
+
+
+_AT_A_TIME = "TUNE_MAX_PENDING_TRIALS_PG"
+
+
+@contextmanager
+def _starting_together(study: Study, concurrent: int) -> Iterator[None]:
+    """With asha Tune starts as many processes at a time as there is room for, not one by one.
+
+    It would for a searcher that it does not know; what may begin the scheduler says.
+    """
+    ours = study.options.scheduler == "asha" and _AT_A_TIME not in os.environ
+    if ours:
+        os.environ[_AT_A_TIME] = str(concurrent)
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ[_AT_A_TIME]
 
 
 _ENVIRONMENT = {

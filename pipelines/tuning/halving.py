@@ -69,7 +69,7 @@ class Halving:
 
     @property
     def playing(self) -> int:
-        """How many trials play, or have been promoted and are about to."""
+        """How many trials play or are about to."""
         return sum(entry.plays for entry in self._entries.values())
 
     @property
@@ -81,6 +81,10 @@ class Halving:
     def over(self) -> bool:
         """Whether nothing plays, nothing is to come, and nothing that waits will play on."""
         return self._all_begun and self.playing == 0 and self._next() is None
+
+    def close(self) -> None:
+        """No more trials will come than have begun."""
+        self._trials = len(self._entries)
 
     def begin(self, trial: str) -> None:
         """It plays, from its beginning or, where its process was lost, once more."""

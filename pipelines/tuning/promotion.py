@@ -17,6 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from pipelines.tuning.halving import Halving, rungs
 from pipelines.tuning.objective import WORST
+from pipelines.tuning.records import Trial as Record
 from pipelines.tuning.records import read_trial
 from pipelines.tuning.study import Study
 from pipelines.tuning.trial import ENDED
@@ -33,6 +34,9 @@ class ListedPoints(BasicVariantGenerator):
 
     def observe(self, trial_id: str, objective: float) -> None:
         """A trial has reached a rung: nothing is learnt from that."""
+
+    def catch_up(self, trial_id: str, objective: float) -> None:
+        """As :meth:`observe`."""
 
 
 class LearnsAtRungs(OptunaSearch):
@@ -72,6 +76,11 @@ class LearnsAtRungs(OptunaSearch):
             super().on_trial_complete(trial_id, result, error)
             self._observed.add(trial_id)
 
+    def catch_up(self, trial_id: str, objective: float) -> None:
+        """A trial of an earlier driver waits at a rung: that may not have been told yet."""
+        if trial_id in self._points and trial_id not in self._observed:
+            self.observe(trial_id, objective)
+
     def observe(self, trial_id: str, objective: float) -> None:
         """A trial has reached a rung or its end with ``objective``."""
         if trial_id in self._observed:
@@ -105,22 +114,25 @@ class PromotesTheBest(TrialScheduler):
         return metric is None and mode is None
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A new trial, one of a search that is restored, or one whose process was lost."""
+        """A new trial, one of a search that is restored, or one whose process was lost.
+
+        One that was lost while it was paused at a rung passes that rung: Tune begins it at once.
+        """
         again = trial.trial_id in self._known
         self._known.add(trial.trial_id)
         self._halving.begin(trial.trial_id)
-        if trial.last_result:
-            self._take_up(trial)
+        past = read_trial(self._study.folder / str(trial.custom_dirname), self._study)
+        self._take_up(trial, past)
         if trial.trial_id in self._halving.waiting:
-            if again:  # Tune begins it at once
+            if again:
                 self._halving.resume(trial.trial_id)
             else:
                 trial.set_status(Trial.PAUSED)
+                _searcher(tune_controller).catch_up(trial.trial_id, past.objective)
         self._give_room(tune_controller)
 
-    def _take_up(self, trial: Trial) -> None:
+    def _take_up(self, trial: Trial, past: Record) -> None:
         """Note what a trial has reached, by its journal."""
-        past = read_trial(self._study.folder / str(trial.custom_dirname), self._study)
         objective = self._study.objective
         for step, figures in past.curve:
             self._halving.report(trial.trial_id, step, objective(figures))
@@ -129,6 +141,7 @@ class PromotesTheBest(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Tune's decision: a trial goes on up to the next rung, where it waits or is promoted."""
+        self._promoted.discard(trial.trial_id)  # it plays
         step, objective = int(result.get("step", 0)), float(result.get("objective", WORST))
         if result.get(ENDED) or step >= self._study.max_steps:
             return str(TrialScheduler.CONTINUE)  # it ends by itself
@@ -148,7 +161,9 @@ class PromotesTheBest(TrialScheduler):
         self._ended(tune_controller, trial, float(result.get("objective", WORST)) < WORST)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Its process was lost too often."""
+        """Its process was lost: too often, or Tune begins it again at once."""
+        if trial.status == Trial.ERROR:  # so Tune says that it does
+            return
         self._ended(tune_controller, trial, well=False)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -174,6 +189,9 @@ class PromotesTheBest(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The promoted trial to start first; new ones Tune starts by itself, in their order."""
+        if tune_controller.search_alg.is_finished():
+            # A driver that was killed may have lost a trial that the searcher has counted.
+            self._halving.close()
         if self._halving.over:
             for trial in self._trials(tune_controller, self._halving.waiting):
                 tune_controller.stop_trial(trial)

@@ -35,7 +35,7 @@ class TuneOptions:
     )
     search: str = option(
         "optuna",
-        "optuna learns from finished trials what to try next, random does not",
+        "optuna learns from what trials have reached what to try next, random does not",
         choices=("optuna", "random"),
     )
     metric: str | None = option(
