@@ -116,13 +116,19 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+STILL_STARTING = ("No available agent", "Remote end closed connection without response")
+"""What Ray's head says to a submission while it is still starting its agents."""
+
+
 def submitted(command: list[str], head: Head) -> subprocess.CompletedProcess[str]:
-    """What came of the submission; a head that is still starting its agents is asked again."""
+    """What came of the submission; a head that took none because it is still starting is asked
+    again."""
     for _ in range(30):
         done = subprocess.run(
             command, env=head.environment, capture_output=True, text=True, timeout=280, check=False
         )
-        if "No available agent" not in done.stderr:
+        taken = "submitted successfully" in done.stdout
+        if taken or not any(words in done.stderr for words in STILL_STARTING):
             break
         time.sleep(2)
     return done
