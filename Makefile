@@ -21,7 +21,7 @@ demo: $(STAMP) ## make the environment and run the main job: DCGAN on digits, tw
 	@$(BIN)/python -m pipelines $(DEMO)
 
 test: $(STAMP) ## make the environment if needed and run the tests, on two cores
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -15,16 +15,13 @@ if SHARED_OUT:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file's tests go to one process, which makes the file's fixtures once.
+    """Each file's tests go to one process (``--dist loadfile``), which makes its fixtures once.
 
-    Integration tests that need the session's Ray are one group. They come first, as they last
-    longest, then other integration tests; the rest fills up what is left of the processes.
+    Those that need the session's Ray come first, as they last longest, then other integration
+    tests; the rest fills up what is left of the processes.
     """
-    if not SHARED_OUT:
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if _needs_ray(item) else str(item.path)))
-    items.sort(key=_turn)
+    if SHARED_OUT:
+        items.sort(key=_turn)
 
 
 def _needs_ray(item: pytest.Item) -> bool:
