@@ -1,14 +1,17 @@
-"""What Ray Train and MLflow cost: the same run by Ray and by torchrun, in turns.
+"""What Ray Train and MLflow cost: the same run by Ray and by torchrun, both alive, in turns.
 
     python -m benchmarks.overhead [--workers 1]
 
 Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GPUs) with the same
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
-by torchrun with neither. Rounds alternate, so that other load on the machine hits both. Times
-are between logging points, everything included, the first left out (it holds the start-up).
-Other words are options of the run; without any it is that of `make demo` but for its penalty.
+by torchrun with neither. Whole runs one after the other scatter by a tenth on a shared machine, so
+both are started at once and take turns of some seconds: while one plays, every process of the
+other is stopped (SIGSTOP). In a turn each plays the same 500 iterations, ten logging points and in
+every second turn a checkpoint; who plays first changes from turn to turn. Times are between
+logging points, everything that happens there included. The interval of a turn's beginning is left
+out, as the stop is in it.
 
-Let the machine be idle: Ray gives its workers a lower priority than a shell's processes have.
+Other words are options of the run; without any it is that of `make demo` but for its penalty.
 Every worker computes with one thread. Ray, the driver and MLflow are processes too: with as many
 workers as cores they take what they need from the workers, with a core to spare they need not.
 """
@@ -16,7 +19,7 @@ workers as cores they take what they need from the workers, with a core to spare
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
 import json
 import os
 import random
@@ -24,51 +27,107 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from gan_core import journal
 
 DEMO = ["--image-size", "16", "--width", "32", "--kernel", "4", "--batch-size", "64"]
 RAY, TORCHRUN = "Ray Train + MLflow", "torchrun"
+TURN = 500
+"""Iterations of a turn."""
+FIRST = 750
+"""Iterations before the first turn, for the machine to settle."""
+CHECKPOINT_EVERY, LOG_EVERY = 1000, 50
+"""The defaults of ``train``. Turns end in the middle between two checkpoints, so that a checkpoint
+is never at a turn's edge."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One run: wall milliseconds a step, and what a stop of the training clock took."""
+class Turn(NamedTuple):
+    """Milliseconds: an iteration, everything included; a logging point; each checkpoint."""
 
-    step: float
+    iteration: float
     logging_point: float
-    checkpoint: float
+    checkpoints: list[float]
 
 
-def timing(run: Path) -> Timing:
-    """The times of a finished run, from its journal."""
-    points: list[tuple[int, float, float]] = []
-    checkpoints: set[int] = set()
-    for event, _ in journal.read(run / journal.FILE):
-        if event["kind"] == "metrics" and "seconds" in event["values"]:
-            points.append((event["step"], event["time"], event["values"]["seconds"]))
-        if event["kind"] == "checkpoint":
-            checkpoints.add(event["step"])
-    plain: list[float] = []
-    heavy: list[float] = []
-    for (before, began, played), (_, ended, end_played) in itertools.pairwise(points):
-        # What came after the clock stopped at `before`: the point's own work, and a checkpoint.
-        pause = (ended - began) - (end_played - played)
-        (heavy if before in checkpoints else plain).append(1000 * pause)
-    (first, began, _), (last, ended, _) = points[0], points[-1]
-    log = statistics.fmean(plain)
-    extra = statistics.fmean(heavy) - log if heavy else float("nan")
-    return Timing(1000 * (ended - began) / (last - first), log, extra)
+class Contender:
+    """A run in processes of its own, which can be stopped and goes on later."""
+
+    def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
+        self.name = name
+        run = name.split(maxsplit=1)[0].lower()
+        self._journal, self._log = folder / run / journal.FILE, folder / f"{run}.log"
+        self._offset = 0
+        self._points: dict[int, tuple[float, float]] = {}  # step: time, and on the training clock
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        }
+        with self._log.open("w") as output:
+            self._process = psutil.Popen(
+                [*command, "--name", run],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def play_to(self, step: int) -> None:
+        """Wait until the run has logged ``step``. Raises ``SystemExit`` where it has ended."""
+        while max(self._points, default=-1) < step:
+            if self._process.poll() is not None:
+                said = self._log.read_text()[-3000:]
+                raise SystemExit(f"the run by {self.name} has ended; its output:\n{said}")
+            time.sleep(0.005)
+            for event, offset in journal.read(self._journal, self._offset):
+                self._offset = offset
+                if event["kind"] == "metrics" and "seconds" in event["values"]:
+                    self._points[event["step"]] = event["time"], event["values"]["seconds"]
+
+    def turn(self, begin: int, end: int) -> Turn:
+        """Play from ``begin`` to ``end``; what that took, but for the first interval."""
+        self._signal(psutil.Process.resume)
+        self.play_to(end)
+        self.stop()
+        first = begin + LOG_EVERY
+        iteration = (self._points[end][0] - self._points[first][0]) / (end - first)
+        pauses = {step: self._pause(step) for step in range(first, end, LOG_EVERY)}
+        saved = [p for step, p in pauses.items() if step % CHECKPOINT_EVERY == 0]
+        plain = statistics.fmean(p for step, p in pauses.items() if step % CHECKPOINT_EVERY)
+        return Turn(1000 * iteration, 1000 * plain, [1000 * (p - plain) for p in saved])
+
+    def _pause(self, step: int) -> float:
+        """Seconds for which the training clock stood at ``step``: logging, and saving if it did."""
+        (began, played), (ended, end_played) = self._points[step], self._points[step + LOG_EVERY]
+        return (ended - began) - (end_played - played)
+
+    def stop(self) -> None:
+        """Let every process of the run stand still."""
+        self._signal(psutil.Process.suspend)
+
+    def end(self) -> None:
+        """End every process of the run."""
+        self._signal(psutil.Process.kill)
+
+    def _signal(self, action: Callable[[psutil.Process], None]) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [self._process, *self._process.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    action(process)
 
 
 def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
-    """The two ways to start the same run."""
+    """The two ways to start the same run, of more iterations than there are turns for."""
     common = [
-        *("train", arguments.variant, "--data", "digits", "--steps", str(arguments.steps)),
-        *("--checkpoint-every", str(arguments.checkpoint_every), "--evaluate-every", "0"),
+        *("train", arguments.variant, "--data", "digits", "--evaluate-every", "0"),
+        *("--steps", str(FIRST + TURN * (arguments.turns + 10))),
+        *("--log-every", str(LOG_EVERY), "--checkpoint-every", str(CHECKPOINT_EVERY)),
         *("--extractor", "none", "--storage", str(folder), *arguments.options),
     ]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -80,26 +139,19 @@ def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]
     }
 
 
-def play(name: str, command: Sequence[str], folder: Path, number: int) -> Timing:
-    """Start one run, wait for its end, read its times."""
-    run = f"{'ray' if name == RAY else 'torchrun'}-{number}"
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
-    }
-    log = folder / f"{run}.log"
-    with log.open("w") as output:
-        code = subprocess.run(
-            [*command, "--name", run],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        ).returncode
-    if code:
-        raise SystemExit(f"the run {run} failed; its output:\n{log.read_text()[-3000:]}")
-    return timing(folder / run)
+@contextlib.contextmanager
+def contenders(arguments: argparse.Namespace, folder: Path) -> Iterator[list[Contender]]:
+    """Both runs, brought to the first turn one after the other and stopped there; then ended."""
+    started: list[Contender] = []
+    try:
+        for name, command in commands(arguments, folder).items():
+            started.append(Contender(name, command, folder))
+            started[-1].play_to(FIRST)
+            started[-1].stop()
+        yield started
+    finally:
+        for contender in started:
+            contender.end()
 
 
 def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
@@ -110,41 +162,50 @@ def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float
 
 
 def main() -> None:
-    """Alternate the two, and print the ratio with its confidence interval."""
+    """Let the two take turns, and print the ratio with its confidence interval."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--variant", default="dcgan")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=1050)
-    parser.add_argument("--checkpoint-every", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=24, help="turns of each run, at least 2")
     arguments, options = parser.parse_known_args()
+    if arguments.turns < 2:
+        parser.error("--turns must be at least 2: one with a checkpoint, one without")
     arguments.options = options or DEMO
-    times: dict[str, list[Timing]] = {RAY: [], TORCHRUN: []}
-    with tempfile.TemporaryDirectory(prefix="gan-overhead-") as scratch:
-        folder = Path(scratch)
-        ways = commands(arguments, folder)
-        for number in range(arguments.rounds):
-            order = [RAY, TORCHRUN] if number % 2 == 0 else [TORCHRUN, RAY]
-            for name in order:
-                found = play(name, ways[name], folder, number)
-                times[name].append(found)
-                print(f"round {number + 1}: {name:<20} {found.step:8.2f} ms a step", flush=True)
-    report(times)
+    turns: dict[str, list[Turn]] = {RAY: [], TORCHRUN: []}
+    with (
+        tempfile.TemporaryDirectory(prefix="gan-overhead-", ignore_cleanup_errors=True) as scratch,
+        contenders(arguments, Path(scratch)) as both,
+    ):
+        for number in range(arguments.turns):
+            begin = FIRST + TURN * number
+            for contender in both if number % 2 == 0 else both[::-1]:
+                turns[contender.name].append(contender.turn(begin, begin + TURN))
+            said = ", ".join(f"{name} {t[-1].iteration:.2f} ms" for name, t in turns.items())
+            print(f"turn {number + 1:2}, to iteration {begin + TURN}: {said}", flush=True)
+    report(turns)
 
 
-def report(times: dict[str, list[Timing]]) -> None:
-    """The table, and the same as JSON."""
-    ratios = [a.step / b.step for a, b in zip(times[RAY], times[TORCHRUN], strict=True)]
+def report(turns: dict[str, list[Turn]]) -> None:
+    """The ratio of the turns' times in words, and the same as JSON.
+
+    Turns count in pairs, one with a checkpoint and one without. The median of the ratios is told
+    beside their mean, which a neighbour's load in a single turn can move.
+    """
+    pairs = {
+        name: [a.iteration + b.iteration for a, b in zip(found[::2], found[1::2], strict=False)]
+        for name, found in turns.items()
+    }
+    ratios = [a / b for a, b in zip(pairs[RAY], pairs[TORCHRUN], strict=True)]
     low, high = interval(ratios)
-    print(f"\n{'':<20} {'ms a step':>10} {'ms a logging point':>20} {'ms a checkpoint':>16}")
-    for name, found in times.items():
-        columns = [[t.step for t in found], [t.logging_point for t in found]]
-        columns.append([t.checkpoint for t in found])
-        step, log, save = (statistics.median(column) for column in columns)
-        print(f"{name:<20} {step:>10.2f} {log:>20.1f} {save:>16.1f}")
-    mean = statistics.fmean(ratios)
-    print(f"ratio of step times {mean:.4f}, 95 % confidence {low:.4f} to {high:.4f}")
-    print(json.dumps({"ratios": ratios, "mean": mean, "interval": [low, high]}))
+    mean, median = statistics.fmean(ratios), statistics.median(ratios)
+    print(f"\n{'medians':<20} {'ms an iteration':>16} {'a logging point':>16} {'a checkpoint':>13}")
+    for name, found in turns.items():
+        iteration = statistics.median(t.iteration for t in found)
+        point = statistics.median(t.logging_point for t in found)
+        checkpoint = statistics.median(ms for t in found for ms in t.checkpoints)
+        print(f"{name:<20} {iteration:>16.2f} {point:>16.1f} {checkpoint:>13.1f}")
+    print(f"ratio {mean:.4f}, 95 % confidence {low:.4f} to {high:.4f}; median {median:.4f}")
+    print(json.dumps({"ratios": ratios, "mean": mean, "median": median, "interval": [low, high]}))
 
 
 if __name__ == "__main__":
