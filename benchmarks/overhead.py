@@ -5,11 +5,12 @@
 Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GPUs) with the same
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
 by torchrun with neither. Whole runs one after the other scatter by a tenth on a shared machine, so
-both are started at once and take turns of some seconds: while one plays, every process of the
-other is stopped (SIGSTOP). In a turn each plays the same 500 iterations, ten logging points and in
+both live at once and take turns of some seconds: while one plays, every process of the other is
+stopped (SIGSTOP). In a turn each plays the same 500 iterations, ten logging points and in
 every second turn a checkpoint; who plays first changes from turn to turn. Times are between
 logging points, everything that happens there included. The interval of a turn's beginning is left
-out, as the stop is in it.
+out, as the stop is in it. The interval that is printed is of one start of the pair; starts differ
+too, so play several before believing a difference of a few per cent.
 
 Other words are options of the run; without any it is that of `make demo` but for its penalty.
 Every worker computes with one thread. Ray, the driver and MLflow are processes too: with as many
@@ -125,10 +126,12 @@ class Contender:
 def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
     """The two ways to start the same run, of more iterations than there are turns for."""
     common = [
-        *("train", arguments.variant, "--data", "digits", "--evaluate-every", "0"),
+        # The caller's words first, so that they cannot change what turns are counted by.
+        *("train", arguments.variant, *arguments.options),
+        *("--data", "digits", "--evaluate-every", "0"),
         *("--steps", str(FIRST + TURN * (arguments.turns + 10))),
         *("--log-every", str(LOG_EVERY), "--checkpoint-every", str(CHECKPOINT_EVERY)),
-        *("--extractor", "none", "--storage", str(folder), *arguments.options),
+        *("--extractor", "none", "--storage", str(folder)),
     ]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     workers = str(arguments.workers)
@@ -164,8 +167,8 @@ def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float
 def main() -> None:
     """Let the two take turns, and print the ratio with its confidence interval."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--variant", default="dcgan")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--variant", default="dcgan", help="what is trained")
+    parser.add_argument("--workers", type=int, default=2, help="workers of each run")
     parser.add_argument("--turns", type=int, default=24, help="turns of each run, at least 2")
     arguments, options = parser.parse_known_args()
     if arguments.turns < 2:
