@@ -5,7 +5,7 @@
     python -m benchmarks.search writers --out FOLDER
 
 winner    One `tune` of `gan` on the source, then its winner and the default setting are trained
-          with three fresh seeds each, both for twice the iterations of a trial, and judged by
+          with three fresh seeds each, both for twice the examples of a trial, and judged by
           their last generator on other samples than those that the search has looked at.
 stopping  A list of settings (the papers' and random ones) is played twice, in full and with asha
           and the diagnosis' stopping: the best metric of both, the share of the iterations, and the
@@ -51,7 +51,7 @@ STEPS = {"ring": 8100, "digits": 2700}
 LISTED_STEPS = 1350
 TRIALS = {"ring": 8, "digits": 16}
 LONGER = 2
-"""The iterations of the final trainings over those of a trial."""
+"""The examples of the final trainings over those of a trial."""
 POINTS = 16
 SHOWN = {
     "ring": ("modes_covered", "high_quality_share", "smallest_mode_share"),
@@ -96,17 +96,20 @@ def winner(folder: Path, data: str, steps: int, trials: int) -> None:
     best = best_trial(read_trials(study))
     assert best is not None, "no trial was played to its end"
     fixed = {name: study.run.options[name] for name in study.fixed}
-    rows = {"default": fixed, "winner": {**fixed, **best.point}}
+    its_steps = study.trial_config(best.point, best.name).options["steps"]
+    settings: dict[str, dict[str, Any]] = {
+        "default": {"data": data, **fixed, "steps": LONGER * steps},
+        "winner": {"data": data, **fixed, **best.point, "steps": LONGER * its_steps},
+    }
     wall = study.folder / "wall.json"
     minutes = f"{json.loads(wall.read_text()) / 60:.1f} minutes" if wall.exists() else "in parts"
     share = saved_share(read_trials(study), steps)
     print(f"\nsearch: {trials} trials of {steps} iterations, {minutes}, {share:.0%} saved")
-    print(f"winner: {best.point}\n")
+    print(f"winner: {best.point}, {its_steps:,} iterations\n")
     print(f"| gan on {data} | {' | '.join(SHOWN[data])} |\n|{'---|' * (len(SHOWN[data]) + 1)}")
-    settings = {name: {"data": data, "steps": LONGER * steps, **rows[name]} for name in rows}
     train_all(folder, data, settings)
-    for name in rows:
-        found = [trained(folder, f"{data}-{name}", settings[name], seed) for seed in SEEDS]
+    for name, options in settings.items():
+        found = [trained(folder, f"{data}-{name}", options, seed) for seed in SEEDS]
         cells = [", ".join(f"{f[n]:.4g}" for f in found) for n in SHOWN[data]]
         print(f"| {name}, seeds {', '.join(map(str, SEEDS))} | {' | '.join(cells)} |", flush=True)
 
@@ -174,6 +177,7 @@ def listed(folder: Path, seed: int, scheduler: str, steps: int) -> Study:
         metric=MIXTURE_SCORE,
         scheduler=scheduler,
         trials=POINTS,
+        equal="iterations",
         grace=2 * every,
         reduction=4,
         gpus_per_trial=0.0,
@@ -214,7 +218,7 @@ def stopping(folder: Path, repeats: int, steps: int) -> None:
         one, other = best_trial(full), best_trial(stopped)
         assert one is not None
         assert other is not None
-        share = sum(t.step for t in stopped) / sum(t.step for t in full)
+        share = sum(t.progress for t in stopped) / sum(t.progress for t in full)
         judged = [t for t in stopped if t.verdict]
         wrong = sum(ends_well(t.point, full) for t in judged)
         shares.append(share)

@@ -127,6 +127,15 @@ class GameOptions:
     batch_size: int = option(
         64, "examples in a batch, over all workers together", kind="schedule", minimum=1
     )
+    stage_lengths: ClassVar[tuple[str, ...]] = ("steps",)
+    """The options that say how many iterations the stages have."""
+
+    @property
+    def examples_per_iteration(self) -> int:
+        """The examples that the turns of an iteration take together: for networks of one size, what
+        the iteration costs. Of players of one turn each, unless a subclass says otherwise.
+        """
+        return 2 * self.batch_size
 
 
 class Variant(nn.Module, abc.ABC):

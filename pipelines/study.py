@@ -26,7 +26,7 @@ from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
 from pipelines.tuning.halving import least_share, rungs
-from pipelines.tuning.study import RUNGS, TuneOptions
+from pipelines.tuning.study import CONFIG, RUNGS, TuneOptions
 
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
@@ -42,7 +42,8 @@ class StudyOptions:
     name: str | None = option(None, "name of the study (default: study-DATA)")
     budget: int = option(
         40_000,
-        "iterations that each system may play: half for its search, half to train the winner",
+        "iterations that each system may play by its own settings (or as many examples by those "
+        "that are searched): half for its search, half to train the winner",
         minimum=100,
     )
     trials: int = option(16, "trials of each search", minimum=1)
@@ -123,7 +124,7 @@ class GanStudy:
 
     @property
     def steps(self) -> int:
-        """Iterations of a winner's training."""
+        """Iterations of a winner's training, of a winner whose k and batches are the system's."""
         return self.options.budget // 2
 
     @property
@@ -230,12 +231,15 @@ class GanStudy:
     def train_words(self, best: Path, name: str, seed: int) -> list[str]:
         """The command that trains the winner."""
         options = self.options
-        every = str(max(1, self.steps // 10))
-        batch = int(read_config(best)["options"]["batch_size"])
+        winner = read_config(best)["options"]
+        searched = read_config(best.parent / CONFIG)["run"]["options"]
+        # A winner of dear iterations has fewer of them, as it had in the search.
+        steps = max(1, round(self.steps * int(winner["steps"]) / int(searched["steps"])))
+        every, batch = str(max(1, steps // 10)), int(winner["batch_size"])
         workers = next(n for n in range(options.workers, 0, -1) if batch % n == 0)
         return [
             *("train", "--config", str(best), "--name", name, "--seed", str(seed)),
-            *("--steps", str(self.steps), "--workers", str(workers)),
+            *("--steps", str(steps), "--workers", str(workers)),
             *("--evaluate-every", every, "--checkpoint-every", every, *self._where()),
         ]
 

@@ -111,6 +111,11 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
     options = checked_options(TuneOptions, own)
     for text in options.require:
         parse_requirement(text)
+    if options.scheduler == "pbt" and options.equal == "examples":
+        raise UserError(
+            "--equal examples cannot be had with --scheduler pbt, which changes k while a trial "
+            "plays: leave it out"
+        )
     config, given = configuration(rest, "tune")
     _asked(options).check(config, names_before_data(config))
     steps = options.max_steps or int(config.options["steps"])

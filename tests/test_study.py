@@ -24,13 +24,14 @@ def commands(study: GanStudy) -> list[tuple[str, bool]]:
     return [(" ".join(step.words[:2]), step.done) for step in steps]
 
 
-def finish_search(study: GanStudy) -> None:
+def finish_search(study: GanStudy, winner: dict[str, object] | None = None) -> None:
     """Leave behind what a finished search leaves."""
     folder = study.search_folder("gan")
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("trials: 4\n")
+    searched = make_study(study.storage, equal="examples")
+    (folder / "config.yaml").write_text(yaml.safe_dump(searched.to_dict()))
     (folder / "summary.json").write_text(json.dumps({"status": "finished"}))
-    best = make_study(study.storage).trial_config({"k": 1}, "x").to_dict()
+    best = searched.trial_config(winner or {"k": 1}, "x").to_dict()
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
 
 
@@ -106,6 +107,14 @@ def test_the_winner_is_trained_by_as_many_workers_as_divide_its_batch(tmp_path: 
     words = study.train_words(study.search_folder("gan") / "best.yaml", "run", 1)
     assert words[words.index("--workers") + 1] == "2"
     assert words[words.index("--steps") + 1] == str(study.steps)
+
+
+def test_a_winner_of_dear_iterations_is_trained_for_as_many_examples(tmp_path: Path) -> None:
+    study = make(tmp_path, budget=3600)
+    finish_search(study, {"k": 3, "batch_size": 150})  # 600 examples an iteration, not 200
+    words = study.train_words(study.search_folder("gan") / "best.yaml", "run", 1)
+    assert words[words.index("--steps") + 1] == "540", "1,800 by 27 / 90, as in the search"
+    assert words[words.index("--evaluate-every") + 1] == "54"
 
 
 def test_a_step_that_fails_stops_the_study(

@@ -68,14 +68,14 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTune:
     return found
 
 
-def make(storage: Path, name: str = "search", **options: Any) -> Study:
+def make(storage: Path, name: str = "search", scheduler: str = "asha", **options: Any) -> Study:
     """A study of gan on the ring: 60 iterations, judged every 20."""
     values = {
         "variant": "gan", "data": "ring", "storage": str(storage), "name": name, "steps": 60,
         "evaluate_every": 20, "checkpoint_every": 20, "log_every": 10, "samples": 100,
         "hidden": 8, "maxout_units": 4, "batch_size": 16, **options,
     }  # fmt: skip
-    words = TuneOptions(metric="mixture_score")
+    words = TuneOptions(metric="mixture_score", scheduler=scheduler)
     return Study(run=make_config(values), options=words, target="point", modes=8)
 
 
@@ -94,7 +94,7 @@ def test_a_trial_reports_every_evaluation_with_a_checkpoint(tmp_path: Path, fake
     assert all(r["objective"] == study.objective(r) for r in fake.reports)
     assert len(fake.saved) == 3
     trial = read_trial(study.folder / FOLDER, study)
-    assert (trial.status, trial.step) == ("finished", 60)
+    assert (trial.status, trial.progress, trial.step) == ("finished", 60, 39), "k = 2: two thirds"
     assert trial.objective == fake.reports[-1]["objective"]
     assert (trial.point["k"], trial.point["lr_d"]) == (2, 0.001)
     assert trial.grid is not None
@@ -122,10 +122,10 @@ def test_a_trial_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, fake: F
 def test_a_copy_has_the_others_state_and_plays_by_its_own_point(
     tmp_path: Path, fake: FakeTune
 ) -> None:
-    study = make(tmp_path)
+    study = make(tmp_path, scheduler="pbt")
     fake.stop_at = 20
     with pytest.raises(Stopped):
-        module.play_trial(make(tmp_path, "other", seed=7), {"k": 1, "lr_d": 0.001})
+        module.play_trial(make(tmp_path, "other", scheduler="pbt", seed=7), {"k": 1, "lr_d": 0.001})
     fake.start_from, fake.stop_at = fake.saved[-1], None
     module.play_trial(study, {"k": 3, "lr_d": 0.01})
     copied = torch.load(fake.saved[1] / "state.pt", weights_only=True)["game"]
@@ -139,7 +139,7 @@ def test_a_copy_has_the_others_state_and_plays_by_its_own_point(
 def test_the_record_of_a_trial_that_took_over_anothers_state_is_of_what_it_played_then(
     tmp_path: Path, fake: FakeTune
 ) -> None:
-    study = make(tmp_path)
+    study = make(tmp_path, scheduler="pbt")
     fake.stop_at, fake.trial = 20, "trial_0002"
     with pytest.raises(Stopped):
         module.play_trial(study, {"k": 1, "lr_d": 0.001})
@@ -236,7 +236,7 @@ def test_a_trial_that_diverges_is_stopped_and_counts_as_the_worst(
     trial = read_trial(study.folder / FOLDER, study)
     assert trial.status == "stopped"
     assert trial.verdict == "non_convergence"
-    assert trial.step < 60
+    assert trial.progress < 60
     assert trial.reason
     assert fake.reports[-1]["objective"] == WORST == trial.objective
     assert [report.get("ended", False) for report in fake.reports[-2:]] == [False, True]

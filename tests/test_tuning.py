@@ -45,7 +45,7 @@ def make_study(storage: Path, **options: Any) -> Study:
             "evaluate_every": 10,
         }
     )
-    words = {"metric": "fid_classifier", "trials": 4, **options}
+    words = {"metric": "fid_classifier", "trials": 4, "equal": "iterations", **options}
     return Study(run=config, options=TuneOptions(**words), target="image")
 
 
@@ -263,6 +263,83 @@ def test_a_trial_is_the_run_with_its_point(tmp_path: Path) -> None:
     config = make_study(tmp_path).trial_config({"k": 3, "lr_d": 0.01}, "trial_0007")
     assert (config.options["k"], config.options["lr_d"]) == (3, 0.01)
     assert config.folder == tmp_path / "search" / "trial_0007"
+
+
+# -- trials of as many examples ----------------------------------------------------------------
+
+AS_MANY = {"equal": "examples"}
+DEAR, CHEAP = {"k": 3, "batch_size": 150}, {"k": 1, "batch_size": 50}  # the default: 1 and 100
+
+
+def test_a_trial_of_dear_iterations_has_fewer_of_them(tmp_path: Path) -> None:
+    study = make_study(tmp_path, **AS_MANY)
+    dear, cheap = (study.trial_config(point, "one") for point in (DEAR, CHEAP))
+    assert (dear.options["steps"], dear.evaluate_every, dear.checkpoint_every) == (27, 3, 300)
+    assert (cheap.options["steps"], cheap.evaluate_every, cheap.log_every) == (180, 20, 100)
+    for config in (dear, cheap):  # 90 iterations of 100 + 100
+        assert config.options["steps"] * config.game.examples_per_iteration == pytest.approx(
+            18_000, rel=0.11
+        )
+    same = study.trial_config({"lr_d": 0.01}, "one")
+    assert (same.options["steps"], same.evaluate_every) == (90, 10)
+
+
+def test_a_trial_has_as_many_evaluations_at_any_pace_and_each_counts_as_much(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, **AS_MANY)
+    for point in (DEAR, CHEAP, {"k": 5, "batch_size": 400}, {"k": 2}):
+        config = study.trial_config(point, "one")
+        every = config.evaluate_every
+        assert config.options["steps"] == 9 * every
+        told = [study.progress(number * every, every) for number in range(11)]
+        assert told == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 90]
+
+
+def test_iterations_are_equal_where_asked_for_and_where_k_changes_live(tmp_path: Path) -> None:
+    for words in ({"equal": "iterations"}, {"equal": None, "scheduler": "pbt"}):
+        config = make_study(tmp_path, **words).trial_config(DEAR, "one")
+        assert (config.options["steps"], config.evaluate_every) == (90, 10)
+
+
+def test_all_stages_keep_pace_and_what_is_left_out_stays_so(tmp_path: Path) -> None:
+    def lengths(variant: str, names: tuple[str, ...], **options: Any) -> list[Any]:
+        run = make_config(
+            {"variant": variant, "data": "digits", "storage": str(tmp_path), "name": "search"}
+            | {"evaluate_every": 10, **options}
+        )
+        study = Study(run=run, options=TuneOptions(metric="fid"), target="image")
+        half = {"batch_size": 2 * int(run.options["batch_size"])}
+        config = study.trial_config(half, "one")
+        return [config.options[name] for name in names]
+
+    assert lengths("srgan", ("steps", "pretrain_steps"), steps=0, pretrain_steps=40) == [0, 20]
+    assert lengths("stackgan", ("steps", "steps_2"), steps=60, steps_2=30) == [30, 15]
+    assert lengths("stackgan", ("steps", "steps_2"), steps=60) == [30, None]
+
+
+def test_trials_of_another_pace_are_compared_by_how_far_they_are(tmp_path: Path) -> None:
+    study = make_study(tmp_path, **AS_MANY)
+    write_trial(study, 1, {3: 30.0, 27: 3.0}, point=DEAR)
+    write_trial(study, 2, {20: 20.0}, point=CHEAP, status="stopped", summary={"reason": "behind"})
+    write_trial(study, 3, {6: 10.0}, point=DEAR, status=None)
+    one, two, three = read_trials(study)
+    assert [(t.step, t.interval, t.progress) for t in (one, two, three)] == [
+        (27, 3, 90),
+        (20, 20, 10),
+        (6, 3, 20),
+    ]
+    assert saved_share([one, two], 90) == pytest.approx(1 - 100 / 180)
+    assert ranked([two, three, one]) == [one, three, two]
+    path = write_best(study, one)
+    config, _ = plan_training(["--config", str(path)])
+    assert config is not None
+    assert config.options["steps"] == 27
+
+
+def test_pbt_with_as_many_examples_is_refused() -> None:
+    with pytest.raises(UserError, match="--equal examples"):
+        plan(*split(["gan", "--scheduler", "pbt", "--equal", "examples"]))
 
 
 # -- what became of trials -------------------------------------------------------------------

@@ -94,6 +94,11 @@ class AdversarialOptions(RemedyOptions):
         minimum=1,
     )
 
+    @property
+    def examples_per_iteration(self) -> int:
+        """Those of D's and of G's turns, and of the turns of D that G's looks ahead by."""
+        return self.batch_size * (self.k + self.batch_scale_g + self.unrolled)
+
 
 Term = tuple[str, Tensor, float]
 """A part of an objective beside its adversarial loss: its name in the log, scalar and weight."""

@@ -111,6 +111,11 @@ class LAPGANOptions(GameOptions):
         below=1,
     )
 
+    @property
+    def examples_per_iteration(self) -> int:
+        """Those of D's and of G's turns."""
+        return self.batch_size * (self.k + 1)
+
 
 class _ClassPlane(nn.Module):
     """A class (N,) as a plane (N, 1, S, S): one-hot, linear, ReLU."""

@@ -100,6 +100,11 @@ class MidiNetOptions(AdversarialOptions):
         choices=("random", "root", "given"),
     )
 
+    @property
+    def examples_per_iteration(self) -> int:
+        """Those of D's and of G's turns."""
+        return self.batch_size * (self.k + self.generator_turns)
+
 
 def scales(steps: int) -> list[int]:
     """The steps of the maps from the smallest (2 or 3) to the whole bar: 2, 4, 8, 16."""

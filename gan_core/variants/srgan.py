@@ -59,6 +59,7 @@ _REDUCTIONS = 4
 class SRGANOptions(GameOptions):
     """The options of ``srgan``."""
 
+    stage_lengths = ("steps", "pretrain_steps")
     steps: int = option(
         200_000,
         "iterations of the adversarial stage; 0: SRResNet alone (the content network must be had "

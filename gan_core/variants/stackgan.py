@@ -66,6 +66,7 @@ STAGES = ("stage1", "stage2")
 class StackGANOptions(GameOptions):
     """The options of ``stackgan``."""
 
+    stage_lengths = ("steps", "steps_2")
     steps: int = default("steps", 83_000, GameOptions)
     steps_2: int | None = option(
         None,
@@ -117,6 +118,11 @@ class StackGANOptions(GameOptions):
         minimum=0,
         below=1,
     )
+
+    @property
+    def examples_per_iteration(self) -> int:
+        """Those of D's and of G's turns."""
+        return self.batch_size * (self.k + 1)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:

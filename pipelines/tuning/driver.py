@@ -47,14 +47,14 @@ class Watching:
         """It plays."""
         row = self._row(trial)
         if row.point and row.point != point:
-            row.note = f"goes on from a better trial at step {row.step}"
+            row.note = f"goes on from a better trial at step {row.progress}"
         row.point, row.state = point, "playing"
         self.table.show(row)
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
         """It has been judged."""
         row = self._row(trial)
-        row.step = int(result.get("step") or row.step)
+        row.progress = int(result.get("step") or row.progress)
         row.objective = float(result.get("objective", row.objective))
         value = self._objective.value(result)
         row.value = value if math.isfinite(value) else row.value
@@ -105,7 +105,7 @@ def row_of(trial: Trial) -> Row:
         trial.name,
         trial.point,
         names.get(state, state),
-        trial.step,
+        trial.progress,
         trial.value,
         trial.objective,
         note,

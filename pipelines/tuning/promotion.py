@@ -135,7 +135,8 @@ class PromotesTheBest(TrialScheduler):
         """Note what a trial has reached, by its journal."""
         objective = self._study.objective
         for step, figures in past.curve:
-            self._halving.report(trial.trial_id, step, objective(figures))
+            progress = self._study.progress(step, past.interval)
+            self._halving.report(trial.trial_id, progress, objective(figures))
         if past.ended or trial.status in (Trial.TERMINATED, Trial.ERROR):
             self._halving.end(trial.trial_id, well=past.objective < WORST)
 

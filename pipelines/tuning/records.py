@@ -24,6 +24,8 @@ _DIAGNOSIS, _PROTOCOL = "diagnosis.", "protocol."
 class Trial:
     """One trial. ``curve`` has (step, figures) of every evaluation, the last decides.
 
+    ``step`` counts its own iterations, ``interval`` of them from one evaluation to the next;
+    ``progress`` is how far it is, in iterations at the study's pace (``Study.progress``).
     ``status``: "finished", "stopped", "failed", or "open" while there is more to play.
     ``findings``: failures of training that the diagnosis has confirmed, with the evidence.
     ``verdict``: the one for which the trial was stopped, "" if it was not. ``reason``: why it was
@@ -37,6 +39,8 @@ class Trial:
     verdict: str = ""
     reason: str = ""
     step: int = 0
+    interval: int = 1
+    progress: int = 0
     seconds: float = 0.0
     curve: list[tuple[int, dict[str, float]]] = dataclasses.field(default_factory=list)
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -64,11 +68,15 @@ def trial_folders(study: Path) -> list[Path]:
 
 def read_trial(folder: Path, study: Study) -> Trial:
     """The trial in ``folder`` as far as it has got."""
-    trial = Trial(folder.name, folder, _point(folder, study))
+    config = _config(folder)
+    trial = Trial(folder.name, folder, _point(config, study))
+    trial.interval = max(1, int(config.get("evaluate_every", study.every)))
     for event in journal.read_standing(folder / journal.FILE):
         _take(trial, event)
     objective = study.objective
     trial.value = objective.value(trial.figures)
+    whole = trial.status == "finished"
+    trial.progress = study.max_steps if whole else study.progress(trial.step, trial.interval)
     broken = trial.status == "failed" or bool(trial.verdict)
     trial.objective = WORST if broken else objective(trial.figures)
     trial.feasible = not broken and objective.shortfall(trial.figures) == 0
@@ -122,13 +130,16 @@ def _take_end(trial: Trial, status: str, summary: dict[str, Any]) -> None:
         trial.reason = summary.get("reason") or ""
 
 
-def _point(folder: Path, study: Study) -> dict[str, Any]:
-    """The values of the options that were searched."""
+def _config(folder: Path) -> dict[str, Any]:
+    """The configuration of the trial in ``folder``, empty where it has not begun."""
     path = folder / "config.yaml"
-    if not path.exists():
-        return {}
-    options = read_config(path).get("options") or {}
-    return {name: options.get(name) for name in searched_names(study)}
+    return read_config(path) if path.exists() else {}
+
+
+def _point(config: dict[str, Any], study: Study) -> dict[str, Any]:
+    """The values of the options that were searched; none of a trial that has not begun."""
+    options = config.get("options")
+    return {name: options.get(name) for name in searched_names(study)} if options else {}
 
 
 @functools.lru_cache(maxsize=8)
@@ -159,7 +170,7 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
     def key(trial: Trial) -> tuple[bool, int, float]:
         broken = trial.status == "failed" or bool(trial.verdict)
-        return broken, -trial.step, trial.objective
+        return broken, -trial.progress, trial.objective
 
     return sorted(trials, key=key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def _colours(order: Sequence[Trial]) -> dict[str, str]:
     }
 
 
+_PACE = "at the pace of what is not searched"
 _KEY = page.key(
     [(GOOD, "best"), (POOR, "worst"), (BAD, "failed, or stopped as collapsed or diverged")]
 )
@@ -78,7 +79,8 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
     run, options = study.run, study.options
     lines = [
         f"{run.variant} on {run.data}, {n['trials']} trials of up to {study.max_steps:,} "
-        f"iterations, scheduler {options.scheduler}, search {options.search}, seed {run.seed}; "
+        f"iterations{_of_which(study, trials)}, scheduler {options.scheduler}, "
+        f"search {options.search}, seed {run.seed}; "
         f"{options.metric} is {'minimised' if study.objective.mode == 'min' else 'maximised'}"
         + (f" under {', '.join(options.require)}" if options.require else ""),
         f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
@@ -164,25 +166,48 @@ def _curves(study: Study, order: Sequence[Trial]) -> str:
     colours, metric, objective = _colours(order), str(study.options.metric), study.objective
     series = [
         Line(
-            [(step, objective.value(figures)) for step, figures in t.curve],
+            [(study.progress(s, t.interval), objective.value(figures)) for s, figures in t.curve],
             colours[t.name],
             _told(t, metric),
         )
         for t in order[::-1]
     ]
     values = [v for line in series for _, v in line.points if math.isfinite(v)]
-    chart = svg.lines(
-        series, Linear(0, study.max_steps), fitting(values), ("iteration", metric), _WIDE
+    axis = (
+        "iteration" if _one_pace(study, order) else "iteration at the pace of what is not searched"
     )
+    chart = svg.lines(series, Linear(0, study.max_steps), fitting(values), (axis, metric), _WIDE)
     return chart + _KEY
 
 
+def _of_which(study: Study, trials: Iterable[Trial]) -> str:
+    """How iterations are counted, where trials differ in that."""
+    if _one_pace(study, trials):
+        return ""
+    return f" {_PACE}, or as many examples by their own settings"
+
+
+def _one_pace(study: Study, trials: Iterable[Trial]) -> bool:
+    """Whether no trial's settings gave it more or fewer iterations than others."""
+    return all(trial.interval == study.every for trial in trials)
+
+
 def _table(study: Study, order: Sequence[Trial], names: Sequence[str]) -> str:
-    head = ["trial", "ended as", "iterations", "seconds", str(study.options.metric), *names, "why"]
+    head = [
+        "trial",
+        "ended as",
+        "played",
+        "iterations",
+        "seconds",
+        str(study.options.metric),
+        *names,
+        "why",
+    ]
     rows = [
         [
             t.name,
             t.verdict.replace("_", " ") or t.status,
+            f"{t.progress / study.max_steps:.0%}",
             f"{t.step:,}",
             f"{t.seconds:.0f}",
             f"{t.value:.4g}",

@@ -39,7 +39,7 @@ class Outcome:
 def saved_share(trials: Sequence[Trial], max_steps: int) -> float:
     """The share of all trials' iterations that stopping early has saved."""
     ended = [trial for trial in trials if trial.ended]
-    played = sum(min(trial.step, max_steps) for trial in ended)
+    played = sum(min(trial.progress, max_steps) for trial in ended)
     return 1.0 - played / (max_steps * len(ended)) if ended else 0.0
 
 
@@ -93,7 +93,7 @@ def summarise(study: Study, trials: Sequence[Trial], best: Trial | None) -> dict
         "behind": sum(t.status == "stopped" and t.reason == BEHIND for t in trials),
         "failed": sum(t.status == "failed" for t in trials),
         "diagnosed": sum(bool(t.verdict) for t in trials),
-        "steps_played": sum(t.step for t in trials),
+        "steps_played": sum(t.progress for t in trials),
         "steps_saved_share": saved_share(trials, study.max_steps),
         "best": best
         and {

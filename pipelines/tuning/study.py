@@ -62,6 +62,14 @@ class TuneOptions:
     concurrent: int | None = option(
         None, "most trials at once (default: as many as there is room for)", minimum=1
     )
+    equal: str | None = option(
+        None,
+        "what every whole trial has as much of. examples: a trial whose k and batches make an "
+        "iteration six times as dear plays a sixth of the iterations, so all take about as long; "
+        "max-steps, grace and the like count iterations of the settings that are not searched "
+        "(default: examples; iterations with pbt, which changes k as it goes)",
+        choices=("examples", "iterations"),
+    )
     grace: int | None = option(
         None, f"iterations that asha gives every trial (default: max-steps / {RUNGS})", minimum=1
     )
@@ -102,7 +110,11 @@ class Study:
 
     @property
     def max_steps(self) -> int:
-        """The iterations of a whole trial, all its stages together."""
+        """The iterations of a whole trial, all its stages together, at the study's own pace.
+
+        Trials of another pace (:meth:`interval`) have others; where trials are compared, what
+        counts is how far they are by the study's (:meth:`progress`).
+        """
         return self.total_steps or int(self.run.options["steps"])
 
     @property
@@ -116,21 +128,64 @@ class Study:
     @property
     def grace(self) -> int:
         """The iterations that asha gives every trial."""
-        return self.options.grace or max(1, self.run.evaluate_every)
+        return self.options.grace or self.every
 
     @property
     def perturb_every(self) -> int:
         """The iterations between pbt's exploits: whole intervals between evaluations."""
         wanted = self.options.perturb_every or max(1, self.max_steps // 9)
-        every = max(1, self.run.evaluate_every)
-        return max(1, round(wanted / every)) * every
+        return max(1, round(wanted / self.every)) * self.every
+
+    @property
+    def every(self) -> int:
+        """The iterations from one evaluation to the next, at the study's own pace."""
+        return max(1, self.run.evaluate_every)
+
+    def interval(self, config: RunConfig) -> int:
+        """The iterations of a trial of ``config`` from one evaluation to the next.
+
+        Where all have as many examples, it is how many iterations see those of ``every``
+        iterations of the study's own settings.
+        """
+        default = "iterations" if self.options.scheduler == "pbt" else "examples"
+        if (self.options.equal or default) == "iterations":
+            return self.every
+        own, its = (run.game.examples_per_iteration for run in (self.run, config))
+        return max(1, round(self.every * own / its))
+
+    def progress(self, step: int, interval: int) -> int:
+        """How far a trial is after ``step`` of its iterations, in iterations at the study's pace.
+
+        ``interval``: the trial's own. Exact at every evaluation.
+        """
+        return min(self.max_steps, step * self.every // interval)
 
     def trial_config(self, point: Mapping[str, Any], name: str) -> RunConfig:
         """The configuration of the trial ``name`` at ``point`` (searched option to value)."""
         values = self.run.to_dict()
         values["options"] = {**values["options"], **point}
         values.update(name=name, storage=str(self.folder), workers=self.options.workers_per_trial)
-        return make_config(values)
+        config = make_config(values)
+        interval = self.interval(config)
+        return config if interval == self.every else self._at_pace(config, interval)
+
+    def _at_pace(self, config: RunConfig, interval: int) -> RunConfig:
+        """``config`` with as many evaluations as before, ``interval`` iterations apart."""
+
+        def scaled(count: int) -> int:
+            return count and max(1, round(count * interval / self.every))
+
+        lengths = {name: config.options[name] for name in config.game.stage_lengths}
+        scaled_lengths = {n: scaled(v) for n, v in lengths.items() if v is not None}
+        return make_config(
+            {
+                **config.to_dict(),
+                "options": {**config.options, **scaled_lengths},
+                "evaluate_every": interval,
+                "checkpoint_every": scaled(config.checkpoint_every),
+                "log_every": scaled(config.log_every),
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with what MLflow shows of a run beside the others."""

@@ -23,12 +23,13 @@ class Row:
     """A trial as the table shows it.
 
     ``state``: playing, waiting (to be promoted), finished, behind, failed, or a verdict.
+    ``progress``: iterations at the study's pace.
     """
 
     name: str
     point: dict[str, Any]
     state: str = "playing"
-    step: int = 0
+    progress: int = 0
     value: float = math.nan
     objective: float = math.inf
     note: str = ""
@@ -111,7 +112,7 @@ class Table:
         rows = list(self.rows.values())
         playing = [row for row in rows if row.state == "playing"]
         others = sorted((r for r in rows if r not in playing), key=lambda r: r.objective)
-        head = f"{'trial':<11} {'state':<12} {'step':>8} {self.metric:>16}  point"
+        head = f"{'trial':<11} {'state':<12} {'played':>7} {self.metric:>16}  point"
         shown = [*playing, *others][:ROWS]
         left = len(rows) - len(shown)
         lines = [head, *(self._line(row) for row in shown)]
@@ -122,13 +123,15 @@ class Table:
     def _line(self, row: Row) -> str:
         value = "-" if math.isnan(row.value) else f"{row.value:.4g}"
         told = row.note or show_point(row.point)
-        return f"{row.name:<11} {row.state:<12} {row.step:>8} {value:>16}  {told}"
+        return (
+            f"{row.name:<11} {row.state:<12} {row.progress / self.steps:>7.0%} {value:>16}  {told}"
+        )
 
     def _footer(self, playing: int) -> str:
         rows = self.rows.values()
-        spent = sum(row.step for row in rows)
+        spent = sum(row.progress for row in rows)
         done = [row for row in rows if row.state not in _OPEN]
-        saved = 1 - sum(row.step for row in done) / max(1, self.steps * len(done))
+        saved = 1 - sum(row.progress for row in done) / max(1, self.steps * len(done))
         waiting = sum(row.state == "waiting" for row in rows)
         return (
             f"{len(done)} of {self.total} trials done, {playing} playing, "

@@ -1,7 +1,8 @@
 """What happens in a trial: it plays in its own process, or starts a Ray Train run and follows it.
 
 A trial reports to Tune at every evaluation, with a checkpoint of the full state: that is what a
-restored search goes on from and what population-based training copies. MLflow is never imported
+restored search goes on from and what population-based training copies. The step that it reports is
+its progress, in iterations at the study's pace. MLflow is never imported
 here: the driver follows the trial's journal.
 """
 
@@ -53,7 +54,7 @@ def play_trial(study: Study, point: dict[str, Any]) -> None:
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
     before = read_trial(folder, study)
     if before.ended:
-        tune.report({"step": before.step, "objective": before.objective, ENDED: True})
+        tune.report({"step": before.progress, "objective": before.objective, ENDED: True})
         return
     try:
         config = study.trial_config(point, folder.name)
@@ -81,7 +82,7 @@ def _play(
     study: Study, config: RunConfig, point: Mapping[str, Any], checkpoint: Path | None
 ) -> None:
     """Play ``config`` here or on workers."""
-    objective = study.objective
+    objective, interval = study.objective, study.interval(config)
     _note_begin(config.folder, point, checkpoint)
 
     def report(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
@@ -89,7 +90,8 @@ def _play(
             objective.check(figures)
         value = objective(figures)
         kept = None if saved is None else tune.Checkpoint.from_directory(str(saved))
-        tune.report({**figures, "step": step, "objective": value}, checkpoint=kept)
+        progress = study.progress(step, interval)
+        tune.report({**figures, "step": progress, "objective": value}, checkpoint=kept)
 
     if config.workers > 1:
         from pipelines.tuning.workers import play_on_workers
@@ -98,7 +100,8 @@ def _play(
     else:
         summary = _play_here(study, config, checkpoint, report)
     if summary["stopped_by"]:  # its last figures are from before it failed
-        tune.report({"step": summary["step"], "objective": WORST, ENDED: True})
+        progress = study.progress(summary["step"], interval)
+        tune.report({"step": progress, "objective": WORST, ENDED: True})
 
 
 def _note_begin(folder: Path, point: Mapping[str, Any], checkpoint: Path | None) -> None:

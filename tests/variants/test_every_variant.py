@@ -216,6 +216,21 @@ def test_players_own_all_networks_once(
 
 
 @every_row
+def test_the_options_know_how_many_examples_an_iteration_takes(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    counts = [
+        sum(p.turns * p.batch_scale for p in s.players) * variant.options.batch_size
+        for s in variant.stages()
+    ]
+    looked_ahead = getattr(variant.options, "unrolled", 0) * variant.options.batch_size
+    assert variant.options.examples_per_iteration == max(counts) + looked_ahead
+    lengths = [getattr(variant.options, name) for name in variant.options.stage_lengths]
+    assert {stage.steps for stage in variant.stages()} <= set(lengths)
+
+
+@every_row
 def test_diagnostics_are_scalars_whose_names_do_not_collide(
     name: str, options: dict[str, object], data: DataSpec
 ) -> None:
