@@ -66,8 +66,9 @@ class TuneOptions:
         None,
         "what every whole trial has as much of. examples: a trial whose k and batches make an "
         "iteration six times as dear plays a sixth of the iterations, so all take about as long; "
-        "max-steps, grace and the like count iterations of the settings that are not searched "
-        "(default: examples; iterations with pbt, which changes k as it goes)",
+        "max-steps, grace and the like count iterations of the settings given, or the default "
+        "ones. iterations: for networks so small that larger batches take no longer (default: "
+        "examples; iterations with pbt, which changes k as it goes)",
         choices=("examples", "iterations"),
     )
     grace: int | None = option(
