@@ -59,7 +59,6 @@ def _colours(order: Sequence[Trial]) -> dict[str, str]:
     }
 
 
-_PACE = "at the pace of what is not searched"
 _KEY = page.key(
     [(GOOD, "best"), (POOR, "worst"), (BAD, "failed, or stopped as collapsed or diverged")]
 )
@@ -173,10 +172,10 @@ def _curves(study: Study, order: Sequence[Trial]) -> str:
         for t in order[::-1]
     ]
     values = [v for line in series for _, v in line.points if math.isfinite(v)]
-    axis = (
-        "iteration" if _one_pace(study, order) else "iteration at the pace of what is not searched"
+    own = "" if _one_pace(study, order) else " (at k and batches as given)"
+    chart = svg.lines(
+        series, Linear(0, study.max_steps), fitting(values), (f"iteration{own}", metric), _WIDE
     )
-    chart = svg.lines(series, Linear(0, study.max_steps), fitting(values), (axis, metric), _WIDE)
     return chart + _KEY
 
 
@@ -184,7 +183,7 @@ def _of_which(study: Study, trials: Iterable[Trial]) -> str:
     """How iterations are counted, where trials differ in that."""
     if _one_pace(study, trials):
         return ""
-    return f" {_PACE}, or as many examples by their own settings"
+    return " (as many examples where k or batches are others than given)"
 
 
 def _one_pace(study: Study, trials: Iterable[Trial]) -> bool:
