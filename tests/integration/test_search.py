@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT, events
 
 from gan_core.engine.checkpoint import find_checkpoint
@@ -95,6 +96,11 @@ def said(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+def interval(folder: Path) -> int:
+    """The iterations from one evaluation of a trial to the next: each has its own."""
+    return int(yaml.safe_load((folder / "config.yaml").read_text())["evaluate_every"])
+
+
 def test_a_search_whose_driver_was_killed_goes_on_and_mlflow_has_each_trial_once(
     tmp_path: Path,
 ) -> None:
@@ -114,9 +120,9 @@ def test_a_search_whose_driver_was_killed_goes_on_and_mlflow_has_each_trial_once
     assert len(trials(study)) == len(ended(study)) == 4
     for folder in done:
         assert len(events(folder, "start")) == began[folder.name], "it was played again"
-    went_on = [e["step"] for folder in trials(study) for e in events(folder, "start")[1:]]
-    assert any(step > 0 for step in went_on), "from its checkpoint, not from the beginning"
-    assert all(step % EVERY == 0 for step in went_on)
+    went_on = [(f, e["step"]) for f in trials(study) for e in events(f, "start")[1:]]
+    assert any(step > 0 for _, step in went_on), "from its checkpoint, not from the beginning"
+    assert all(step % interval(folder) == 0 for folder, step in went_on)
 
     runs = mlflow_runs(tmp_path)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
