@@ -89,6 +89,29 @@ def test_kid_of_random_subsets_tends_to_the_mmd_of_all():
     assert len(set(values)) == 4
 
 
+@pytest.mark.parametrize(("real", "fake"), [(1_100, 1_300), (1_000, 1_001), (2_100, 1_500)])
+def test_kid_from_the_kernel_of_all_pairs_is_torchmetrics_kid(real, fake):
+    generator = torch.Generator().manual_seed(0)
+    sides = [
+        torch.randn(real, 7, generator=generator).double(),
+        torch.randn(fake, 7, generator=generator).double() + 0.3,
+    ]
+    found = []
+    for way in (distances._of_all_pairs, distances._subset_by_subset):
+        torch.manual_seed(5)
+        found.append(way(*sides, 4, 1_000))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_kid_takes_the_way_of_fewer_pairs(monkeypatch):
+    taken = []
+    for name in ("_of_all_pairs", "_subset_by_subset"):
+        monkeypatch.setattr(distances, name, lambda *_, name=name: taken.append(name) or 0.0)
+    for count in (2_000, 7_000, 7_100):
+        distances.kernel_distance(torch.zeros(count, 1), torch.zeros(count, 1))
+    assert taken == ["_of_all_pairs", "_of_all_pairs", "_subset_by_subset"]
+
+
 def test_kid_subsets_hold_a_thousand_or_all_there_are():
     assert distances.kernel_subset_size(5_000, 2_000) == 1_000
     assert distances.kernel_subset_size(5_000, 300) == 300
