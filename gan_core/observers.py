@@ -40,7 +40,9 @@ class Observer:
         """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
 
     def should_stop(self) -> bool:
-        """Asked on rank 0 whenever it logs, evaluates or saves; the other ranks are told."""
+        """Asked on rank 0 whenever it logs, evaluates or saves, and every few seconds; the other
+        ranks are told.
+        """
         return False
 
     def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ class Observer:
 class FolderObserver(Observer):
     """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal and sample grids.
 
-    A file called STOP in the folder asks the run to stop when it next logs, evaluates or saves.
+    A file called STOP in the folder asks the run to stop: it does within seconds.
     """
 
     def __init__(self, folder: Path, world: World) -> None:

@@ -31,6 +31,8 @@ from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
 
 _log = logging.getLogger(__name__)
+STOP_WITHIN = 2.0
+"""Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
 _GRID = 64
 _SHOWN = 8  # held-out examples in a picture
 
@@ -100,6 +102,7 @@ class Run:
         self._since = time.perf_counter()
         self._evaluator: Any = None
         self._saved_at, self._judged_at = -1, -1
+        self._asked, self._ask_at = (0, 0.0), 0
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
 
@@ -132,9 +135,10 @@ class Run:
         self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
         status = "finished"
         self._since = time.perf_counter()
+        self._asked, self._ask_at = (self.game.step, self._since), self.game.step + 1
         while not self.game.finished:
             self.game.iterate()
-            if self._wants_a_look() and self._look_on():
+            if self._look_on():
                 status = "stopped"
                 break
         if self._saved_at != self.game.step:
@@ -168,8 +172,10 @@ class Run:
         return summary
 
     def _look_on(self) -> bool:
-        """Everything but playing, off the clock; whether to stop."""
-        return bool(self._pause(self._look))
+        """What is due after an iteration, off the clock; whether to stop."""
+        if self._wants_a_look():
+            return bool(self._pause(self._look))
+        return self.game.step >= self._ask_at and bool(self._pause(self._stops_here))
 
     def _wants_a_look(self) -> bool:
         config = self.config
@@ -184,11 +190,31 @@ class Run:
         if self._due(self.config.evaluate_every):
             self._probe()
             self._evaluate()
-        asked = self.world.leads and (self._hopeless() or self.observer.should_stop())
-        stop = bool(self.world.broadcast_object(asked)) and not self.game.finished
+        asked = self._agreed(lambda: self._hopeless() or self.observer.should_stop())
+        stop = asked and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
             self._checkpoint(last=stop or self.game.finished)
         return stop
+
+    def _stops_here(self) -> bool:
+        """Whether somebody wants a stop, between two looks; then everything is saved."""
+        stop = self._agreed(self.observer.should_stop)
+        if stop:
+            self._checkpoint(last=True)
+        return stop
+
+    def _agreed(self, asked: Callable[[], bool]) -> bool:
+        """Rank 0's answer, on every rank; and after which iteration to ask next.
+
+        That is as many as take :data:`STOP_WITHIN` seconds at the pace since the last time.
+        """
+        step, now = self.game.step, time.perf_counter()
+        before, then = self._asked
+        pace = max(now - then, 1e-9) / max(1, step - before)
+        wait = max(1, int(STOP_WITHIN / pace))
+        answer, wait = self.world.broadcast_object((self.world.leads and asked(), wait))
+        self._asked, self._ask_at = (step, now), step + wait
+        return bool(answer)
 
     def _due(self, every: int) -> bool:
         """At multiples of ``every`` and at the end."""

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from engine_toys import (
     vectors,
 )
 
+from gan_core import run as run_module
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, read_shared, verify
@@ -41,7 +43,7 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.journal import FILE, read
 from gan_core.observers import FolderObserver, Observer
-from gan_core.run import play
+from gan_core.run import Run, play
 
 ALONE = World()
 ROOT = Path(__file__).parents[2]
@@ -494,6 +496,60 @@ def test_a_stop_saves_and_a_stop_at_the_end_is_the_end(
     summary = play(config, ALONE, diary)
     assert (summary["status"], summary["step"]) == (status, step)
     assert diary.seen["checkpoint"] == [step]
+
+
+class Asked(FolderObserver):
+    """Notes at which iterations it is asked, and wants a stop from ``stop_at`` on."""
+
+    def __init__(self, folder: Path, stop_at: int = 1000) -> None:
+        super().__init__(folder, ALONE)
+        self.stop_at = stop_at
+        self.steps: list[int] = []
+
+    def should_stop(self) -> bool:
+        self.steps.append(self.run.game.step)
+        return self.steps[-1] >= self.stop_at
+
+    run: Run
+
+
+def test_a_stop_between_two_looks_is_heard_and_the_run_goes_on_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "STOP_WITHIN", 0.0)  # asked after every iteration
+    often = {"log_every": 5, "evaluate_every": 4, "checkpoint_every": 4}
+    whole = tiny_config(tmp_path / "whole", "gan", **often)
+    parts = tiny_config(tmp_path / "parts", "gan", **often)
+    played(whole)
+    observer = Asked(parts.folder, stop_at=7)
+    observer.run = Run(parts, ALONE, observer)
+    summary = observer.run.play()
+    assert (summary["status"], summary["step"]) == ("stopped", 7)
+    assert observer.steps == [1, 2, 3, 4, 5, 6, 7]
+    played(parts, newest(parts.folder))
+    assert_same_run(whole.folder, parts.folder)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked"), [(0.5, [1, 5, 9, 12]), (3.0, list(range(1, 13))), (0.01, [1, 12])]
+)
+def test_how_often_a_run_asks_follows_its_pace(
+    seconds: float, asked: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    rare = {"log_every": 100, "evaluate_every": 0, "checkpoint_every": 0}
+    observer = Asked(tmp_path / "run")
+    observer.run = Run(tiny_config(tmp_path / "run", "gan", **rare), ALONE, observer)
+    iterate = observer.run.game.iterate
+
+    def slowly() -> None:
+        clock[0] += seconds
+        iterate()
+
+    monkeypatch.setattr(observer.run.game, "iterate", slowly)
+    observer.run.play()
+    assert observer.steps == asked
 
 
 def test_a_manifest_says_what_is_needed_to_go_on(run: Path) -> None:
