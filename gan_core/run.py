@@ -102,7 +102,7 @@ class Run:
         self._since = time.perf_counter()
         self._evaluator: Any = None
         self._saved_at, self._judged_at = -1, -1
-        self._asked, self._ask_at = (0, 0.0), 0
+        self._last_ask, self._ask_at = (0, 0.0), 0
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
 
@@ -135,7 +135,7 @@ class Run:
         self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
         status = "finished"
         self._since = time.perf_counter()
-        self._asked, self._ask_at = (self.game.step, self._since), self.game.step + 1
+        self._last_ask, self._ask_at = (self.game.step, self._since), self.game.step + 1
         while not self.game.finished:
             self.game.iterate()
             if self._look_on():
@@ -209,11 +209,11 @@ class Run:
         That is as many as take :data:`STOP_WITHIN` seconds at the pace since the last time.
         """
         step, now = self.game.step, time.perf_counter()
-        before, then = self._asked
+        before, then = self._last_ask
         pace = max(now - then, 1e-9) / max(1, step - before)
         wait = max(1, int(STOP_WITHIN / pace))
         answer, wait = self.world.broadcast_object((self.world.leads and asked(), wait))
-        self._asked, self._ask_at = (step, now), step + wait
+        self._last_ask, self._ask_at = (step, now), step + wait
         return bool(answer)
 
     def _due(self, every: int) -> bool:
