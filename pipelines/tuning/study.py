@@ -146,7 +146,8 @@ class Study:
         """The iterations of a trial of ``config`` from one evaluation to the next.
 
         Where all have as many examples, it is how many iterations see those of ``every``
-        iterations of the study's own settings.
+        iterations of the study's own settings, rounded to whole ones: of very short trials those
+        of dear iterations get more.
         """
         default = "iterations" if self.options.scheduler == "pbt" else "examples"
         if (self.options.equal or default) == "iterations":

@@ -123,9 +123,8 @@ class Table:
     def _line(self, row: Row) -> str:
         value = "-" if math.isnan(row.value) else f"{row.value:.4g}"
         told = row.note or show_point(row.point)
-        return (
-            f"{row.name:<11} {row.state:<12} {row.progress / self.steps:>7.0%} {value:>16}  {told}"
-        )
+        played = f"{row.progress / self.steps:.0%}"
+        return f"{row.name:<11} {row.state:<12} {played:>7} {value:>16}  {told}"
 
     def _footer(self, playing: int) -> str:
         rows = self.rows.values()

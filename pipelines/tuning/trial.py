@@ -2,8 +2,8 @@
 
 A trial reports to Tune at every evaluation, with a checkpoint of the full state: that is what a
 restored search goes on from and what population-based training copies. The step that it reports is
-its progress, in iterations at the study's pace. MLflow is never imported
-here: the driver follows the trial's journal.
+its progress, in iterations at the study's pace. MLflow is never imported here: the driver follows
+the trial's journal.
 """
 
 from __future__ import annotations
