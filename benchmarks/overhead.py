@@ -1,6 +1,6 @@
 """What Ray Train and MLflow cost: the same run by Ray and by torchrun, both alive, in turns.
 
-    python -m benchmarks.overhead [--workers 1]
+    python -m benchmarks.overhead [--workers 1] [--starts 8 --turns 4]
 
 Both play the same loop under DistributedDataParallel (gloo on a CPU, NCCL on GPUs) with the same
 logging and checkpoints; the first run is started by Ray Train and tracked in MLflow, the second
@@ -9,8 +9,9 @@ both live at once and take turns of some seconds: while one plays, every process
 stopped (SIGSTOP). In a turn each plays the same 500 iterations, ten logging points and in
 every second turn a checkpoint; who plays first changes from turn to turn. Times are between
 logging points, everything that happens there included. The interval of a turn's beginning is left
-out, as the stop is in it. The interval that is printed is of one start of the pair; starts differ
-too, so play several before believing a difference of a few per cent.
+out, as the stop is in it. Starts of the pair differ too, by more than turns within one do: with
+``--starts`` the pair is started so many times, the second contender first in every other, and the
+interval is over starts.
 
 Other words are options of the run; without any it is that of `make demo` but for its penalty.
 Every worker computes with one thread. Ray, the driver and MLflow are processes too: with as many
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from scipy import stats
 
 from gan_core import journal
 
@@ -143,11 +145,14 @@ def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]
 
 
 @contextlib.contextmanager
-def contenders(arguments: argparse.Namespace, folder: Path) -> Iterator[list[Contender]]:
+def contenders(
+    arguments: argparse.Namespace, folder: Path, start: int
+) -> Iterator[list[Contender]]:
     """Both runs, brought to the first turn one after the other and stopped there; then ended."""
     started: list[Contender] = []
+    order = list(commands(arguments, folder).items())
     try:
-        for name, command in commands(arguments, folder).items():
+        for name, command in order if start % 2 == 0 else order[::-1]:
             started.append(Contender(name, command, folder))
             started[-1].play_to(FIRST)
             started[-1].stop()
@@ -170,14 +175,28 @@ def main() -> None:
     parser.add_argument("--variant", default="dcgan", help="what is trained")
     parser.add_argument("--workers", type=int, default=2, help="workers of each run")
     parser.add_argument("--turns", type=int, default=24, help="turns of each run, at least 2")
+    parser.add_argument("--starts", type=int, default=1, help="how often the pair is started")
     arguments, options = parser.parse_known_args()
+    if arguments.starts < 1:
+        parser.error("--starts must be at least 1")
     if arguments.turns < 2:
         parser.error("--turns must be at least 2: one with a checkpoint, one without")
     arguments.options = options or DEMO
+    starts = []
+    for start in range(arguments.starts):
+        starts.append(play(arguments, start))
+        if arguments.starts > 1:
+            ratio = statistics.fmean(ratios(starts[-1]))
+            print(f"start {start + 1} of {arguments.starts}: ratio {ratio:.4f}\n", flush=True)
+    report(starts)
+
+
+def play(arguments: argparse.Namespace, start: int) -> dict[str, list[Turn]]:
+    """The turns of one start of the pair, by contender."""
     turns: dict[str, list[Turn]] = {RAY: [], TORCHRUN: []}
     with (
         tempfile.TemporaryDirectory(prefix="gan-overhead-", ignore_cleanup_errors=True) as scratch,
-        contenders(arguments, Path(scratch)) as both,
+        contenders(arguments, Path(scratch), start) as both,
     ):
         for number in range(arguments.turns):
             begin = FIRST + TURN * number
@@ -185,30 +204,46 @@ def main() -> None:
                 turns[contender.name].append(contender.turn(begin, begin + TURN))
             said = ", ".join(f"{name} {t[-1].iteration:.2f} ms" for name, t in turns.items())
             print(f"turn {number + 1:2}, to iteration {begin + TURN}: {said}", flush=True)
-    report(turns)
+    return turns
 
 
-def report(turns: dict[str, list[Turn]]) -> None:
-    """The ratio of the turns' times in words, and the same as JSON.
-
-    Turns count in pairs, one with a checkpoint and one without. The median of the ratios is told
-    beside their mean, which a neighbour's load in a single turn can move.
-    """
+def ratios(turns: dict[str, list[Turn]]) -> list[float]:
+    """Ray's time over torchrun's, of each pair of turns, one with a checkpoint and one without."""
     pairs = {
         name: [a.iteration + b.iteration for a, b in zip(found[::2], found[1::2], strict=False)]
         for name, found in turns.items()
     }
-    ratios = [a / b for a, b in zip(pairs[RAY], pairs[TORCHRUN], strict=True)]
-    low, high = interval(ratios)
-    mean, median = statistics.fmean(ratios), statistics.median(ratios)
+    return [a / b for a, b in zip(pairs[RAY], pairs[TORCHRUN], strict=True)]
+
+
+def interval_over_starts(means: Sequence[float]) -> tuple[float, float]:
+    """95 % confidence interval, by Student's t, of the mean of starts' ratios."""
+    middle, error = statistics.fmean(means), float(stats.sem(means))
+    low, high = stats.t.interval(0.95, len(means) - 1, loc=middle, scale=error)
+    return float(low), float(high)
+
+
+def report(starts: Sequence[dict[str, list[Turn]]]) -> None:
+    """The ratio of the turns' times in words, and the same as JSON.
+
+    The interval is over the starts, or of one start over its turns. The median of all ratios is
+    told beside their mean, which a neighbour's load in a single turn can move.
+    """
+    each = [ratios(turns) for turns in starts]
+    found_ratios = [ratio for of_start in each for ratio in of_start]
+    means = [statistics.fmean(of_start) for of_start in each]
+    low, high = interval_over_starts(means) if len(means) > 1 else interval(found_ratios)
+    mean, median = statistics.fmean(means), statistics.median(found_ratios)
+    turns = {name: [t for start in starts for t in start[name]] for name in starts[0]}
     print(f"\n{'medians':<20} {'ms an iteration':>16} {'a logging point':>16} {'a checkpoint':>13}")
     for name, found in turns.items():
         iteration = statistics.median(t.iteration for t in found)
         point = statistics.median(t.logging_point for t in found)
         checkpoint = statistics.median(ms for t in found for ms in t.checkpoints)
         print(f"{name:<20} {iteration:>16.2f} {point:>16.1f} {checkpoint:>13.1f}")
-    print(f"ratio {mean:.4f}, 95 % confidence {low:.4f} to {high:.4f}; median {median:.4f}")
-    print(json.dumps({"ratios": ratios, "mean": mean, "median": median, "interval": [low, high]}))
+    over = f"over {len(means)} starts" if len(means) > 1 else "within this start"
+    print(f"ratio {mean:.4f}, 95 % confidence {over} {low:.4f} to {high:.4f}; median {median:.4f}")
+    print(json.dumps({"ratios": each, "mean": mean, "median": median, "interval": [low, high]}))
 
 
 if __name__ == "__main__":

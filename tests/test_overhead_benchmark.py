@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.overhead import CHECKPOINT_EVERY, FIRST, TURN, Contender, interval
+from benchmarks.overhead import (
+    CHECKPOINT_EVERY,
+    FIRST,
+    RAY,
+    TORCHRUN,
+    TURN,
+    Contender,
+    Turn,
+    interval,
+    interval_over_starts,
+    ratios,
+    report,
+)
 
 RUN = """
 import json, sys, time
@@ -61,3 +73,25 @@ def test_the_interval_of_equal_ratios_is_their_value() -> None:
     assert interval([1.5] * 8) == (1.5, 1.5)
     low, high = interval([0.9, 1.1] * 20)
     assert 0.95 < low < 1 < high < 1.05
+
+
+def made_up(ratio: float, slower: float = 1.0) -> dict[str, list[Turn]]:
+    """The turns of a start in which Ray takes ``ratio`` times as long as torchrun."""
+    times = [(10.0, []), (12.0, [30.0])] * 2
+    return {
+        RAY: [Turn(slower * ratio * t, 1.0, saved) for t, saved in times],
+        TORCHRUN: [Turn(slower * t, 1.0, saved) for t, saved in times],
+    }
+
+
+def test_the_interval_over_starts_is_students_and_blind_to_how_fast_a_start_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    means = [0.98, 1.00, 1.02, 1.04]
+    error = (sum((m - 1.01) ** 2 for m in means) / 3 / 4) ** 0.5
+    wanted = (1.01 - 3.182446 * error, 1.01 + 3.182446 * error)  # t of 3 degrees of freedom
+    assert interval_over_starts(means) == pytest.approx(wanted, rel=1e-5)
+    assert ratios(made_up(1.02)) == pytest.approx([1.02, 1.02])
+    report([made_up(mean, slower) for mean, slower in zip(means, (1, 2, 1, 5), strict=True)])
+    said = f"ratio 1.0100, 95 % confidence over 4 starts {wanted[0]:.4f} to {wanted[1]:.4f}"
+    assert said in capsys.readouterr().out

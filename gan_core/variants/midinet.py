@@ -70,8 +70,10 @@ class MidiNetOptions(AdversarialOptions):
         0.01, "weight of the distance of the mean bars", kind="schedule", minimum=0
     )
     output: str = option(
-        "sigmoid", "the generator's last step: sigmoid as in the paper, or pitches that compete",
-        choices=("sigmoid", "softmax", "straight-through"),
+        "sigmoid",
+        "the generator's last step: sigmoid as in the paper; pitches that compete (softmax, or the "
+        "winner alone: straight-through); or held: the winner sounds until the next note begins",
+        choices=("sigmoid", "softmax", "straight-through", "held"),
     )  # fmt: skip
     hidden: int = option(1024, "units of the fully connected layers", minimum=1)
     width_g: int = option(128, "channels of the generator's maps", minimum=1)
@@ -153,7 +155,10 @@ class Conditioner(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latent (N, latent), bar before (N, 1, T, 128), chord (N, 13) to scores of that shape."""
+    """Latent (N, latent), bar before (N, 1, T, 128), chord (N, 13) to scores (N, 1, T, 128).
+
+    Where notes are held there is a score more, of a note's beginning: (N, 1, T, 129).
+    """
 
     def __init__(self, options: MidiNetOptions, steps: int) -> None:
         super().__init__()
@@ -165,7 +170,8 @@ class Generator(nn.Module):
         joined = width + CHORD + _CONDITIONER
         self.enlarge = nn.ModuleList(nn.Linear(joined, 2 * width, bias=False) for _ in sizes[1:])
         self.norms = nn.ModuleList(StepNorm(width) for _ in sizes[1:])
-        self.output = nn.Linear(joined, PITCHES, bias=False)
+        scores = PITCHES + (options.output == "held")
+        self.output = nn.Linear(joined, scores, bias=False)
         normal_weights(self, 0.02)
 
     def forward(self, latent: Tensor, previous: Tensor, chord: Tensor) -> Tensor:
@@ -237,6 +243,30 @@ def _moved(batch: Batch, semitones: Tensor) -> Batch:
     names: list[str] = [name for name in ("bar", "previous") if name in batch]
     rolls: Batch = {name: transpose_roll(batch[name], semitones) for name in names}
     return {**batch, **rolls, "chord": transpose_chord(batch["chord"], semitones)}
+
+
+def winners(scores: Tensor) -> Tensor:
+    """The strongest pitch of each step as a roll (..., T, 128), with the gradient of the softmax.
+
+    The straight-through estimator of Bengio et al. 2013 (arXiv:1308.3432).
+    """
+    shares = torch.softmax(scores, dim=-1)
+    return to_roll(scores.argmax(dim=-1)) + shares - shares.detach()
+
+
+def held(pitches: Tensor, begins: Tensor) -> Tensor:
+    """A roll (N, 1, T, 128) of notes that sound until the next begins, the first at the start.
+
+    ``pitches``: what would sound in each step if a note began there, of that shape; ``begins``
+    (N, 1, T, 1): the probability that one does. It is rounded, with the gradient of what it was.
+    """
+    rounded = (begins > 0.5).to(begins.dtype) + begins - begins.detach()
+    sounding = pitches[:, :, 0]
+    steps = [sounding]
+    for step in range(1, pitches.shape[2]):
+        sounding = torch.lerp(sounding, pitches[:, :, step], rounded[:, :, step])
+        steps.append(sounding)
+    return torch.stack(steps, dim=2)
 
 
 @register("midinet")
@@ -333,10 +363,11 @@ class MidiNet(AdversarialVariant):
         scores = super().generate(batch)
         if self.recipe.output == "sigmoid":
             return torch.sigmoid(scores)
-        shares = torch.softmax(scores, dim=-1)
+        if self.recipe.output == "held":
+            return held(winners(scores[..., :-1]), torch.sigmoid(scores[..., -1:]))
         if self.recipe.output == "softmax":
-            return shares
-        return to_roll(scores.argmax(dim=-1)) + shares - shares.detach()
+            return torch.softmax(scores, dim=-1)
+        return winners(scores)
 
     def outputs(self, targets: Tensor, batch: Batch) -> Tensor:
         return self.discriminator(self._seen(targets, batch), batch["chord"])
