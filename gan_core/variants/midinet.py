@@ -9,7 +9,7 @@ discriminator, on the same batch; real bars are labelled 0.9; the generator's lo
 feature matching, on the mean bar and on the mean of the discriminator's first layer
 (section 3.4). Every batch is transposed to random keys, as the authors did with their files;
 where ``keys`` is root it need not be, as the same bar in another key is then the same to both
-networks.
+networks (but for the chord's root, which root-shown leaves in sight).
 
 Maps are held as (examples, steps, channels), for their other side is 1 wide: a convolution whose
 kernel is as long as its stride is then a linear layer on groups of steps, with the same weights.
@@ -18,7 +18,9 @@ place.
 
 A bar of another metre works the same way: 12 steps of a bar in 6/8 grow from 3 instead of 2.
 Where ``output`` is not the paper's sigmoid, a step's pitches compete in a softmax, as only one of
-them can sound; straight-through gives D the winner alone, with the softmax's gradient.
+them can sound; straight-through gives D the winner alone, with the softmax's gradient. Where it is
+held, the generator also says in which steps a note begins, and the winner of such a step sounds
+until the next: rhythm has scores of its own, and a note's pitch has the gradient of all its steps.
 """
 
 from __future__ import annotations
@@ -98,8 +100,9 @@ class MidiNetOptions(AdversarialOptions):
         "random",
         "random moves every training example to one of 12 keys, as the authors did with their "
         "data; root shows both networks pitches from the chord's root, so that all keys are one; "
-        "given leaves the keys as they are",
-        choices=("random", "root", "given"),
+        "root-shown does too, but leaves the chord's root in sight, as it makes some keys of a "
+        "tune likelier than others; given leaves the keys as they are",
+        choices=("random", "root", "root-shown", "given"),
     )
 
     @property
@@ -378,6 +381,11 @@ class MidiNet(AdversarialVariant):
             return bars
         return torch.cat((bars, batch["previous"]), dim=1)
 
+    @property
+    def _from_root(self) -> bool:
+        """Whether the networks see pitches from the chord's root."""
+        return self.recipe.keys in ("root", "root-shown")
+
     def _learnt(self, batch: Batch) -> Batch:
         """The batch in the keys that the networks learn from."""
         if self.recipe.keys == "random":  # up to 6 semitones down, or 5 up
@@ -386,7 +394,10 @@ class MidiNet(AdversarialVariant):
 
     def _seen_from_root(self, batch: Batch) -> Batch:
         """The batch as the networks see it outside training."""
-        return _moved(batch, -_height(batch["chord"])) if self.recipe.keys == "root" else batch
+        if not self._from_root:
+            return batch
+        moved = _moved(batch, -_height(batch["chord"]))
+        return {**moved, "chord": batch["chord"]} if self.recipe.keys == "root-shown" else moved
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         return super().discriminator_loss(self._learnt(batch))
@@ -417,7 +428,7 @@ class MidiNet(AdversarialVariant):
     def sample(self, stage: str, batch: Batch) -> Batch:
         """Bars of ones and zeros: in every step the strongest pitch alone."""
         bars = to_roll(self.generate(self._seen_from_root(batch)).argmax(dim=-1))
-        if self.recipe.keys == "root":
+        if self._from_root:
             bars = transpose_roll(bars, _height(batch["chord"]))
         return {"bar": bars}
 

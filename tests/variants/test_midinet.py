@@ -15,7 +15,7 @@ from gan_core.engine.game import Game
 from gan_core.losses import feature_matching
 from gan_core.metrics.melody import chord_share
 from gan_core.variant import create
-from gan_core.variants.midinet import MidiNet, compose, scales
+from gan_core.variants.midinet import MidiNet, compose, held, scales
 
 TINY = {"latent": 3, "hidden": 10, "width_g": 6, "width_d": 3}
 N = 5
@@ -258,6 +258,21 @@ def test_counted_from_the_root_all_keys_are_one() -> None:
     assert "key" not in {spec.name for spec in variant.noise("train")}
 
 
+def test_the_root_may_stay_in_sight_where_pitches_are_counted_from_it() -> None:
+    variant, shown = midinet(keys="root-shown", output="held").eval(), batch()
+    semitones = torch.tensor([0, -1, -2, -3, -4])  # the roots are C to E
+    assert shown["chord"][:, :12].argmax(1).tolist() == (-semitones).tolist()
+    moved = {n: transpose_roll(shown[n], semitones) for n in ("bar", "previous")}
+    plain = midinet(keys="given", output="held").eval()
+    for name in ("discriminator_loss", "generator_loss"):
+        found, expected = (getattr(v, name) for v in (variant, plain))
+        torch.testing.assert_close(found(shown).total, expected({**shown, **moved}).total)
+    bars, expected = variant.sample("train", shown), plain.sample("train", {**shown, **moved})
+    assert torch.equal(bars["bar"], transpose_roll(expected["bar"], -semitones))
+    unseen = midinet(keys="root", output="held").eval().generator_loss(shown)
+    assert unseen.total.item() != variant.generator_loss(shown).total.item()
+
+
 def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:
     variant, data = midinet(), examples()
     turns: list[str] = []
@@ -282,7 +297,7 @@ def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:
 # -- what is generated -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("output", ["sigmoid", "softmax", "straight-through"])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "straight-through", "held"])
 def test_a_sample_is_monophonic_and_what_d_sees_has_the_same_winner(output: str) -> None:
     variant, given = midinet(output=output).eval(), batch()
     bars, seen = variant.sample("train", given)["bar"], variant.generate(given)
@@ -306,6 +321,71 @@ def test_straight_through_shows_the_winner_alone_and_has_the_softmax_s_gradient(
     torch.testing.assert_close(gradients[0], gradients[1])
     seen = hard.generate(batch())
     torch.testing.assert_close(seen, to_roll(seen.argmax(-1)))
+
+
+def held_by_loop(pitches: list[list[int]], begins: list[list[bool]]) -> list[list[int]]:
+    """The pitch of every step where each bar's begin to sound as ``begins`` says."""
+    bars = []
+    for choice, starts in zip(pitches, begins, strict=True):
+        bar: list[int] = []
+        for step, pitch in enumerate(choice):
+            bar.append(pitch if step == 0 or starts[step] else bar[-1])
+        bars.append(bar)
+    return bars
+
+
+@pytest.mark.parametrize("steps", [16, 12])
+def test_a_held_note_sounds_until_the_next_begins(steps: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    pitches = torch.randint(128, (N, steps), generator=generator)
+    begins = torch.rand(N, steps, generator=generator)
+    begins[0], begins[1] = 0, 1  # one note in the bar; one in each step
+    bars = held(to_roll(pitches)[:, None], begins[:, None, :, None])
+    expected = held_by_loop(pitches.tolist(), (begins > 0.5).tolist())
+    assert to_pitches(bars)[:, 0].tolist() == expected
+    assert expected[0] == [int(pitches[0, 0])] * steps
+    assert expected[1] == pitches[1].tolist()
+    torch.testing.assert_close(bars.sum(-1), torch.ones(N, 1, steps))
+
+
+def test_held_notes_have_the_gradient_of_what_they_are_made_of() -> None:
+    """A step's weight falls to the pitch that sounds in it, and to the begins that decide it."""
+    generator = torch.Generator().manual_seed(1)
+    pitches = torch.randn(2, 1, 16, 128, generator=generator, dtype=torch.float64).requires_grad_()
+    begins = torch.rand(2, 1, 16, 1, generator=generator, dtype=torch.float64).requires_grad_()
+    weights = torch.randn(2, 1, 16, 128, generator=generator, dtype=torch.float64)
+    (held(pitches, begins) * weights).sum().backward()
+    of_pitches, of_begins = torch.zeros_like(pitches), torch.zeros_like(begins)
+    for bar in range(2):
+        starts = [step == 0 or bool(begins[bar, 0, step] > 0.5) for step in range(16)]
+        for step in range(16):
+            sounding = max(s for s in range(step + 1) if starts[s])
+            of_pitches[bar, 0, sounding] += weights[bar, 0, step]
+            for begin in range(1, step + 1):
+                if any(starts[begin + 1 : step + 1]):
+                    continue  # another begins in between: whatever was before, it is not heard
+                before = max(s for s in range(begin) if starts[s])
+                change = (pitches[bar, 0, begin] - pitches[bar, 0, before]).detach()
+                of_begins[bar, 0, begin] += (change * weights[bar, 0, step]).sum()
+    torch.testing.assert_close(pitches.grad, of_pitches)
+    torch.testing.assert_close(begins.grad, of_begins)
+    assert not begins.grad[:, :, 0].any()
+    assert bool(begins.grad[:, :, 1:].all())
+
+
+@pytest.mark.parametrize("steps", [16, 12])
+def test_the_generator_gives_a_pitch_and_a_begin_for_each_step(steps: int) -> None:
+    variant, given = midinet(steps, output="held"), batch(steps)
+    scores = variant.generator(given["latent"], given["previous"], given["chord"])
+    assert scores.shape == (N, 1, steps, 129)
+    choice, begins = scores[:, 0, :, :128].argmax(-1), scores[:, 0, :, 128] > 0
+    seen = variant.generate(given)
+    assert to_pitches(seen)[:, 0].tolist() == held_by_loop(choice.tolist(), begins.tolist())
+    torch.testing.assert_close(seen, to_roll(seen.argmax(-1)))
+    (seen * torch.randn(N, 1, steps, 128)).sum().backward()
+    gradient = variant.generator.output.weight.grad
+    assert bool(gradient[:128].any())
+    assert bool(gradient[128].any())
 
 
 def test_a_tune_goes_on_from_its_own_bars_and_knows_no_other_tune() -> None:
