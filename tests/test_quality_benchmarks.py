@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import cifar, small
+from benchmarks import cifar, lapgan, small, translation
 from benchmarks.budget import Budget, Session
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.run import Run
+from gan_core.variant import VARIANTS
 
 
 def tiny(folder: Path, steps: int = 1000) -> RunConfig:
@@ -109,3 +111,42 @@ def test_the_table_and_the_curves_show_what_was_judged(tmp_path: Path) -> None:
     assert lines[3].startswith("| a-0 | 240 | 1,000 | 9 | 11.5 | ")
     cifar.draw_curves(found, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_each_level_of_the_pyramid_has_a_share_of_the_time_and_options_of_its_own() -> None:
+    given = argparse.Namespace(data_root=Path("data"), out=Path("runs"), seed=0)
+    whole = lapgan.config_of("lapgan", "lapgan", lapgan.LAPGAN, given)
+    parts = VARIANTS["lapgan"].parts(whole.game)
+    assert set(parts) == set(lapgan.SHARES) == set(lapgan.LEVELS)
+    assert sum(lapgan.SHARES.values()) == pytest.approx(1)
+    networks = {"width", "hidden", "latent", "levels", "conditional"}
+    for stage, own in parts.items():
+        assert not networks & set(lapgan.LEVELS[stage])  # the whole could not take them over
+        lapgan.config_of("lapgan", stage, lapgan.LAPGAN | lapgan.LEVELS[stage] | own, given)
+
+
+def test_loading_is_no_part_of_a_systems_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 35.0, 42.0])
+    monkeypatch.setattr(lapgan.time, "process_time", lambda: next(clock))
+    budget = lapgan.Budget(tmp_path, 10.0)
+    budget.start(0, {})
+    assert not budget.should_stop()
+    assert budget.should_stop()
+
+
+def test_blocks_of_samples_stand_beside_one_another() -> None:
+    blocks = [torch.full((4, 3, 32, 32), value) for value in (-1.0, 1.0)]
+    sheet = lapgan.beside(blocks, width=2)
+    one = lapgan.beside(blocks[:1], width=2)
+    assert torch.equal(sheet[:, :, : one.shape[2]], one)
+    assert sheet.shape[2] == 2 * one.shape[2] + 12
+
+
+@pytest.mark.parametrize("alone", [n for n in translation.RECIPES if n.startswith("l1")])
+def test_with_and_without_a_game_all_else_is_equal(alone: str) -> None:
+    game = translation.RECIPES[alone.replace("l1", "pix2pix")]
+    differing = {n for n in game if game[n] != translation.RECIPES[alone].get(n)}
+    assert differing <= {"l1", "adversarial"}
+    assert translation.RECIPES[alone]["adversarial"] == 0.0

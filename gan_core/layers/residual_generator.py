@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from gan_core.layers.init import normal_weights
 
-_CLOSED = -1.0  # a mask's first bias: sigmoid(-1) = 0.27 of a pixel is replaced
-
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """With reflections at the borders where it keeps the size, with zeros where it halves it."""
@@ -41,9 +39,9 @@ class ResidualGenerator(nn.Module):
     In the paper's words (Zhu et al. 2017, section 7.2) with a ``width`` of 64: c7s1-64, d128,
     d256, ``blocks`` times R256, u128, u64, c7s1-3; instance normalisation without gain and bias.
     The biases before it change nothing; they are the authors'. ``kernel`` is the size of the first
-    and the last convolution, odd. With a ``mask`` (of as many ``inputs`` as ``outputs``) one more
-    channel says how much of each pixel is replaced, little at first (Pumarola et al. 2018,
-    arXiv:1807.09251, section 4.1); the rest of the input is left as it is.
+    and the last convolution, odd. A ``residual`` one (of as many ``inputs`` as ``outputs``) says
+    what is added to the picture, which is then cut to [-1, 1] (the global connection of Kupyn et
+    al. 2018, arXiv:1711.07064): it begins near the identity map.
     """
 
     def __init__(
@@ -54,10 +52,10 @@ class ResidualGenerator(nn.Module):
         width: int = 64,
         blocks: int = 9,
         kernel: int = 7,
-        mask: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.mask = mask
+        self.residual = residual
         layers: list[nn.Module] = [_convolution(inputs, width, kernel)]
         layers += [nn.InstanceNorm2d(width), nn.ReLU()]
         for wide in (width, 2 * width):
@@ -66,15 +64,9 @@ class ResidualGenerator(nn.Module):
         for wide in (4 * width, 2 * width):
             layers.append(nn.ConvTranspose2d(wide, wide // 2, 3, 2, 1, output_padding=1))
             layers += [nn.InstanceNorm2d(wide // 2), nn.ReLU()]
-        last = _convolution(width, outputs + mask, kernel)
-        self.layers = nn.Sequential(*layers, last)
+        self.layers = nn.Sequential(*layers, _convolution(width, outputs, kernel))
         normal_weights(self, 0.02)
-        if mask:
-            assert last.bias is not None
-            nn.init.constant_(last.bias[-1:], _CLOSED)
 
     def forward(self, image: Tensor) -> Tensor:
         made = self.layers(image).to(image.dtype)  # a picture is float32, also under autocast
-        if not self.mask:
-            return torch.tanh(made)
-        return torch.lerp(image, torch.tanh(made[:, :-1]), torch.sigmoid(made[:, -1:]))
+        return (image + made).clamp(-1, 1) if self.residual else torch.tanh(made)

@@ -26,17 +26,27 @@ class UNet(nn.Module):
     The first three layers of the decoder have dropout of ``rate``; its masks are made from
     ``words``, int64 (N, :attr:`dropout_words`) by :data:`gan_core.layers.dropout.BITS`. There is
     nothing that differs between training and evaluation.
+
+    A ``residual`` one (of as many ``inputs`` as ``outputs``) says what is added to the picture,
+    which is then cut to [-1, 1] (Kupyn et al. 2018, arXiv:1711.07064).
     """
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, width: int = 64, rate: float = 0.5
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        width: int = 64,
+        rate: float = 0.5,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         depth = int(math.log2(size))
         if 2**depth != size or depth < 2:
             raise ValueError(f"a U-Net needs a power of two from 4 on, not {size}")
         widths = [width * min(2**level, 8) for level in range(depth)]
-        self.rate = rate
+        self.rate, self.residual = rate, residual
         self.down = nn.ModuleList([nn.Conv2d(inputs, width, 4, 2, 1, bias=False)])
         for level, (wide, deep) in enumerate(itertools.pairwise(widths), start=1):
             layers = [nn.LeakyReLU(0.2), nn.Conv2d(wide, deep, 4, 2, 1, bias=False)]
@@ -54,7 +64,7 @@ class UNet(nn.Module):
                 )
             )
         last = nn.ConvTranspose2d(2 * width, outputs, 4, 2, 1)
-        self.output = nn.Sequential(nn.ReLU(), last, nn.Tanh())
+        self.output = nn.Sequential(nn.ReLU(), last, *([] if residual else [nn.Tanh()]))
         dropped = [(widths[depth - 2 - i], 2 ** (i + 1)) for i in range(min(_DROPPED, depth - 1))]
         self._dropped = [(channels, side, side) for channels, side in dropped]
         normal_weights(self, 0.02)
@@ -76,7 +86,8 @@ class UNet(nn.Module):
             if place < len(masks):
                 layer = layer * masks[place]
             layer = torch.cat((layer, skips.pop()), dim=1)
-        return self.output(layer)
+        made = self.output(layer)
+        return (image + made).clamp(-1, 1) if self.residual else made
 
     def _masks(self, words: Tensor | None) -> list[Tensor]:
         """The factors of each layer that has dropout; none where there is no dropout."""

@@ -24,6 +24,7 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers.pool import ImagePool
 from gan_core.layers.residual_generator import ResidualGenerator
+from gan_core.layers.unet import UNet
 from gan_core.metrics.translation import closeness
 from gan_core.options import option
 from gan_core.priors import Uniform
@@ -58,10 +59,11 @@ class CycleGANOptions(TranslationOptions):
         "networks take two thirds of the time",
         minimum=3,
     )
-    mask: bool = option(
-        False,
-        "generators also say which pixels they replace (Pumarola et al. 2018): a game that begins "
-        "near the identity map, for domains that share most of each picture",
+    network: str = option(
+        "resnet",
+        "the generators: residual blocks as in the paper, or the U-Net that the authors' code also "
+        "offers, where thin lines pass beside the bottleneck",
+        choices=("resnet", "unet"),
     )
     adversarial: float = option(
         2.0,
@@ -116,15 +118,18 @@ class CycleGAN(TranslationVariant):
             raise UserError(
                 f"--image-size must be a multiple of 4 for cyclegan, not {self.options.image_size}"
             )
+        if self.options.network == "unet" and self.options.image_size.bit_count() != 1:
+            raise UserError(
+                "--image-size must be a power of two for --network unet, not "
+                f"{self.options.image_size}"
+            )
         if self.options.kernel % 2 == 0:
             raise UserError(f"--kernel must be odd, not {self.options.kernel}")
         channels = {name: spec.tensors[name].shape[0] for name in _DOMAINS}
-        alike = self.options.identity > 0 or self.options.mask
-        if alike and channels["image"] != channels["input"]:
+        if self.options.identity > 0 and channels["image"] != channels["input"]:
             raise UserError(
-                "the identity loss and a mask need pictures of as many channels, not "
-                f"{channels['input']} and {channels['image']}: give --identity 0 and --no-mask, or "
-                "--channels"
+                "the identity loss needs pictures of as many channels, not "
+                f"{channels['input']} and {channels['image']}: give --identity 0, or --channels"
             )
 
     def resolve(self, data: DataSpec) -> dict[str, object]:
@@ -134,21 +139,34 @@ class CycleGAN(TranslationVariant):
 
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe
-        self.generator, self.inverse = (
-            ResidualGenerator(
-                *channels,
-                width=recipe.width,
-                blocks=recipe.blocks,
-                kernel=recipe.kernel,
-                mask=recipe.mask,
-            )
-            for channels in ((inputs, outputs), (outputs, inputs))
-        )
+        self.generator = self.make_generator(inputs, outputs)
+        self.inverse = self.make_generator(outputs, inputs)
         self.discriminator = self.make_discriminator(outputs, affine=False)
         self.inverse_discriminator = self.make_discriminator(inputs, affine=False)
         square = (recipe.image_size, recipe.image_size)
         self.image_pool = ImagePool(recipe.pool, (outputs, *square))
         self.input_pool = ImagePool(recipe.pool, (inputs, *square))
+
+    def make_generator(self, inputs: int, outputs: int) -> nn.Module:
+        """A generator of pictures of ``outputs`` channels from such of ``inputs``."""
+        recipe = self.recipe
+        if recipe.network == "unet":
+            return UNet(
+                inputs,
+                outputs,
+                recipe.image_size,
+                width=recipe.width,
+                rate=0.0,
+                residual=recipe.residual,
+            )
+        return ResidualGenerator(
+            inputs,
+            outputs,
+            width=recipe.width,
+            blocks=recipe.blocks,
+            kernel=recipe.kernel,
+            residual=recipe.residual,
+        )
 
     def players(self) -> tuple[Player, ...]:
         recipe, networks = self.recipe, ("generator", "inverse")

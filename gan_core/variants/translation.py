@@ -49,6 +49,11 @@ class TranslationOptions(GameOptions):
     width_d: int | None = option(
         None, "channels of the discriminator's first layer; not given: as --width", minimum=1
     )
+    residual: bool = option(
+        False,
+        "generators say what is added to each picture (Kupyn et al. 2018): a game that begins near "
+        "the identity map, for domains that share most of each picture",
+    )
     patch_layers: int = option(
         3,
         "layers of stride 2 in the PatchGAN: 3 see 70 x 70 pixels; 0 is the PixelGAN",
@@ -112,6 +117,12 @@ class TranslationVariant(Variant):
             if len(shape) != 3 or shape[0] not in (1, 3):
                 raise UserError(f"{self.name} translates pictures, and '{name}' is {shape}")
         options = self.options
+        channels = [spec.tensors[name].shape[0] for name in ("input", "image")]
+        if options.residual and channels[0] != channels[1]:
+            raise UserError(
+                f"--residual needs pictures of as many channels, not {channels[0]} and "
+                f"{channels[1]}: leave it out, or give --channels"
+            )
         if map_size(options.patch_layers, options.image_size) < 1:
             raise UserError(
                 f"--patch-layers {options.patch_layers} leave nothing of pictures of "

@@ -20,6 +20,7 @@ from gan_core.engine.world import World
 from gan_core.layers.patchgan import PatchDiscriminator
 from gan_core.layers.pool import ImagePool
 from gan_core.layers.residual_generator import ResidualGenerator
+from gan_core.layers.unet import UNet
 from gan_core.observers import FolderObserver
 from gan_core.run import Run, play
 from gan_core.variant import create
@@ -80,20 +81,32 @@ def test_larger_pictures_get_more_blocks(size: int, blocks: int) -> None:
     assert variant.recipe.blocks == blocks  # type: ignore[union-attr]
 
 
-def test_a_mask_replaces_some_of_the_input_little_at_first() -> None:
-    torch.manual_seed(0)
-    network = ResidualGenerator(3, 3, width=4, blocks=1, kernel=3, mask=True)
+RESIDUAL = {"resnet": {"kernel": 3, "blocks": 1}, "unet": {"network": "unet"}}
+
+
+@pytest.mark.parametrize("network", list(RESIDUAL))
+def test_a_residual_generator_begins_near_the_identity_map_and_adds(network: str) -> None:
+    generator = tiny(residual=True, width=4, **RESIDUAL[network]).generator
+    assert isinstance(generator, ResidualGenerator if network == "resnet" else UNet)
     image = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
-    assert (network(image) - image).abs().mean() < 0.35 * image.abs().mean()
-    last = network.layers[-1]
-    assert isinstance(last, nn.Conv2d)
+    assert (generator(image) - image).abs().mean() < 0.1 * image.abs().mean()
+    last = [m for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)][-1]
     assert last.bias is not None
+    added = torch.tensor([0.5, -0.5, 2.5])
     with torch.no_grad():
         last.weight.zero_()
-        last.bias.copy_(torch.tensor([0.5, -0.5, 0.1, 1.0]))
-    share = torch.sigmoid(torch.tensor(1.0))
-    colour = torch.tanh(torch.tensor([0.5, -0.5, 0.1]))[:, None, None]
-    assert torch.allclose(network(image), share * colour + (1 - share) * image, atol=1e-6)
+        last.bias.copy_(added)
+    expected = (image + added[:, None, None]).clamp(-1, 1)
+    assert torch.allclose(generator(image), expected, atol=1e-6)
+    assert generator(image)[:, 2].eq(1).all()  # what is added has no bound: white can be reached
+
+
+def test_a_u_net_is_the_one_of_pix2pix_without_dropout() -> None:
+    variant = tiny(network="unet", width=4)
+    for network in (variant.generator, variant.inverse):
+        assert isinstance(network, UNet)
+        assert network.dropped_units == 0
+        assert isinstance(network.output[-1], nn.Tanh)
 
 
 def test_there_and_back_costs_nothing_for_exact_inverses() -> None:

@@ -120,6 +120,8 @@ def test_figures_are_those_of_the_definitions_whatever_the_chunks() -> None:
         ("cyclegan", {"image_size": 66}, pairs(3, 66), "multiple of 4 .* not 66"),
         ("cyclegan", {"kernel": 4}, pairs(3, 64), "--kernel must be odd, not 4"),
         ("cyclegan", {}, pairs(3, 64, inputs=1), "channels, not 1 and 3: give --identity 0"),
+        ("cyclegan", {"image_size": 96, "network": "unet"}, pairs(3, 96), "power of two .* not 96"),
+        ("pix2pix", {"residual": True}, pairs(3, 256, inputs=1), "channels, not 1 and 3: leave it"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
