@@ -53,11 +53,11 @@ LAPGAN: dict[str, Any] = {
     "steps": 100_000,
 }
 LEVELS: dict[str, dict[str, Any]] = {
-    # A convolution learns from every pixel, so small batches suffice where pictures are large:
-    # with 64 the finest level would play some five hundred iterations in its time.
+    # A convolution learns from every pixel, so small batches suffice where pictures are large,
+    # and leave time for more iterations; networks of so few weights bear twice the rates.
     "level_0": {},
-    "level_1": {"batch_size": 32, "ema": 0.995},
-    "level_2": {"batch_size": 16, "ema": 0.995},
+    "level_1": {"batch_size": 32, "ema": 0.995, "lr_d": 1e-3, "lr_g": 1e-3},
+    "level_2": {"batch_size": 16, "ema": 0.995, "lr_d": 1e-3, "lr_g": 1e-3},
 }
 """What the options of each level differ in."""
 _GAN = {"optimizer": "adam", "lr_decay": 1.0, "ema": 0.999, "batch_size": 64, "steps": 100_000}
@@ -66,6 +66,10 @@ GANS: dict[str, dict[str, Any]] = {
     | {"lr_d": 5e-4, "lr_g": 5e-4, "r1": 0.3, "dropout": 0.2, "dropout_input": 0.0},
     "gan, stronger R1": _GAN
     | {"lr_d": 5e-4, "lr_g": 5e-4, "r1": 3.0, "dropout": 0.2, "dropout_input": 0.0},
+    # Three times the iterations of the others in the same time.
+    "gan, a third as wide, rates of 2e-3": _GAN
+    | {"lr_d": 2e-3, "lr_g": 2e-3, "r1": 0.3, "dropout": 0.2, "dropout_input": 0.0}
+    | {"hidden": 400, "maxout_units": 80, "prior": "gaussian"},
 }
 
 

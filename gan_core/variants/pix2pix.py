@@ -26,15 +26,7 @@ from gan_core.errors import UserError
 from gan_core.layers.dropout import BITS, words_for
 from gan_core.layers.unet import UNet
 from gan_core.options import option
-from gan_core.variant import (
-    GameOptions,
-    Loss,
-    NoiseSpec,
-    OptimizerSpec,
-    Player,
-    Stage,
-    register,
-)
+from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
 from gan_core.variants.adversarial import decisions, default
 from gan_core.variants.translation import (
     TranslationOptions,
@@ -50,15 +42,7 @@ _SLOWDOWN = 0.5  # section 3.3: the objective of D is divided by 2
 class Pix2PixOptions(TranslationOptions):
     """The options of ``pix2pix``."""
 
-    stage_lengths = ("steps", "alone_steps")
     steps: int = default("steps", 80_000, GameOptions)
-    alone_steps: int = option(
-        0,
-        "iterations on the difference alone, before --steps in which the discriminator plays: it "
-        "then judges what the difference cannot, and not the first sketches",
-        kind="schedule",
-        minimum=0,
-    )
     l1: float = option(
         100.0, "weight of the absolute difference from the truth", kind="schedule", minimum=0
     )
@@ -119,21 +103,6 @@ class Pix2Pix(TranslationVariant):
         if recipe.adversarial > 0:
             self.discriminator = self.make_discriminator(inputs + outputs, affine=True)
 
-    def stages(self) -> tuple[Stage, ...]:
-        (game,) = super().stages()
-        if self.recipe.alone_steps == 0:
-            return (game,)
-        steps = self.recipe.alone_steps
-        alone = dataclasses.replace(
-            game.players[0],
-            objective=self.difference_loss,
-            optimizer=OptimizerSpec(
-                "adam", self.recipe.lr_g, (self.recipe.beta1, self.recipe.beta2)
-            ),
-        )
-        first = dataclasses.replace(game, name="alone", players=(alone,), steps=steps)
-        return first, dataclasses.replace(game, after=("alone",))
-
     def players(self) -> tuple[Player, ...]:
         recipe = self.recipe
         generator = Player(
@@ -167,23 +136,12 @@ class Pix2Pix(TranslationVariant):
         """Maps of logits (N, 1, M, M) of ``images`` as translations of ``given``."""
         return self.discriminator(torch.cat((given, images), dim=1))
 
-    def _translated(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs, truth and translations (N, ., S, S), all jittered alike."""
-        pair = self.jitter(torch.cat((batch["input"], batch["image"]), dim=1), batch, "pair")
-        given, real = pair.split((batch["input"].shape[1], batch["image"].shape[1]), dim=1)
-        return given, real, self.translate({**batch, "input": given})
-
-    def difference_loss(self, batch: Batch) -> Loss:
-        """The weighted absolute difference, alone."""
-        _, real, fake = self._translated(batch)
-        difference = F.l1_loss(fake, real)
-        total = self.recipe.l1 * difference
-        return Loss(total, {"loss/l1": difference.detach(), "loss/generator": total.detach()})
-
     def generator_loss(self, batch: Batch) -> Loss:
         """Weighted adversarial loss and absolute difference (equation 4)."""
         recipe = self.recipe
-        given, real, fake = self._translated(batch)
+        pair = self.jitter(torch.cat((batch["input"], batch["image"]), dim=1), batch, "pair")
+        given, real = pair.split((batch["input"].shape[1], batch["image"].shape[1]), dim=1)
+        fake = self.translate({**batch, "input": given})
         difference = F.l1_loss(fake, real)
         total, diagnostics = recipe.l1 * difference, {"loss/l1": difference.detach()}
         if recipe.adversarial > 0:

@@ -113,7 +113,7 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("acgan", TINY_ACGAN | {"image_size": 32, "r1": 1.0}, pictures(3, 32, classes=2)),
     ("pix2pix", TINY_TRANSLATION, pairs(3, 16)),
     ("pix2pix", TINY_TRANSLATION | {"dropout": 0.0, "loss": "hinge"}, pairs(1, 8)),
-    ("pix2pix", TINY_TRANSLATION | {"alone_steps": 1}, pairs(3, 8)),
+    ("pix2pix", TINY_TRANSLATION | {"residual": True}, pairs(3, 8)),
     ("cyclegan", TINY_TRANSLATION | {"blocks": 1}, pairs(3, 16, series="input")),
     ("cyclegan", TINY_TRANSLATION | {"blocks": 1, "identity": 0.0, "residual": True}, pairs(1, 8)),
     ("cyclegan", TINY_TRANSLATION | {"network": "unet", "residual": True}, pairs(1, 8)),

@@ -153,32 +153,6 @@ def test_without_the_adversarial_term_there_is_no_discriminator() -> None:
     assert set(game.take_diagnostics()) == {"loss/l1", "loss/generator"}
 
 
-def test_alone_first_it_learns_from_the_difference_and_then_plays_with_a_discriminator() -> None:
-    variant = tiny(alone_steps=3, steps=2, constant=0.5, enlarged=SIZE, flip=False)
-    game = game_of(variant)
-    alone, then = variant.stages()
-    assert [(s.name, s.steps, s.after) for s in (alone, then)] == [
-        ("alone", 3, ()), ("train", 2, ("alone",))
-    ]  # fmt: skip
-    assert [len(stage.players) for stage in (alone, then)] == [1, 2]
-    assert [alone.players[0].optimizer.rate(update) for update in range(4)] == [1, 1, 1, 1]
-    batch = batch_of(variant, game)
-    fake = variant.generator(batch["input"], batch["dropout"])
-    difference = (fake - batch["image"]).abs().mean().item()
-    objective = alone.players[0].objective
-    assert objective(batch).total.item() == pytest.approx(100 * difference, rel=1e-5)
-    before = copy.deepcopy(variant.state_dict())
-    game.play(3)
-    changed = {n for n, value in variant.state_dict().items() if not torch.equal(value, before[n])}
-    assert {name.partition(".")[0] for name in changed} == {"generator"}
-    assert set(game.take_diagnostics()) == {"loss/l1", "loss/generator"}
-    game.play(2)
-    assert game.finished
-    first = "discriminator.layers.0.weight"
-    assert not torch.equal(variant.state_dict()[first], before[first])
-    assert "loss/adversarial" in game.take_diagnostics()
-
-
 def test_a_resumed_game_is_the_same_game() -> None:
     whole = game_of(tiny())
     whole.play(6)
