@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True, help="train/CLASS and test/CLASS")
     parser.add_argument("--weights", type=Path, required=True, help="torchvision's MobileNetV2")
     parser.add_argument("--out", type=Path, default=Path("runs/lapgan"))
-    parser.add_argument("--seconds", type=float, default=90, help="of a processor, a system")
+    parser.add_argument("--seconds", type=float, default=180, help="of a processor, a system")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
