@@ -59,6 +59,8 @@ SIZE_1 = 64
 """Pixels a side of Stage-I's pictures."""
 _CODE = 16  # places a side of the map into which Stage-II encodes Stage-I's picture
 _RESIDUAL_BLOCKS = 4
+_KEY = 128  # dimensions in which pictures and texts are compared
+_TEMPERATURE = 0.1  # of their cosines, XMC-GAN's
 STAGES = ("stage1", "stage2")
 
 
@@ -105,6 +107,15 @@ class StackGANOptions(GameOptions):
         0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
     r1: float = option(0.0, "weight gamma of the R1 penalty", kind="schedule", minimum=0)
+    contrast: float = option(
+        0.0,
+        "weight, in both players' losses, of finding a picture's text among wrong ones by the "
+        "discriminator's maps (XMC-GAN); none in the paper",
+        minimum=0,
+    )
+    contrast_texts: int = option(
+        15, "with --contrast, how many wrong texts there are", kind="schedule", minimum=1
+    )
     diffaug: str = option(
         "none",
         "differentiable augmentation of what the discriminators see: some of color, translation, "
@@ -232,6 +243,9 @@ class Discriminator(nn.Module):
         joint = _convolution(top + options.condition, top, 1)
         self.judge = nn.Sequential(*joint, slope, nn.Conv2d(top, 1, 4))
         normal_weights(self, 0.02)
+        if options.contrast > 0:
+            self.picture_key = nn.Linear(top, _KEY)
+            self.text_key = nn.Linear(text_size(data), _KEY)
 
     def forward(self, maps: Tensor, text: Tensor) -> Tensor:
         """``maps``: what :meth:`see` made of the pictures."""
@@ -240,6 +254,11 @@ class Discriminator(nn.Module):
     def see(self, image: Tensor) -> Tensor:
         """Maps (N, 8 width, 4, 4), which can be held against several texts."""
         return self.layers(image)
+
+    def cosines(self, maps: Tensor, texts: Tensor) -> Tensor:
+        """How near (N, M) each picture's maps are to its texts (N, M, d), -1 to 1."""
+        pictures = F.normalize(self.picture_key(maps.mean(dim=(2, 3))), dim=1)
+        return (F.normalize(self.text_key(texts), dim=2) @ pictures[:, :, None]).squeeze(2)
 
 
 def matching_loss(real: Tensor, wrong: Tensor, fake: Tensor, counts: Tensor) -> Tensor:
@@ -250,6 +269,18 @@ def matching_loss(real: Tensor, wrong: Tensor, fake: Tensor, counts: Tensor) -> 
     """
     mistaken = (F.softplus(wrong) * counts).mean()
     return F.softplus(-real).mean() + 0.5 * (mistaken + F.softplus(fake).mean())
+
+
+def contrastive_loss(cosines: Tensor, counts: Tensor) -> Tensor:
+    """Cross-entropy of the first of each picture's texts among all that count.
+
+    ``cosines`` (N, 1 + M): the right text's, then those of wrong ones, of which only those count
+    that ``counts`` (bool (N, M)) says. Zhang et al. 2021 (arXiv:2101.04702), equation 3, with wrong
+    texts drawn for each picture by itself.
+    """
+    right = torch.ones_like(counts[:, :1])
+    logits = (cosines / _TEMPERATURE).masked_fill(~torch.cat((right, counts), dim=1), -torch.inf)
+    return -logits.log_softmax(dim=1)[:, 0].mean()
 
 
 def _stage_of(batch: Batch) -> str:
@@ -361,6 +392,8 @@ class StackGAN(Variant):
         ]
         if stage == "stage2":
             specs.append(NoiseSpec("epsilon_2", (options.condition,), Gaussian()))
+        if options.contrast > 0:
+            specs.append(NoiseSpec("others", (options.contrast_texts,), unit, playing))
         if self.augmentation.numbers:
             shape = (self.augmentation.numbers,)
             specs.append(NoiseSpec("augment_real", shape, unit, only_d))
@@ -385,11 +418,30 @@ class StackGAN(Variant):
 
         It does not (N,) where the draw fell on the picture itself, or on captions that it shares.
         """
-        table = self._all_captions
-        index = (batch["wrong"] * len(table)).long().clamp(max=len(table) - 1)
-        captions = table[index]
+        captions = self._captions_of(batch["wrong"])
         text, chosen = self._choose(captions, batch["wrong_choice"])
         return text, ~belongs(captions, chosen, batch["text"])
+
+    def _captions_of(self, numbers: Tensor) -> Tensor:
+        """The captions (..., K, d) of the training pictures that ``numbers`` in (0, 1) mean."""
+        table = self._all_captions
+        return table[(numbers * len(table)).long().clamp(max=len(table) - 1)]
+
+    def contrast(self, judge: Discriminator, maps: Tensor, batch: Batch) -> Tensor:
+        """How badly pictures' own texts are found among others by the ``maps`` of the pictures.
+
+        Of each other picture those captions are taken that make the own text, so that nothing but
+        what they say tells them apart.
+        """
+        text, chosen = self._choose(batch["text"], batch["choice"])
+        captions = self._captions_of(batch["others"])  # (N, M, K, d)
+        count = captions.shape[1]
+        captions, chosen = captions.flatten(0, 1), chosen.repeat_interleave(count, dim=0)
+        others = mean_caption(captions, chosen)
+        own = batch["text"].repeat_interleave(count, dim=0)
+        counts = ~belongs(captions, chosen, own).unflatten(0, (-1, count))
+        texts = torch.cat((text[:, None], others.unflatten(0, (-1, count))), dim=1)
+        return contrastive_loss(judge.cosines(maps, texts), counts)
 
     def generate(self, stage: str, batch: Batch, text: Tensor) -> tuple[Tensor, ...]:
         """Pictures for ``text`` (N, d), with the mean and log sigma of their conditions."""
@@ -423,6 +475,10 @@ class StackGAN(Variant):
         loss = matching_loss(logits["real"], logits["wrong"], logits["fake"], counts)
         found = {f"prob/{name}": torch.sigmoid(a.detach()).mean() for name, a in logits.items()}
         found["loss/discriminator"] = loss.detach()
+        if self.options.contrast > 0:
+            contrast = self.contrast(judge, maps, batch)
+            found["contrast/real"] = contrast.detach()
+            loss = loss + self.options.contrast * contrast
         if self.options.r1 > 0:
             penalty = r1_penalty(logits["real"], real)
             found["penalty/r1"] = penalty.detach()
@@ -435,11 +491,16 @@ class StackGAN(Variant):
         text, _ = self._choose(batch["text"], batch["choice"])
         image, mean, log_sigma = self.generate(stage, batch, text)
         judge = self._opponent(stage)
-        logits = judge(judge.see(self._augmented(image, batch, "augment_fake")), text)
-        loss = non_saturating_generator(logits)
+        maps = judge.see(self._augmented(image, batch, "augment_fake"))
+        loss = non_saturating_generator(judge(maps, text))
         divergence = gaussian_divergence(mean, log_sigma).mean() / mean.shape[1]
         found = {"loss/generator": loss.detach(), "divergence": divergence.detach()}
-        return Loss(loss + self.options.kl * divergence, found)
+        loss = loss + self.options.kl * divergence
+        if self.options.contrast > 0:
+            contrast = self.contrast(judge, maps, batch)
+            found["contrast/fake"] = contrast.detach()
+            loss = loss + self.options.contrast * contrast
+        return Loss(loss, found)
 
     # -- looking on ----------------------------------------------------------------------------
 

@@ -109,6 +109,7 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("biggan", TINY_RESNET | {"embedding": 5, "ema": 0.9}, pictures(1, 8, classes=4)),
     ("stackgan", TINY_STACKGAN, captioned(3, 32)),
     ("stackgan", TINY_STACKGAN | {"r1": 1.0, "diffaug": "flip", "steps_2": 0}, captioned(1, 64)),
+    ("stackgan", TINY_STACKGAN | {"contrast": 1.0, "contrast_texts": 2}, captioned(3, 32)),
     ("acgan", TINY_ACGAN, pictures(1, 8, classes=4)),
     ("acgan", TINY_ACGAN | {"image_size": 32, "r1": 1.0}, pictures(3, 32, classes=2)),
     ("pix2pix", TINY_TRANSLATION, pairs(3, 16)),

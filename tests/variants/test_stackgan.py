@@ -29,7 +29,7 @@ from gan_core.release import ReleasedGenerator, load_generator
 from gan_core.run import Run
 from gan_core.variant import create
 from gan_core.variants.schedules import Halving
-from gan_core.variants.stackgan import matching_loss
+from gan_core.variants.stackgan import contrastive_loss, matching_loss
 from pipelines.sample import SampleOptions
 from pipelines.sample_texts import write_texts
 
@@ -193,6 +193,81 @@ def test_the_objectives_are_the_papers() -> None:
     divergence = gaussian_divergence(mean, log_sigma).mean() / 4
     cheated = torch.nn.functional.softplus(-logits(fake, text)).mean()
     assert loss.total.item() == pytest.approx((cheated + 1.5 * divergence).item(), rel=1e-5)
+
+
+# -- a picture's text among others -----------------------------------------------------------------
+
+
+def test_the_contrastive_loss_is_the_cross_entropy_of_those_that_count() -> None:
+    cosines = 2 * torch.rand(5, 4, generator=torch.Generator().manual_seed(0)).double() - 1
+    every = torch.ones(5, 3, dtype=torch.bool)
+    zeros = torch.zeros(5, dtype=torch.long)
+    expected = torch.nn.functional.cross_entropy(cosines / 0.1, zeros)
+    assert torch.allclose(contrastive_loss(cosines, every), expected)
+    assert contrastive_loss(torch.zeros(5, 4), every).item() == pytest.approx(math.log(4))
+    some = every.clone()
+    some[:, 1] = False
+    left = cosines[:, [0, 1, 3]] / 0.1
+    expected = torch.nn.functional.cross_entropy(left, zeros)
+    assert torch.allclose(contrastive_loss(cosines, some), expected)
+    assert contrastive_loss(cosines, ~every).item() == 0, "nothing to be told from"
+
+
+def test_other_texts_are_made_of_the_same_captions_and_never_count_where_they_are_the_own() -> None:
+    game = tiny_game(contrast=0.5, contrast_texts=50, averaged_captions=1)
+    variant, batch = game.variant, game.seats[0].stream.next()
+    seen: list[Tensor] = []
+
+    class Judge:
+        def cosines(self, maps: Tensor, texts: Tensor) -> Tensor:
+            seen.append(texts)
+            return texts @ torch.ones(SIZE)
+
+    found = variant.contrast(Judge(), torch.zeros(4), batch)  # type: ignore[attr-defined]
+    (texts,) = seen
+    table = game.train.tensors["text"]  # (24, 3, SIZE)
+    own = (texts == texts[:, :1]).all(2)
+    assert own[:, 1:].any(), "some draws fell on the picture itself"
+    own[:, 0] = False
+    logits = (texts.sum(2) / 0.1).masked_fill(own, -math.inf)
+    assert torch.allclose(found, -logits.log_softmax(1)[:, 0].mean())
+    chosen = chosen_captions(batch["choice"], 1, False)
+    for row in range(4):
+        place = chosen[row].nonzero().item()
+        assert torch.equal(texts[row, 0], batch["text"][row, place])
+        nearest = torch.cdist(texts[row, 1:].double(), table[:, place].double()).min(1)
+        assert nearest.values.max() < 1e-6, "the same column of captions, of another picture"
+        assert len(nearest.indices.unique()) > 10
+
+
+def test_contrast_does_not_depend_on_how_a_batch_is_shared() -> None:
+    game = tiny_game(contrast=1.0, contrast_texts=3)
+    variant, batch = game.variant.eval(), game.seats[0].stream.next()
+    judge = variant.discriminator
+    maps = judge.see(batch["image"])
+    whole = variant.contrast(judge, maps, batch)  # type: ignore[attr-defined]
+    halves = [
+        variant.contrast(judge, maps[half], {n: t[half] for n, t in batch.items()})  # type: ignore[attr-defined]
+        for half in (slice(0, 2), slice(2, 4))
+    ]
+    assert torch.allclose(whole, torch.stack(halves).mean(), atol=1e-6)
+
+
+def test_contrast_is_in_both_losses_and_leaves_no_trace_where_it_is_not_asked_for() -> None:
+    plain, game = tiny_game(), tiny_game(contrast=0.7, contrast_texts=3)
+    names = {n for n, _ in game.variant.named_parameters()}
+    added = names - {n for n, _ in plain.variant.named_parameters()}
+    keys = {f"{kind}_key.{part}" for kind in ("picture", "text") for part in ("weight", "bias")}
+    assert added == {f"discriminator{suffix}.{key}" for suffix in ("", "_2") for key in keys}
+    variant, batch = game.variant.eval(), game.seats[0].stream.next()
+    judge = variant.discriminator
+    text = batch["text"].mean(1)
+    fake = variant.generator(batch["latent"], text, batch["epsilon"])[0]
+    for objective, images in (("discriminator", batch["image"]), ("generator", fake)):
+        loss = getattr(variant, f"{objective}_loss")(batch).total
+        without = getattr(plain.variant.eval(), f"{objective}_loss")(batch).total
+        contrast = variant.contrast(judge, judge.see(images), batch)  # type: ignore[attr-defined]
+        assert (loss - without).item() == pytest.approx(0.7 * contrast.item(), rel=1e-4)
 
 
 def test_rates_are_halved() -> None:
