@@ -19,6 +19,10 @@ SPACE = SearchSpace(
         "averaged_captions": Dimension(
             tune.choice([1, 2, 4]), "4 of CUB's 10 in the code; 1 is what a user types"
         ),
+        "contrast": Dimension(
+            tune.choice([0.0, 0.3, 1.0]),
+            "none in the paper; XMC-GAN's weight of finding a picture's text among others is 1",
+        ),
         "diffaug": Dimension(
             tune.choice(["none", "translation,cutout", "color,translation,cutout"]),
             "none in the paper; Zhao et al. 2020 need it for a few thousand pictures",

@@ -15,6 +15,9 @@ picture has as well counts for nothing. The generator minimises -log D and ``kl`
 over its dimensions of the condition's divergence from N(0, I), as in the code (weight 2; the sum
 over dimensions, as the paper writes it, is the mean times ``condition``).
 
+With ``contrast`` the discriminator's maps must also tell each real picture's text from wrong ones, and
+the generator's pictures must be told so (Zhang et al. 2021, arXiv:2101.04702, equations 3 and 7).
+
 Adam at 2e-4 with beta1 0.5, halved every 100 epochs, batches of 64, 600 epochs for each stage:
 the defaults are those epochs on the 8,855 birds of CUB. A text is the average of up to 4 of the
 picture's captions (the code's).
