@@ -15,8 +15,8 @@ picture has as well counts for nothing. The generator minimises -log D and ``kl`
 over its dimensions of the condition's divergence from N(0, I), as in the code (weight 2; the sum
 over dimensions, as the paper writes it, is the mean times ``condition``).
 
-With ``contrast`` the discriminator's maps must also tell each real picture's text from wrong ones, and
-the generator's pictures must be told so (Zhang et al. 2021, arXiv:2101.04702, equations 3 and 7).
+With ``contrast`` the discriminator's maps must also tell each real picture's text from wrong ones,
+and the generator's pictures must be told so (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702).
 
 Adam at 2e-4 with beta1 0.5, halved every 100 epochs, batches of 64, 600 epochs for each stage:
 the defaults are those epochs on the 8,855 birds of CUB. A text is the average of up to 4 of the
@@ -278,8 +278,9 @@ def contrastive_loss(cosines: Tensor, counts: Tensor) -> Tensor:
     """Cross-entropy of the first of each picture's texts among all that count.
 
     ``cosines`` (N, 1 + M): the right text's, then those of wrong ones, of which only those count
-    that ``counts`` (bool (N, M)) says. Zhang et al. 2021 (arXiv:2101.04702), equation 3, with wrong
-    texts drawn for each picture by itself.
+    that ``counts`` (bool (N, M)) says. XMC-GAN's (Zhang et al. 2021), whose wrong texts are those of
+    the batch; here they are drawn for each picture by itself, so that it does not matter how a
+    batch is shared by workers.
     """
     right = torch.ones_like(counts[:, :1])
     logits = (cosines / _TEMPERATURE).masked_fill(~torch.cat((right, counts), dim=1), -torch.inf)
