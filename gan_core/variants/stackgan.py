@@ -278,9 +278,9 @@ def contrastive_loss(cosines: Tensor, counts: Tensor) -> Tensor:
     """Cross-entropy of the first of each picture's texts among all that count.
 
     ``cosines`` (N, 1 + M): the right text's, then those of wrong ones, of which only those count
-    that ``counts`` (bool (N, M)) says. XMC-GAN's (Zhang et al. 2021), whose wrong texts are those of
-    the batch; here they are drawn for each picture by itself, so that it does not matter how a
-    batch is shared by workers.
+    that ``counts`` (bool (N, M)) says. XMC-GAN's (Zhang et al. 2021), whose wrong texts are the
+    batch's; here they are drawn for each picture by itself, so that it does not matter how a batch
+    is shared by workers.
     """
     right = torch.ones_like(counts[:, :1])
     logits = (cosines / _TEMPERATURE).masked_fill(~torch.cat((right, counts), dim=1), -torch.inf)
