@@ -25,6 +25,7 @@ Other words are options of the variant; the others are its paper's.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -164,7 +165,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="compare so many workers with one")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     kind = VARIANTS[variant].Options
-    names = [field for field in kind.__dataclass_fields__ if field != "steps"]
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "steps"]
     group = parser.add_argument_group(f"options of {variant}")
     add_fields(group, kind, names, prefix="option_")
     found = parser.parse_args(words)

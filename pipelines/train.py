@@ -115,9 +115,14 @@ class Watch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1
-        if self.signals > 1 or not self.started:
+        if self.signals > 1 or not self._has_begun():
             raise KeyboardInterrupt
         (self.folder / STOP).touch()
+
+    def _has_begun(self) -> bool:
+        """Whether the run has written to its journal, looked at already or not."""
+        path = self.folder / journal.FILE
+        return self.started or (path.exists() and path.stat().st_size > self._offset)
 
     def say(self, text: str) -> None:
         """Print a line above the progress line, from any thread."""
@@ -134,8 +139,7 @@ class Watch:
             if self.signals and not self._told:
                 self._told = True
                 self.progress.say(
-                    "stopping: a checkpoint is written at the next logging point "
-                    "(Ctrl-C again to abort at once)"
+                    "stopping: a checkpoint is written (Ctrl-C again to abort at once)"
                 )
             self.progress.draw()
 

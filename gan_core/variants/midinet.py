@@ -263,7 +263,7 @@ def held(pitches: Tensor, begins: Tensor) -> Tensor:
     ``pitches``: what would sound in each step if a note began there, of that shape; ``begins``
     (N, 1, T, 1): the probability that one does. It is rounded, with the gradient of what it was.
     """
-    rounded = (begins > 0.5).to(begins.dtype) + begins - begins.detach()
+    rounded = ((begins > 0.5) + begins - begins.detach()).to(pitches.dtype)
     sounding = pitches[:, :, 0]
     steps = [sounding]
     for step in range(1, pitches.shape[2]):

@@ -68,7 +68,7 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_as_an_uninterrupted_one(tmp_path:
     out, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, errors
     assert "stopped; go on with: python -m pipelines train --resume stopped" in out
-    assert "a checkpoint is written at the next logging point" in errors
+    assert "stopping: a checkpoint is written" in errors
     resumed = start(tmp_path, "--resume", "stopped")
     _, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, errors
@@ -80,7 +80,8 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_as_an_uninterrupted_one(tmp_path:
 
 @pytest.mark.integration
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    process = start(tmp_path, *QUICK, "--steps", "100000", "--log-every", "5000", "--name", "long")
+    # An iteration that takes many seconds: the first Ctrl-C waits for its end.
+    process = start(tmp_path, *QUICK, "--k", "100000", "--name", "long")
     journal = tmp_path / "long" / "journal.jsonl"
     limit = time.monotonic() + 60
     while not (journal.exists() and '"start"' in journal.read_text()):
@@ -89,7 +90,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     time.sleep(0.5)  # the journal is looked at five times a second
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None, "the first waits for a logging point"
+    assert process.poll() is None, "the first waits for the iteration"
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert events(tmp_path / "long", "end")[-1]["status"] == "stopped"
