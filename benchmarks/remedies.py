@@ -1,12 +1,13 @@
 """What the remedies against mode collapse are worth on the mixtures of the literature.
 
-    python -m benchmarks.remedies --out FOLDER [--mnist FOLDER]
+    python -m benchmarks.remedies --out FOLDER [--mnist FOLDER] [--device cuda]
 
 plays ``gan`` on the ring (8 modes) and the grid (25 modes), and, where MNIST is given, ``dcgan`` on
 stacked MNIST (1,000 modes), three seeds each, plain and with remedies, and prints a table beside
 the published figures. A run is an ordinary run of ``train``, of as many iterations with as without;
 its figures are those of the last step, by PacGAN's protocol: 2,500 points, or 26,000
 pictures read by a classifier. What OUT holds is not played again; ``--minutes`` stops early.
+``--set steps=50000`` and the like change all runs (give them an OUT of their own).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gan_core.config import make_config, write_config
+from gan_core.config import RunConfig, make_config, write_config
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
 from gan_core.run import play
@@ -86,19 +87,25 @@ def run_name(data: str, recipe: str, seed: int) -> str:
     return f"{data}-{plain}-{seed}"
 
 
-def play_one(data: str, recipe: str, seed: int, out: Path, mnist: str | None) -> None:
-    """Play a run that is not there yet."""
-    steps = GAMES[data]["steps"]
+def config_of(data: str, recipe: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of a run."""
+    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    steps = int(extra.get("steps", GAMES[data]["steps"]))
     values: dict[str, Any] = {
-        "data": data, "data_root": mnist if data == "stacked-mnist" else None,
-        "storage": str(out), "workers": 0, "device": "cpu", "name": run_name(data, recipe, seed),
-        "seed": seed, "evaluate_every": steps // 4, "checkpoint_every": 0,
-        "log_every": max(50, steps // 100),
+        "data": data, "data_root": arguments.mnist if data == "stacked-mnist" else None,
+        "storage": str(arguments.out), "workers": 0, "device": arguments.device,
+        "name": run_name(data, recipe, seed), "seed": seed, "evaluate_every": steps // 4,
+        "checkpoint_every": 0, "log_every": max(50, steps // 100),
     }  # fmt: skip
-    config = make_config({**values, **GAMES[data], **RECIPES[data][recipe]})
+    return make_config({**values, **GAMES[data], **RECIPES[data][recipe], **extra})
+
+
+def play_one(config: RunConfig) -> None:
+    """Play a run that is not there yet."""
     config.folder.mkdir(parents=True, exist_ok=True)
     write_config(config, config.folder / "config.yaml")
-    summary = play(config, World(), FolderObserver(config.folder, World()))
+    world = World.current(None if config.device == "auto" else config.device)
+    summary = play(config, world, FolderObserver(config.folder, world))
     (config.folder / "summary.json").write_text(json.dumps(summary, default=str))
 
 
@@ -131,6 +138,8 @@ def main() -> None:
     parser.add_argument("--data", default=",".join(GAMES), help="sources, with commas")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--recipes", default="", help="only those whose name holds this")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--set", action="append", metavar="OPTION=VALUE", help="another option")
     arguments = parser.parse_args()
     out, began = Path(arguments.out), time.monotonic()
     sources = [d for d in arguments.data.split(",") if d != "stacked-mnist" or arguments.mnist]
@@ -141,7 +150,7 @@ def main() -> None:
                 late = time.monotonic() - began > 60 * arguments.minutes
                 if done or late or arguments.recipes not in recipe:
                     continue
-                play_one(data, recipe, seed, out, arguments.mnist)
+                play_one(config_of(data, recipe, seed, arguments))
                 print(row(data, recipe, out), flush=True)
     print("| data | recipe | modes, and high quality or KL | each seed | steps | training |")
     print("|---|---|---|---|---|---|")

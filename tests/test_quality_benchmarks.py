@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cifar, lapgan, small, translation
+from benchmarks import cifar, lapgan, remedies, small, translation
 from benchmarks.budget import Budget, Session
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
@@ -150,3 +150,14 @@ def test_with_and_without_a_game_all_else_is_equal(alone: str) -> None:
     differing = {n for n in game if game[n] != translation.RECIPES[alone].get(n)}
     assert differing <= {"l1", "adversarial"}
     assert translation.RECIPES[alone]["adversarial"] == 0.0
+
+
+def test_every_remedy_is_of_known_options_and_others_can_be_set(tmp_path: Path) -> None:
+    given = argparse.Namespace(out=tmp_path, mnist="m", device="cpu", set=["steps=400", "r1=0.5"])
+    for data, recipes in remedies.RECIPES.items():
+        for recipe in recipes:
+            config = remedies.config_of(data, recipe, 1, given)
+            assert (config.options["steps"], config.evaluate_every) == (400, 100)
+            assert (config.options["r1"], config.seed, config.device) == (0.5, 1, "cpu")
+    given.set = None
+    assert remedies.config_of("grid", "plain", 0, given).options["steps"] == 30_000
