@@ -21,7 +21,7 @@ from pipelines.evaluate import EvaluateOptions, evaluate
 class Budget(FolderObserver):
     """Stops a run when it has trained for ``seconds``, or when the clock shows ``deadline``.
 
-    It is asked at logging points, so ``log_every`` is how late a stop may come.
+    Seconds of training are known at logging points, so ``log_every`` is how late a stop may come.
     """
 
     def __init__(self, folder: Path, world: World, seconds: float, deadline: float) -> None:

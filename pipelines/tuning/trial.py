@@ -82,7 +82,7 @@ def _play(
     study: Study, config: RunConfig, point: Mapping[str, Any], checkpoint: Path | None
 ) -> None:
     """Play ``config`` here or on workers."""
-    objective, interval = study.objective, study.interval(config)
+    objective, interval = study.objective, max(1, config.evaluate_every)
     _note_begin(config.folder, point, checkpoint)
 
     def report(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
