@@ -119,6 +119,12 @@ class StackGANOptions(GameOptions):
     contrast_texts: int = option(
         15, "with --contrast, how many wrong texts there are", kind="schedule", minimum=1
     )
+    l1: float = option(
+        0.0,
+        "weight, in the generators' losses, of the mean absolute difference from the real picture "
+        "of the text, as in pix2pix; none in the paper",
+        minimum=0,
+    )
     diffaug: str = option(
         "none",
         "differentiable augmentation of what the discriminators see: some of color, translation, "
@@ -375,7 +381,7 @@ class StackGAN(Variant):
             (f"generator{suffix}",),
             self.generator_loss,
             self._optimizer(options.lr_g, options.halve_every),
-            reads=("text",),
+            reads=("image", "text") if options.l1 > 0 else ("text",),
             ema=(f"generator{suffix}",) if options.ema > 0 else (),
             ema_decay=options.ema,
         )
@@ -504,6 +510,10 @@ class StackGAN(Variant):
             contrast = self.contrast(judge, maps, batch)
             found["contrast/fake"] = contrast.detach()
             loss = loss + self.options.contrast * contrast
+        if self.options.l1 > 0:
+            difference = F.l1_loss(image, batch["image"])
+            found["loss/l1"] = difference.detach()
+            loss = loss + self.options.l1 * difference
         return Loss(loss, found)
 
     # -- looking on ----------------------------------------------------------------------------

@@ -270,6 +270,24 @@ def test_contrast_is_in_both_losses_and_leaves_no_trace_where_it_is_not_asked_fo
         assert (loss - without).item() == pytest.approx(0.7 * contrast.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("played", [0, 3])  # iterations: in Stage-I, in Stage-II
+def test_the_difference_from_the_texts_own_picture_is_in_the_generators_loss(played: int) -> None:
+    plain, game = tiny_game(), tiny_game(l1=3.0)
+    game.play(played)
+    plain.play(played)
+    plain.variant.load_state_dict(game.variant.state_dict())
+    variant, batch = game.variant.eval(), game.seats[1].stream.next()
+    assert "image" not in plain.seats[1].stream.next(), "nothing is drawn that nobody looks at"
+    text, _ = variant._choose(batch["text"], batch["choice"])  # type: ignore[attr-defined]
+    fake = variant.generate(game.stage.name, batch, text)[0]  # type: ignore[attr-defined]
+    assert fake.shape == batch["image"].shape == (4, 3, *2 * [128 if played else 64])
+    found = variant.generator_loss(batch)  # type: ignore[attr-defined]
+    without = plain.variant.eval().generator_loss(batch).total  # type: ignore[attr-defined]
+    difference = (fake - batch["image"]).abs().mean().item()
+    assert found.diagnostics["loss/l1"].item() == pytest.approx(difference, rel=1e-5)
+    assert (found.total - without).item() == pytest.approx(3 * difference, rel=1e-4)
+
+
 def test_rates_are_halved() -> None:
     assert [Halving(10)(n) for n in (0, 9, 10, 19, 20, 35)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
     first, second = tiny_game(k=2, halve_every=7).stages[0].players
