@@ -164,7 +164,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     if not resume and on_this_machine():
         _check_here(study)
     with ExitStack() as stack:
-        cluster = stack.enter_context(connected(dashboard=True))
+        cluster = stack.enter_context(connected(search=True))
         study = study if resume else _grounded(study, cluster)
         _check_room(study, cluster)
         from pipelines.tuning.driver import run
