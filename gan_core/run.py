@@ -22,6 +22,7 @@ from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.execution import Engine, choose_engine
 from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.sampling import Sampler, undisturbed
+from gan_core.engine.taking_turns import Place
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.judging import check_extractor, count_modes, make_evaluator, tracked_figure
@@ -69,14 +70,23 @@ def build_variant(config: RunConfig, train: Examples) -> Variant:
 
 
 class Run:
-    """A game with everything around it: what to log, when to judge, what to keep."""
+    """A game with everything around it: what to log, when to judge, what to keep.
 
-    def __init__(self, config: RunConfig, world: World, observer: Observer) -> None:
+    ``place``: where it shares its process with other games. ``seconds`` of training are then on
+    a CPU those of its own turns alone. On a GPU, which plays on what was launched while others
+    have their turns, they are the seconds that went by; with N games up to N times as many as
+    alone, and what others took to be judged is among them.
+    """
+
+    def __init__(
+        self, config: RunConfig, world: World, observer: Observer, place: Place | None = None
+    ) -> None:
         import_plugins(config.plugins)
         import gan_core.data
         import gan_core.variants  # noqa: F401
 
         self.config, self.world, self.observer = config, world, observer
+        self._place = place or Place()
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint  # once: it reads every value
         variant, engine = self._build()
@@ -141,6 +151,7 @@ class Run:
             if self._look_on():
                 status = "stopped"
                 break
+            self._let_others_play()
         if self._saved_at != self.game.step:
             self._pause(lambda: self._checkpoint(last=True))
         for finding in self.diagnosis.findings.values():
@@ -220,10 +231,19 @@ class Run:
         """At multiples of ``every`` and at the end."""
         return self.game.finished or (every > 0 and self.game.step % every == 0)
 
+    def _let_others_play(self) -> None:
+        before = time.perf_counter()
+        self._place.pass_on()
+        if self.world.device.type != "cuda":  # a GPU has played on
+            self._since += time.perf_counter() - before
+
     def _pause(self, work: Callable[[], Any]) -> Any:
         """``work()`` with the training clock stopped."""
-        if self.world.device.type == "cuda":
-            torch.cuda.synchronize(self.world.device)
+        if self.world.device.type == "cuda":  # what this game has launched, not what others have
+            played = torch.cuda.Event(blocking=True)
+            played.record(torch.cuda.current_stream(self.world.device))
+            with self._place.aside():
+                played.synchronize()
         self.seconds += time.perf_counter() - self._since
         try:
             return work()
@@ -588,11 +608,16 @@ class Run:
 
 
 def play(
-    config: RunConfig, world: World, observer: Observer, checkpoint: Path | None = None
+    config: RunConfig,
+    world: World,
+    observer: Observer,
+    checkpoint: Path | None = None,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Train by ``config`` to the end (or to a stop), from ``checkpoint`` if given.
 
-    Every rank calls this. Returns the summary: status, step, seconds, images_per_second,
-    figures with their protocol, the best evaluation, the last sample grid.
+    Every rank calls this; ``place`` is as in :class:`Run`. Returns the summary: status, step,
+    seconds, images_per_second, figures with their protocol, the best evaluation, the last sample
+    grid.
     """
-    return Run(config, world, observer).play(checkpoint)
+    return Run(config, world, observer, place).play(checkpoint)

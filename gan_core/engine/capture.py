@@ -2,8 +2,9 @@
 
 Small games are bound by the cost of launching their kernels, not by arithmetic. The first turns
 are played as usual on a side stream (libraries set themselves up there); then one turn is
-recorded, and from then on replayed on the tensors that it was recorded with. A turn that cannot be
-recorded (one that asks the device for a value, say) is played as before, and that is told.
+recorded on it, and from then on replayed on the tensors that it was recorded with. A turn that
+cannot be recorded (one that asks the device for a value, say) is played as before, and that is
+told.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class CapturedTurn:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
         self._carry: Batch = {}
-        self._side = torch.cuda.Stream()
+        self._side = _side_stream()
 
     def __call__(self, batch: Batch) -> Batch:
         """One turn on ``batch``; returns what it carries (overwritten by the next turn)."""
@@ -65,6 +66,18 @@ class CapturedTurn:
         self._inputs = {name: values.clone() for name, values in batch.items()}
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph):
+        # On the stream of the warm-up, whose scratch memory the libraries go on using. Only this
+        # thread must do nothing that cannot be recorded: others may be copying examples.
+        with torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
             self._carry = self._turn(self._inputs)
         self._graph = graph
+
+
+def _side_stream() -> torch.cuda.Stream:
+    """A stream that can be recorded: the current one, unless it is the device's default.
+
+    A game that has a stream of its own must record on that: libraries keep scratch memory by
+    stream, and turns that were recorded on the same one must not be played at the same time.
+    """
+    present = torch.cuda.current_stream()
+    return torch.cuda.Stream() if present == torch.cuda.default_stream() else present

@@ -73,7 +73,9 @@ class HostedRows:
         self._stored, self._rows_at = dict(stored), rows_at
         self._batch_size, self._device = batch_size, device
         self._cuda = device.type == "cuda"
-        self._side = torch.cuda.Stream(device) if self._cuda else None
+        # Of another priority than the streams that turns are recorded on, so that it is none of
+        # those: torch deals out the streams of a priority in turn.
+        self._side = torch.cuda.Stream(device, priority=-1) if self._cuda else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="examples")
         self._ahead: dict[int, Future[_Copied]] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from gan_core.data.examples import Batch
 from gan_core.data.loading import load_examples
+from gan_core.engine import capture
 from gan_core.engine.capture import WARM_UP_TURNS, CapturedTurn
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
@@ -76,7 +78,7 @@ def test_a_turn_that_cannot_be_recorded_is_played_and_told_once(
     def fail(self: CapturedTurn, batch: Batch) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(capture, "_side_stream", lambda: None)
     monkeypatch.setattr(CapturedTurn, "_aside", lambda self, batch: self._turn(batch))
     monkeypatch.setattr(CapturedTurn, "_record", fail)
     captured = CapturedTurn(turn, told.append)
@@ -84,6 +86,29 @@ def test_a_turn_that_cannot_be_recorded_is_played_and_told_once(
     assert [captured(batch) for batch in batches] == batches
     assert played == batches
     assert told == ["operation not permitted when stream is capturing"]
+
+
+@pytest.mark.parametrize(
+    ("present", "recorded"), [("default", "new"), ("the game's", "the game's")]
+)
+def test_a_game_with_a_stream_of_its_own_records_on_that(
+    monkeypatch: pytest.MonkeyPatch, present: str, recorded: str
+) -> None:
+    """Without a GPU: streams are words, what records is a stand-in."""
+    asked: list[object] = []
+
+    def graph(_: object, **words: object) -> object:
+        asked.append(words)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: present)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda: "default")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "new")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    CapturedTurn(lambda batch: batch, print)._record({})
+    assert asked == [{"stream": recorded, "capture_error_mode": "thread_local"}]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
