@@ -5,6 +5,7 @@
     python -m benchmarks.speed --cost --picture cost.png
     python -m benchmarks.speed --cost batch_size=16,64,256 width=16,32 --ways eager,compile
     python -m benchmarks.speed --workers 2
+    python -m benchmarks.speed --games 8 --variant dcgan --image-size 32 --batch-size 64
 
 The first two print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the engine.
 A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last joined
@@ -18,6 +19,9 @@ do with less arithmetic, so it could get below; its share of the ceiling is of w
 by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread
 each with one process of N threads (on GPUs: N with one); the global batch is the same. Let the
 machine be idle for that: threads wait for the slowest of them in every operation.
+
+`--games N` lets the same N games (of seeds of their own) play one after another, each alone, and
+together in one process, taking turns, and says whether together they train bit for bit as alone.
 
 Other words are options of the variant; the others are its paper's.
 """
@@ -37,6 +41,7 @@ import torch
 
 from benchmarks.speed_cost import AXES, measure_cost, read_axes
 from benchmarks.speed_floor import Ceiling, flops
+from benchmarks.speed_games import AS_CHOSEN, compare_games
 from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
 from benchmarks.speed_workers import compare_workers
 from gan_core.errors import UserError
@@ -71,7 +76,7 @@ def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -
     first = next((t for t in loops if t.name == "textbook"), loops[0])
     return {
         "setting": setting.describe(),
-        "machine": machine(setting.device),
+        "machine": setting.machine(),
         "flops": arithmetic,
         "ceilings": rates,
         "ratios_to": first.name,
@@ -108,13 +113,6 @@ def row(
         "peak_bytes": timed.memory or None,
         "warm_up_seconds": timed.warm_up,
     }
-
-
-def machine(device: str) -> str:
-    """What it was measured on."""
-    threads = f"{torch.get_num_threads()} threads"
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads}"
-    return f"{name}, torch {torch.__version__}"
 
 
 def table(found: dict[str, Any]) -> str:
@@ -156,13 +154,14 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-root")
-    parser.add_argument("--ways", help="with commas; with --cost and --workers default: eager")
+    parser.add_argument("--ways", help="with commas; with --cost and --workers: eager")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a round")
     parser.add_argument("--threads", type=int, help="of this process, on a CPU")
     parser.add_argument("--cost", nargs="*", metavar="OPTION=A,B", help="the time against these")
     parser.add_argument("--picture", type=Path, help="of the cost: a PNG or SVG file")
     parser.add_argument("--workers", type=int, help="compare so many workers with one")
+    parser.add_argument("--games", type=int, help="compare so many games together with each alone")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     kind = VARIANTS[variant].Options
     names = [field.name for field in dataclasses.fields(kind) if field.name != "steps"]
@@ -184,10 +183,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     setting = Setting(
         arguments.variant, arguments.options, arguments.data, arguments.data_root, device
     )
-    alone = arguments.cost is None and arguments.workers is None
-    default = (ON_CUDA if device == "cuda" else ON_CPU) if alone else "eager"
-    ways = [Way.read(text) for text in (arguments.ways or default).split(",")]
+    ways = [Way.read(text) for text in (arguments.ways or _default(arguments, device)).split(",")]
     rounds, seconds = arguments.rounds, arguments.seconds
+    if arguments.games is not None:
+        return compare_games(setting, ways[0], arguments.games, rounds, seconds)
     if arguments.workers is not None:
         return compare_workers(setting, ways[0], arguments.workers, rounds, seconds)
     if arguments.cost is not None:
@@ -198,6 +197,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     found = ladder(setting, ways, rounds, seconds)
     print(table(found))
     return found
+
+
+def _default(arguments: argparse.Namespace, device: str) -> str:
+    """The ways that are played where the user names none."""
+    if arguments.games is not None:
+        return AS_CHOSEN[device]
+    if arguments.cost is not None or arguments.workers is not None:
+        return "eager"
+    return ON_CUDA if device == "cuda" else ON_CPU
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -83,6 +83,17 @@ class Setting:
             return found
         return found.select(torch.arange(self.most))
 
+    @property
+    def images(self) -> int:
+        """Real pictures that the discriminator draws in an iteration."""
+        return int(self.played.batch_size * getattr(self.played, "k", 1))
+
+    def machine(self) -> str:
+        """What it is played on."""
+        threads = f"{torch.get_num_threads()} threads"
+        name = torch.cuda.get_device_name() if self.device == "cuda" else f"CPU, {threads}"
+        return f"{name}, torch {torch.__version__}"
+
     def describe(self) -> str:
         """In a few words: the pictures are those of the source."""
         shape = " x ".join(map(str, self.train.spec.target_shape))
@@ -152,18 +163,19 @@ class Loop(Protocol):
         """One iteration."""
 
 
-def make_game(setting: Setting, way: Way, world: World) -> Game:
-    """A game of the engine's, played in ``way``."""
+def make_game(setting: Setting, way: Way, world: World, seed: int = 0) -> Game:
+    """A game of the engine's, played in ``way``; its networks and batches follow from ``seed``."""
     _, held_out = examples(setting.data, setting.root)
     options = setting.played
     if way.engine.compiles:  # all games of this process count together
         torch._dynamo.config.recompile_limit = SPECIALISATIONS
         torch._dynamo.config.accumulated_recompile_limit = SPECIALISATIONS
     game = Game(
-        create(setting.variant, setting.train.spec, options),
+        create(setting.variant, setting.train.spec, options, seed),
         setting.train,
         held_out,
         batch_size=options.batch_size,
+        seed=seed,
         world=world,
         engine=way.engine,
     )
@@ -209,11 +221,11 @@ class Timed:
     def play(self, iterations: int) -> float:
         """The seconds that an iteration takes, of so many."""
         self.way.set_precision()
-        _wait(self.setting.device)
+        wait(self.setting.device)
         begun = time.perf_counter()
         for _ in range(iterations):
             self.loop.iterate()
-        _wait(self.setting.device)
+        wait(self.setting.device)
         return (time.perf_counter() - begun) / iterations
 
     def round(self, seconds: float) -> None:
@@ -234,8 +246,7 @@ class Timed:
     @property
     def images(self) -> int:
         """Real pictures that the discriminator draws in an iteration."""
-        options = self.setting.played
-        return options.batch_size * getattr(options, "k", 1)
+        return self.setting.images
 
 
 def make_all(wanted: Mapping[str, tuple[Setting, Way]]) -> list[Timed]:
@@ -265,7 +276,8 @@ def alternate(
             loop.round(seconds)
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Until ``device`` has done what it was told."""
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import speed, speed_cost, speed_ways
+from benchmarks import speed, speed_cost, speed_games, speed_ways
 from benchmarks.speed_floor import Ceiling, flops
 from benchmarks.speed_ways import Setting, Way
 from benchmarks.textbook import networks
 from benchmarks.textbook_loop import Pictures, TextbookLoop, transform
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.data.views import SquareView
+from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.layers.spectral import SpectralConv2d, SpectralLinear
 from gan_core.variant import create
@@ -349,3 +350,64 @@ def test_workers_that_cannot_share_a_batch_are_refused() -> None:
         speed.main(command("--workers", "3"))
     with pytest.raises(SystemExit, match="not textbook"):
         speed.main(command("--workers", "2", "--ways", "textbook"))
+
+
+def test_games_together_are_compared_with_each_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "games.json"
+    speed.main(command("--games", "3", "--rounds", "2", "--k", "3", "--json", str(file)))
+    found = json.loads(file.read_text())
+    apart, together = found["rows"]
+    assert (found["games"], found["way"], apart["ratio"]) == (3, "eager", 1)
+    pairs = zip(apart["rounds"], together["rounds"], strict=True)
+    assert together["ratio"] == statistics.median(one / other for one, other in pairs)
+    for r in found["rows"]:
+        assert r["milliseconds"] == statistics.median(r["rounds"])
+        assert r["images_per_second"] == pytest.approx(1000 * 3 * 8 * 3 / r["milliseconds"])
+    assert found["same"] == [True] * 3
+    out = capsys.readouterr().out
+    assert "| 3 games | ms an iteration of all | real images/s | times as fast |" in out
+    assert "the networks of 3 of the 3 games are bit for bit those of the game alone" in out
+
+
+def test_games_that_differ_from_the_game_alone_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second begins from another random state each time, so its dropout is another."""
+    setting = Setting("gan", {"hidden": 4, "maxout_units": 2, "batch_size": 8})
+    again = iter(range(100))
+
+    def begin(setting: Setting, way: Way, seed: int) -> Any:
+        game = speed_games.make_game(setting, way, World(), seed)
+        torch.manual_seed(next(again) if seed == 1 else seed)
+        return game
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(speed_games, "_begin", begin)
+        found = speed_games.compare_games(setting, Way(), 3, 1, 0.01)
+    assert found["same"] == [True, False, True]
+    assert found["same_when_repeated"]
+    assert "the networks of 2 of the 3 games" in capsys.readouterr().out
+
+
+def test_an_error_of_one_of_the_games_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting("gan", {"hidden": 4, "maxout_units": 2, "batch_size": 8})
+    together = speed_games.Together(setting, Way(), 3)
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(together.games[1], "iterate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        together.play(2)
+    assert not any(thread.is_alive() for thread in together._threads)
+    assert [together.games[seed].step for seed in (0, 2)] == [2, 2]
+
+
+def test_games_that_cannot_play_together_are_refused() -> None:
+    for count in ("1", "17"):
+        with pytest.raises(SystemExit, match=f"--games is from 2 to 16, not {count}"):
+            speed.main(command("--games", count))
+    with pytest.raises(SystemExit, match="not textbook"):
+        speed.main(command("--games", "2", "--ways", "textbook"))
+    with pytest.raises(SystemExit, match="needs --device cuda"):
+        speed.main(command("--games", "2", "--ways", "graph"))

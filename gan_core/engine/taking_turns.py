@@ -42,8 +42,8 @@ class Place:
 class Company:
     """The games of a process that take turns on ``device``, at most ``places`` of them at a time.
 
-    Raises ``ValueError`` for less than one place or more than :data:`MOST_GAMES`. Between the
-    games the process's own random states and precision are as they were when this was made.
+    Raises ``ValueError`` for less than one place or more than :data:`MOST_GAMES`. While none of
+    the games has a turn, random states and precision are as they were when this was made.
     """
 
     def __init__(self, places: int, device: torch.device) -> None:
@@ -73,12 +73,12 @@ class Company:
             if stream is not None:
                 stack.callback(stream.synchronize)
                 stack.enter_context(torch.cuda.stream(stream))
-            yield _SharedPlace(self._baton, self._outside.copy())
+            yield _SharedPlace(self._baton, self._outside)
 
 
 class _SharedPlace(Place):
-    def __init__(self, baton: _Baton, own: _Globals) -> None:
-        self._baton, self._own = baton, own
+    def __init__(self, baton: _Baton, outside: _Globals) -> None:
+        self._baton, self._outside, self._own = baton, outside, outside.copy()
 
     def pass_on(self) -> None:
         if self._baton.wanted:
@@ -89,6 +89,7 @@ class _SharedPlace(Place):
     @contextmanager
     def aside(self) -> Iterator[None]:
         self._own.keep()
+        self._outside.install()
         self._baton.hand_on()
         try:
             yield
