@@ -116,6 +116,11 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
             "--equal examples cannot be had with --scheduler pbt, which changes k while a trial "
             "plays: leave it out"
         )
+    if options.games_per_worker > 1 and options.workers_per_trial > 1:
+        raise UserError(
+            "--games-per-worker cannot be had with --workers-per-trial: a trial shares a worker or "
+            "has several of its own"
+        )
     config, given = configuration(rest, "tune")
     _asked(options).check(config, names_before_data(config))
     steps = options.max_steps or int(config.options["steps"])

@@ -218,6 +218,20 @@ def test_an_error_is_the_trials_own_and_its_trace_is_kept(tmp_path: Path, fake: 
     assert "--k must be at least 1" in trace
 
 
+def test_a_lost_worker_is_no_failure_of_the_trial_but_of_its_process(
+    tmp_path: Path, fake: FakeTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(workers: tuple[str, ...], *_: object) -> None:
+        raise module.WorkerLost(workers[1])
+
+    study = make(tmp_path)
+    monkeypatch.setattr("pipelines.tuning.shared_workers.play_on_shared_worker", lost)
+    with pytest.raises(module.WorkerLost, match="worker-1"):
+        module.play_trial(study, {"k": 1}, ("worker-0", "worker-1"))
+    assert fake.reports == []
+    assert read_trial(study.folder / FOLDER, study).status == "open"
+
+
 def test_a_metric_that_does_not_exist_fails_the_trial_in_a_line(
     tmp_path: Path, fake: FakeTune
 ) -> None:

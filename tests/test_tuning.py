@@ -180,6 +180,11 @@ def test_a_plan_fixes_what_was_named_and_fills_in_when_trials_are_judged(tmp_pat
         (["gam"], "did you mean 'gan'"),
         (["--data", "ring"], "tune needs a variant"),
         (["gan", "--lr", "1"], "unknown option '--lr'"),
+        (["gan", "--games-per-worker", "17"], "--games-per-worker must be at most 16"),
+        (
+            ["gan", "--games-per-worker", "2", "--workers-per-trial", "2"],
+            "--games-per-worker cannot be had with --workers-per-trial",
+        ),
     ],
 )
 def test_wrong_words_are_answered_in_one_line(words: list[str], told: str) -> None:

@@ -163,6 +163,9 @@ def test_as_many_trials_play_as_there_is_room_for(tmp_path: Path) -> None:
     assert room(make_study(tmp_path, concurrent=1), SMALL) == 1
     gpus = Cluster(own=False, resources={"CPU": 64.0, "GPU": 2.0}, autoscaling=False)
     assert room(make_study(tmp_path, gpus_per_trial=0.25, trials=99), gpus) == 8
+    shared = {"gpus_per_trial": 1.0, "games_per_worker": 8}
+    assert room(make_study(tmp_path, trials=99, **shared), gpus) == 16
+    assert room(make_study(tmp_path, trials=99, concurrent=3, **shared), gpus) == 3
 
 
 def test_trials_for_which_there_is_never_room_are_refused(tmp_path: Path) -> None:
@@ -170,6 +173,8 @@ def test_trials_for_which_there_is_never_room_are_refused(tmp_path: Path) -> Non
         room(make_study(tmp_path, workers_per_trial=3), SMALL)
     with pytest.raises(UserError, match="1 GPUs and this machine has 0"):
         room(make_study(tmp_path, gpus_per_trial=1.0), SMALL)
+    with pytest.raises(UserError, match="a worker of trials needs 4 CPUs"):
+        room(make_study(tmp_path, cpus_per_trial=4.0, games_per_worker=2), SMALL)
 
 
 def test_a_trial_of_several_workers_takes_no_cpu_for_its_driver(tmp_path: Path) -> None:
@@ -181,6 +186,15 @@ def test_a_trial_of_several_workers_takes_no_cpu_for_its_driver(tmp_path: Path) 
         assert left > 0.002 * concurrent, "Ray Train has to find room there for its own"
     assert resources(study, 40) == {"node:__internal_head__": 0.001}
     assert resources(make_study(tmp_path, cpus_per_trial=0.5), 2) == {"CPU": 0.5, "GPU": 0.0}
+
+
+def test_no_more_trials_share_workers_than_these_have_places(tmp_path: Path) -> None:
+    study = make_study(tmp_path, games_per_worker=8)
+    for concurrent in range(1, 101):
+        (share,) = resources(study, concurrent).values()
+        ten_thousandths = round(1e4 * share)
+        assert ten_thousandths == pytest.approx(1e4 * share), "so Ray counts"
+        assert 10_000 // ten_thousandths == concurrent
 
 
 # -- what is noted of trials -----------------------------------------------------------------

@@ -6,8 +6,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from pipelines.tuning import schedulers
 from pipelines.tuning.callback import Telling, set_board
 from pipelines.tuning.family import forget_lost_trials
 from pipelines.tuning.records import BEHIND, Trial, read_trial, trial_folders
+from pipelines.tuning.shared_workers import shared_workers
 from pipelines.tuning.states import Keeper, mend
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
 from pipelines.tuning.trial import trainable
 
-_HEAD, _COUNTED = 0.001, 15  # least share of the head node's marker; trials that it can count
+_MARKER = "node:__internal_head__"  # a resource of the head node, of which there is 1
+_HEAD, _COUNTED = 0.001, 15  # least share of it; trials of Ray Train runs that it can count
 _KEPT = 2  # checkpoints of a trial
 _LOST = 2  # how often a trial whose process was lost is begun again from its checkpoint
 
@@ -115,14 +117,17 @@ def row_of(trial: Trial) -> Row:
 def resources(study: Study, concurrent: int) -> dict[str, float]:
     """What Tune sets aside for a trial, of which ``concurrent`` play at once.
 
-    One of several workers needs nothing for itself, since it waits for them; its share of the
-    head node's marker sees to it that no more trials start than there are workers for. Half a
-    share is left, since Ray Train takes 0.001 of the marker for every run.
+    One that is played elsewhere needs nothing for itself, since it waits; its share of the head
+    node's marker sees to it that no more trials start than there are workers or places for. Of
+    trials of several workers half a share is left, since Ray Train takes 0.001 of the marker for
+    every run. Shares are in ten-thousandths, as Ray counts: they suffice for 100 shared places.
     """
     options = study.options
     if options.workers_per_trial > 1:
         share = math.floor(1e4 / (concurrent + 0.5)) / 1e4 if concurrent <= _COUNTED else _HEAD
-        return {"node:__internal_head__": share}
+        return {_MARKER: share}
+    if options.games_per_worker > 1:
+        return {_MARKER: max(1, math.floor(1e4 / concurrent)) / 1e4}
     return {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial or 0.0}
 
 
@@ -135,13 +140,14 @@ def room(study: Study, cluster: Cluster) -> int:
     for kind, each in (("CPU", cpus), ("GPU", gpus * workers)):
         have = cluster.resources.get(kind, 0.0)
         if each > have:
+            who = "a trial" if options.games_per_worker == 1 else "a worker of trials"
             where = "this machine has" if cluster.own else "the cluster can have"
             flags = "--workers-per-trial" if workers > 1 else f"--{kind.lower()}s-per-trial"
             raise UserError(
-                f"a trial needs {each:g} {kind}s and {where} {have:g}: choose less by {flags}"
+                f"{who} needs {each:g} {kind}s and {where} {have:g}: choose less by {flags}"
             )
         if each > 0:
-            places.append(int(have / each + 1e-9))
+            places.append(int(have / each + 1e-9) * options.games_per_worker)
     return max(1, min([*places, options.concurrent or 10**6, options.trials]))
 
 
@@ -169,15 +175,19 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
         if resume:
             board.table.rows[folder.name] = row_of(read_trial(folder, study))
     concurrent = room(study, cluster)
-    tuner = _restored(study, table, concurrent) if resume else None
-    tuner = tuner or _fresh(study, concurrent)
-    set_board(board)
-    try:
-        with _starting_together(study, concurrent):
-            tuner.fit()
-    finally:
-        set_board(None)
-        table.close()
+    with ExitStack() as stack:
+        workers: tuple[str, ...] = ()
+        if study.options.games_per_worker > 1:
+            workers = stack.enter_context(shared_workers(study, concurrent))
+        tuner = _restored(study, table, concurrent, workers) if resume else None
+        tuner = tuner or _fresh(study, concurrent, workers)
+        set_board(board)
+        try:
+            with _starting_together(study, concurrent):
+                tuner.fit()
+        finally:
+            set_board(None)
+            table.close()
     ended = [read_trial(folder, study).ended for folder in trial_folders(study.folder)]
     return len(ended) >= study.options.trials and all(ended)
 
@@ -214,8 +224,8 @@ _ENVIRONMENT = {
 }
 
 
-def _fresh(study: Study, concurrent: int) -> Tuner:
-    placed = tune.with_resources(trainable(study), resources(study, concurrent))
+def _fresh(study: Study, concurrent: int, workers: Sequence[str]) -> Tuner:
+    placed = tune.with_resources(trainable(study, workers), resources(study, concurrent))
     return Tuner(
         placed,
         param_space=schedulers.param_space(study),
@@ -241,7 +251,7 @@ def _fresh(study: Study, concurrent: int) -> Tuner:
     )
 
 
-def _restored(study: Study, table: Table, concurrent: int) -> Tuner | None:
+def _restored(study: Study, table: Table, concurrent: int, workers: Sequence[str]) -> Tuner | None:
     """The search as the killed driver left it; ``None`` if it had not begun."""
     for name in mend(study.folder):
         table.say(f"{name} was half written: its last whole version is used")
@@ -252,7 +262,7 @@ def _restored(study: Study, table: Table, concurrent: int) -> Tuner | None:
     for name in forget_lost_trials(study, _known(study.folder)):
         table.rows.pop(name, None)
         table.say(f"{name} had begun but was not noted: it is begun anew")
-    placed = tune.with_resources(trainable(study), resources(study, concurrent))
+    placed = tune.with_resources(trainable(study, workers), resources(study, concurrent))
     return Tuner.restore(
         str(study.folder), trainable=placed, param_space=schedulers.param_space(study)
     )

@@ -15,6 +15,8 @@ from gan_core.options import option, parse
 from pipelines.tuning.objective import Objective, make_objective
 
 CONFIG = "config.yaml"
+MOST_GAMES = 16
+"""That a worker plays at a time: `gan_core.engine.taking_turns` says why, and imports torch."""
 RUNGS = 27
 """A trial is judged this many times: three halvings to a third fit between first and last."""
 
@@ -51,6 +53,13 @@ class TuneOptions:
     )
     workers_per_trial: int = option(
         1, "data-parallel workers of a trial; more than one is a Ray Train run", minimum=1
+    )
+    games_per_worker: int = option(
+        1,
+        "trials that share a worker: their games take turns in one process, and small ones fill a "
+        "GPU together; cpus-per-trial and gpus-per-trial are then the worker's, for all its games",
+        minimum=1,
+        maximum=MOST_GAMES,
     )
     cpus_per_trial: float = option(1.0, "CPUs of a trial of one worker", above=0)
     gpus_per_trial: float | None = option(

@@ -1,4 +1,6 @@
-"""What happens in a trial: it plays in its own process, or starts a Ray Train run and follows it.
+"""What happens in a trial: it plays in its own process, or follows a game that is played elsewhere.
+
+That is by a Ray Train run that the trial starts, or on a worker that it shares with other trials.
 
 A trial reports to Tune at every evaluation, with a checkpoint of the full state: that is what a
 restored search goes on from and what population-based training copies. The step that it reports is
@@ -12,7 +14,7 @@ import contextlib
 import json
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +38,26 @@ ENDED = "ended"
 Report = Callable[[int, Mapping[str, float], Path | None], None]
 
 
-def trainable(study: Study) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune calls with the point of a trial."""
+class WorkerLost(RuntimeError):
+    """The worker that played a trial's game was lost: as if the trial's own process had been."""
+
+
+def trainable(study: Study, workers: Sequence[str] = ()) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune calls with the point of a trial; see :func:`play_trial`."""
 
     def trial(point: dict[str, Any]) -> None:
-        play_trial(study, point)
+        play_trial(study, point, workers)
 
     return trial
 
 
-def play_trial(study: Study, point: dict[str, Any]) -> None:
+def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ()) -> None:
     """Play one trial to its end, from its last checkpoint if it has one.
 
-    One that had ended already (its driver was killed before it noted that) only says so again.
-    An error ends the trial, not the search: it is kept in the folder and told as the trial's.
+    ``workers``: the names of those that trials share, where they do. One that had ended already
+    (its driver was killed before it noted that) only says so again. An error ends the trial, not
+    the search: it is kept in the folder and told as the trial's; but for a lost worker, after
+    which Tune begins the trial again from its checkpoint.
     """
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
     before = read_trial(folder, study)
@@ -61,7 +69,9 @@ def play_trial(study: Study, point: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(config, folder / "config.yaml")
         with _given_checkpoint() as checkpoint:
-            _play(study, config, point, checkpoint)
+            _play(study, config, point, checkpoint, workers)
+    except WorkerLost:
+        raise
     except Exception as error:
         _keep(folder, error)
         tune.report({"step": study.max_steps, "objective": WORST, ENDED: True})
@@ -79,9 +89,13 @@ def _given_checkpoint() -> Iterator[Path | None]:
 
 
 def _play(
-    study: Study, config: RunConfig, point: Mapping[str, Any], checkpoint: Path | None
+    study: Study,
+    config: RunConfig,
+    point: Mapping[str, Any],
+    checkpoint: Path | None,
+    workers: Sequence[str],
 ) -> None:
-    """Play ``config`` here or on workers."""
+    """Play ``config`` here, on workers of its own, or on one of the shared ``workers``."""
     objective, interval = study.objective, max(1, config.evaluate_every)
     _note_begin(config.folder, point, checkpoint)
 
@@ -97,6 +111,10 @@ def _play(
         from pipelines.tuning.workers import play_on_workers
 
         summary = play_on_workers(study, config, checkpoint, report)
+    elif workers:
+        from pipelines.tuning.shared_workers import play_on_shared_worker
+
+        summary = play_on_shared_worker(workers, config, checkpoint, report)
     else:
         summary = _play_here(study, config, checkpoint, report)
     if summary["stopped_by"]:  # its last figures are from before it failed
@@ -144,17 +162,24 @@ def _play_here(
 
 
 class TrialObserver(FolderObserver):
-    """Keeps a trial in its folder and hands evaluations and checkpoints to ``report``."""
+    """Keeps a trial in its folder and hands evaluations and checkpoints to ``report``.
 
-    def __init__(self, folder: Path, world: World, report: Report) -> None:
+    ``scratch``: how the path of a folder begins in which a checkpoint is until Tune has copied it.
+    """
+
+    def __init__(
+        self, folder: Path, world: World, report: Report, scratch: Path | None = None
+    ) -> None:
         super().__init__(folder, world)
         self._report = report
+        self._scratch = scratch or Path(tempfile.gettempdir()) / "gan-trial-"
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
     ) -> None:
         """Tune copies the files to the trial's folder; nothing is kept twice."""
-        with tempfile.TemporaryDirectory(prefix="gan-trial-") as scratch:
+        where, prefix = self._scratch.parent, self._scratch.name
+        with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as scratch:
             write(Path(scratch))
             self._report(step, figures, Path(scratch))
 
