@@ -101,8 +101,8 @@ class Together:
         with self._company.join() as place:
             game = made[seed] = _begin(setting, way, seed)
             while True:
-                self._answers.put(None)
                 with place.aside():
+                    self._answers.put(None)  # from here on it leaves alone what others draw from
                     iterations = self._orders[seed].get()
                 if not iterations:
                     return

@@ -389,18 +389,23 @@ def test_games_that_differ_from_the_game_alone_are_told(capsys: pytest.CaptureFi
     assert "the networks of 2 of the 3 games" in capsys.readouterr().out
 
 
-def test_an_error_of_one_of_the_games_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_games_together_have_played_when_they_say_so_and_an_error_ends_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     setting = Setting("gan", {"hidden": 4, "maxout_units": 2, "batch_size": 8})
     together = speed_games.Together(setting, Way(), 3)
 
     def fail() -> None:
         raise RuntimeError("out of memory")
 
+    for _ in range(20):
+        together.play(1)
+        assert not together._company._baton._held, "nobody is at what other games draw from"
     monkeypatch.setattr(together.games[1], "iterate", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         together.play(2)
     assert not any(thread.is_alive() for thread in together._threads)
-    assert [together.games[seed].step for seed in (0, 2)] == [2, 2]
+    assert [together.games[seed].step for seed in (0, 2)] == [22, 22]
 
 
 def test_games_that_cannot_play_together_are_refused() -> None:

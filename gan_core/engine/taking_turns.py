@@ -1,10 +1,10 @@
 """Several games in one process, by turns: each in a thread and on a CUDA stream of its own.
 
 A small game does not fill a GPU. Of the games' threads only the one that holds the baton does
-anything; after each iteration it hands the baton on to whoever has waited longest. What it has
-launched by then plays on, on the game's own stream, beside what the others launch. With the baton
-goes what torch has once for the whole process and a game depends on: the random states, and the
-precision of products. So a game is, bit for bit, what it is alone. Other global state (that of
+anything; after an iteration or a few it hands the baton on to whoever has waited longest. What it
+has launched by then plays on, on the game's own stream, beside what the others launch. With the
+baton goes what torch has once for the whole process and a game depends on: the random states, and
+the precision of products. So a game is, bit for bit, what it is alone. Other global state (that of
 numpy, say) nothing here draws from.
 """
 
@@ -16,6 +16,7 @@ import copy
 import gc
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -24,13 +25,14 @@ import torch
 MOST_GAMES = 16
 """Games at a time in a process. torch deals 32 streams out in turn, and two games on the same one
 would share the scratch memory of their captured products."""
+_TURN = 0.002  # seconds that a turn lasts at least: handing the baton on takes about 0.08 ms
 
 
 class Place:
     """A game's place in its process. This one shares it with nobody: there is none to wait for."""
 
     def pass_on(self) -> None:
-        """Let the other games have a turn each, where they want one; called between iterations."""
+        """Called between iterations: let the other games have a turn each, if it is time."""
 
     def aside(self) -> AbstractContextManager[None]:
         """A block in which the others play on, for waiting in. Nothing of torch may be used in it
@@ -43,7 +45,8 @@ class Company:
     """The games of a process that take turns on ``device``, at most ``places`` of them at a time.
 
     Raises ``ValueError`` for less than one place or more than :data:`MOST_GAMES`. While none of
-    the games has a turn, random states and precision are as they were when this was made.
+    the games has a turn, random states and precision are as they were when this was made; while one
+    has, no other thread may draw random numbers or seed.
     """
 
     def __init__(self, places: int, device: torch.device) -> None:
@@ -79,12 +82,17 @@ class Company:
 class _SharedPlace(Place):
     def __init__(self, baton: _Baton, outside: _Globals) -> None:
         self._baton, self._outside, self._own = baton, outside, outside.copy()
+        self._since = time.perf_counter()
 
     def pass_on(self) -> None:
-        if self._baton.wanted:
+        if self._baton.wanted and time.perf_counter() - self._since >= _TURN:
             self._own.keep()
             self._baton.pass_on()
-            self._own.install()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._own.install()
+        self._since = time.perf_counter()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -95,7 +103,7 @@ class _SharedPlace(Place):
             yield
         finally:
             self._baton.take()
-            self._own.install()
+            self._go_on()
 
 
 class _Baton:

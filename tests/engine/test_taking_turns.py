@@ -16,6 +16,7 @@ from engine_toys import Crash, CrashingObserver, StoppingObserver, difference, s
 
 from gan_core.config import RunConfig
 from gan_core.data.loading import load_examples
+from gan_core.engine import taking_turns
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game, seed_rank
@@ -43,6 +44,12 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one iteration, however short it is."""
+    monkeypatch.setattr(taking_turns, "_TURN", 0.0)
 
 
 def configs(folder: Path) -> dict[str, RunConfig]:
@@ -120,22 +127,32 @@ def test_games_in_company_are_the_games_alone(tmp_path: Path) -> None:
             assert found[name][key] == expected[name][key], (name, key)
 
 
-def test_they_take_turns_in_the_order_in_which_they_came() -> None:
+def turns(iterations: int, seconds: float) -> str:
+    """Who has played when, of three games whose iterations take so many seconds."""
     played: list[str] = []
 
     def a_game(name: str) -> Playing:
         def playing(place: Place) -> None:
-            for _ in range(3):
+            for _ in range(iterations):
                 played.append(name)
+                time.sleep(seconds)
                 place.pass_on()
 
         return playing
 
-    together([a_game(name) for name in "abc"])
-    rounds = ["".join(played[i : i + 3]) for i in (0, 3, 6)]
-    assert rounds[0][0] == "a"
-    assert sorted(rounds[0]) == ["a", "b", "c"]
-    assert rounds == [rounds[0]] * 3
+    assert together([a_game(name) for name in "abc"]) == [None] * 3
+    return "".join(played)
+
+
+def test_they_take_turns_in_the_order_in_which_they_came() -> None:
+    played = turns(3, 0.0)
+    assert played in ("abc" * 3, "acb" * 3)
+
+
+def test_a_turn_of_short_iterations_is_several_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking_turns, "_TURN", 0.3)
+    played = turns(4, 0.2)
+    assert played in ("aabbcc" * 2, "aaccbb" * 2)
 
 
 def test_a_game_that_fails_and_one_that_is_stopped_leave_the_others_as_they_are(
