@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 from gan_core.config import RunConfig, make_config
 from gan_core.engine import taking_turns
@@ -190,6 +192,46 @@ def test_a_worker_that_was_started_anew_knows_no_games() -> None:
     worker.end("trial_0001")
     with pytest.raises(WorkerLost, match="trial_0001 has been started anew"):
         worker.follow("trial_0001")
+
+
+class Answers:
+    """A worker that answers with the next of ``answers``, and then always with the last."""
+
+    def __init__(self, *answers: bool | Exception) -> None:
+        self._answers = list(answers)
+        self.has_room = self.begin = SimpleNamespace(remote=self._next)
+
+    def _next(self, *_: object) -> bool | Exception:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+@pytest.fixture
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(answer: bool | Exception) -> bool:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    fake = SimpleNamespace(get=get, wait=lambda asked, timeout: (asked, ()))
+    monkeypatch.setattr(shared_workers, "ray", fake)
+    monkeypatch.setattr(shared_workers, "_LOOK", 0.01)
+
+
+@pytest.mark.usefixtures("_without_ray")
+def test_a_trial_waits_for_a_worker_that_is_started_anew_or_has_room(tmp_path: Path) -> None:
+    busy, lost = Answers(False), Answers(RayActorError(), RayActorError(), True, True)
+    assert shared_workers._begin([busy, lost], configure(tmp_path, "run"), None) is lost
+
+
+@pytest.mark.usefixtures("_without_ray")
+def test_a_trial_fails_where_no_worker_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_workers, "_ANEW", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(WorkerLost, match="was lost"):
+        shared_workers._begin([Answers(RayActorError())], configure(tmp_path, "run"), None)
+    assert time.monotonic() - begun >= 0.2
 
 
 def test_a_worker_has_as_many_places_as_games_can_take_turns() -> None:

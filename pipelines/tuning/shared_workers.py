@@ -31,6 +31,7 @@ from pipelines.tuning.trial import Report, TrialObserver, WorkerLost
 _POLL = 5.0  # seconds that a question waits in the worker for what the game will say
 _LOOK = 0.1  # seconds between a trial's looks for a free place
 _ANSWER = 1.0  # seconds in which a worker that has started says whether it has one
+_ANEW = 60.0  # seconds in which a worker that was lost is started anew, or cannot be
 _SIGN = 2.0  # seconds between a trial's signs of life
 _SILENT = 20.0  # seconds without one after which others may have its place
 _UNWIND = 60.0  # seconds in which a game that is to end has ended, whatever the others are at
@@ -293,21 +294,27 @@ def _begin(workers: Sequence[Any], config: RunConfig, checkpoint: Path | None) -
     """The worker on which the game has begun: the first with room, when there is one.
 
     Tune starts no more trials than there are places, but games that end take a moment, and
-    workers to start.
+    workers to start. Raises :class:`WorkerLost` if none of them lives for :data:`_ANEW` seconds.
     """
     start = None if checkpoint is None else str(checkpoint)
+    limit = time.monotonic() + _ANEW
     while True:
         for worker in workers:
             try:
-                asked = worker.has_room.remote()
-                answered, _ = ray.wait([asked], timeout=_ANSWER)
-                if answered and _answer(asked):
-                    begun: bool = _answer(worker.begin.remote(config.to_dict(), start))
-                    if begun:
-                        return worker
+                if _has_room(worker) and _answer(worker.begin.remote(config.to_dict(), start)):
+                    return worker
+                limit = time.monotonic() + _ANEW
             except WorkerLost:  # it is about to be started anew
-                pass
+                if time.monotonic() > limit:
+                    raise
         time.sleep(_LOOK)
+
+
+def _has_room(worker: Any) -> bool:
+    """Whether it says so at once; one that has not started says nothing."""
+    asked = worker.has_room.remote()
+    answered, _ = ray.wait([asked], timeout=_ANSWER)
+    return bool(answered and _answer(asked))
 
 
 def _give_signs(worker: Any, trial: str, over: threading.Event) -> None:
