@@ -127,6 +127,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     """A panel an option, a line a way, both axes logarithmic; PNG or SVG by the file's name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     options = list(dict.fromkeys(r["option"] for r in found["rows"]))
     figure = Figure(figsize=(4.2 * len(options), 3.6), dpi=110, layout="constrained")
@@ -142,8 +143,9 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel=option.replace("_", " "))
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(which="both", alpha=0.3)
         axes.legend(fontsize="small", loc="upper left")
     panels[0].set_ylabel("ms an iteration")
