@@ -260,13 +260,14 @@ def shared_workers(study: Study, concurrent: int) -> Iterator[tuple[str, ...]]:
 def play_on_shared_worker(
     names: Sequence[str], config: RunConfig, checkpoint: Path | None, report: Report
 ) -> dict[str, Any]:
-    """Play ``config`` on the first of the workers ``names`` that has room; returns the summary.
+    """Play ``config`` on one of the workers ``names`` that has room; returns the summary.
 
     This thread, which is the trial's, reports to Tune. However it ends, the game does too. Raises
     :class:`WorkerLost` if the worker is lost.
     """
     trial = str(config.name)
-    workers: list[Any] = [ray.get_actor(name) for name in names]
+    first = sum(trial.encode()) % len(names)  # trials that follow on each other ask others first
+    workers: list[Any] = [ray.get_actor(name) for name in [*names[first:], *names[:first]]]
     if _has_been_played(config.folder):  # by a process that was lost, it may play on somewhere
         ended = [worker.end.remote(trial) for worker in workers]
         ray.wait(ended, num_returns=len(ended), timeout=_UNWIND)
