@@ -249,3 +249,12 @@ def test_a_trial_of_its_own_process_reports_from_a_folder_outside_its_own(tmp_pa
     observer.checkpoint(1, lambda folder: (folder / "state").touch(), {})
     assert tmp_path not in seen[0].parents
     assert not seen[0].exists()
+
+
+def test_trials_that_follow_on_each_other_ask_different_workers_first() -> None:
+    names = ["a", "b", "c"]
+    orders = [shared_workers.order_of_asking(names, f"trial_000{i}") for i in range(1, 7)]
+    assert all(sorted(order) == names for order in orders)
+    firsts = [order[0] for order in orders]
+    assert firsts[:3] == firsts[3:]
+    assert set(firsts[:3]) == set(names)

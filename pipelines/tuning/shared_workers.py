@@ -266,8 +266,7 @@ def play_on_shared_worker(
     :class:`WorkerLost` if the worker is lost.
     """
     trial = str(config.name)
-    first = sum(trial.encode()) % len(names)  # trials that follow on each other ask others first
-    workers: list[Any] = [ray.get_actor(name) for name in [*names[first:], *names[:first]]]
+    workers: list[Any] = [ray.get_actor(name) for name in order_of_asking(names, trial)]
     if _has_been_played(config.folder):  # by a process that was lost, it may play on somewhere
         ended = [worker.end.remote(trial) for worker in workers]
         ray.wait(ended, num_returns=len(ended), timeout=_UNWIND)
@@ -285,6 +284,12 @@ def play_on_shared_worker(
     finally:
         over.set()
         worker.end.remote(trial)
+
+
+def order_of_asking(names: Sequence[str], trial: str) -> list[str]:
+    """The workers ``names`` as ``trial`` asks them: each next trial begins at the next of them."""
+    first = sum(trial.encode()) % len(names)
+    return [*names[first:], *names[:first]]
 
 
 def _has_been_played(folder: Path) -> bool:

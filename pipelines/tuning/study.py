@@ -57,7 +57,7 @@ class TuneOptions:
     games_per_worker: int = option(
         1,
         "trials that share a worker: their games take turns in one process, and small ones fill a "
-        "GPU together; cpus-per-trial and gpus-per-trial are then the worker's, for all its games",
+        "GPU together; --cpus-per-trial and --gpus-per-trial are then the worker's, for all games",
         minimum=1,
         maximum=MOST_GAMES,
     )
