@@ -223,9 +223,11 @@ def write_config(config: RunConfig, path: Path) -> None:
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
     pairs = ((old, new), (old.game, new.game))
+    free = {"options", *old.game.unused}
     schedule = []
     for before, after in pairs:  # the variant first: another one has other options
-        identity = [d for d in differences(before, after, "identity") if d[0] != "options"]
+        changed = differences(before, after, "identity")
+        identity = [d for d in changed if d[0] not in free]
         if identity:
             name, was, now = identity[0]
             raise UserError(
@@ -233,4 +235,5 @@ def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
                 "data (leave the option out, or start a new run)"
             )
         schedule += differences(before, after, "schedule")
+        schedule += [d for d in changed if d[0] in old.game.unused]
     return [f"{name}: {was} -> {now}" for name, was, now in schedule]

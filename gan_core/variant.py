@@ -137,6 +137,14 @@ class GameOptions:
         """
         return 2 * self.batch_size
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """The options that nothing has been made of: those of stages that are not played.
+
+        A resumed run that adds such a stage may choose them anew, whatever their kind.
+        """
+        return frozenset()
+
 
 class Variant(nn.Module, abc.ABC):
     """A system of the article. Networks are attributes, made in :meth:`build`."""

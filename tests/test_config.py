@@ -146,6 +146,14 @@ def test_options_left_to_the_data_compare_as_such() -> None:
         check_resumable(first, make_config({"variant": "gan", "hidden": 64}))
 
 
+def test_what_a_stage_that_is_not_played_would_be_made_of_may_change() -> None:
+    one, two = ({"variant": "stackgan", "data": "captions", "steps_2": n} for n in (0, 5))
+    told = check_resumable(make_config(one), make_config({**two, "width_2": 16}))
+    assert sorted(told) == ["steps_2: 0 -> 5", "width_2: 128 -> 16"]
+    with pytest.raises(UserError, match="width_2 was 128 and is now 16"):
+        check_resumable(make_config(two), make_config({**two, "width_2": 16}))
+
+
 def test_folders_follow_from_storage_and_name(tmp_path: Path) -> None:
     made = config(storage=str(tmp_path), name="run")
     assert made.folder == tmp_path / "run"

@@ -394,9 +394,13 @@ class Game:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; ``UserError`` if it is of another game's networks."""
-        self._check_fits(state)
+        """The inverse of :meth:`state_dict`; ``UserError`` if it is of another game's networks.
+
+        Stages after the one that ``state`` is of may be missing from it; they begin afresh.
+        """
         names = [stage.name for stage in self.stages]
+        state = {**state, "networks": self._with_later_stages(state)}
+        self._check_fits(state)
         if names.index(state["stage"]) != self.stage_index:
             self._enter(names.index(state["stage"]))
         self.step, self.stage_start = state["step"], state["stage_start"]
@@ -406,6 +410,20 @@ class Game:
             seat.load_state_dict(state["players"][seat.player.name])
         if self._shared_stream:
             self._shared_stream.position = state["shared_position"]
+
+    def _with_later_stages(self, state: dict[str, Any]) -> dict[str, Tensor]:
+        """The networks of ``state`` and, as they are, those of stages that it knows nothing of."""
+        names = [stage.name for stage in self.stages]
+        played = names.index(state["stage"]) if state["stage"] in names else len(names)
+        before = {n for stage in self.stages[: played + 1] for n in self.networks_of(stage)}
+        later = {n for s in self.stages[played + 1 :] for n in self.networks_of(s)} - before
+        known = {name.partition(".")[0] for name in state["networks"]}
+        fresh = {
+            name: value
+            for name, value in self.variant.state_dict().items()
+            if name.partition(".")[0] in later - known
+        }
+        return state["networks"] | fresh
 
     def _check_fits(self, state: dict[str, Any]) -> None:
         """Raises ``UserError`` if ``state`` is not of networks, stages and players like these."""

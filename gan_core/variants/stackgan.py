@@ -75,7 +75,8 @@ class StackGANOptions(GameOptions):
     steps: int = default("steps", 83_000, GameOptions)
     steps_2: int | None = option(
         None,
-        "iterations of Stage-II; not given: as many as of Stage-I; 0: Stage-I alone",
+        "iterations of Stage-II; not given: as many as of Stage-I; 0: Stage-I alone, to which "
+        "--resume can add them",
         kind="schedule",
         minimum=0,
     )
@@ -143,6 +144,11 @@ class StackGANOptions(GameOptions):
     def examples_per_iteration(self) -> int:
         """Those of D's and of G's turns."""
         return self.batch_size * (self.k + 1)
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Stage-II's width, where Stage-I is alone."""
+        return frozenset({"width_2"} if self.steps_2 == 0 else ())
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:

@@ -381,6 +381,32 @@ def test_two_stages_resume_bit_for_bit(cut: int) -> None:
     assert all(map(torch.equal, first["average"], second["average"]))  # type: ignore[arg-type]
 
 
+def test_a_stage_two_that_is_added_on_resuming_is_the_one_that_was_there_from_the_start() -> None:
+    whole, alone, added = (tiny_game(ema=0.9, steps_2=steps) for steps in (2, 0, 2))
+    whole.play(4)
+    alone.play(4)
+    assert alone.finished
+    assert alone.step == 2
+    added.load_state_dict(alone.state_dict())
+    added.load_rank_state(alone.rank_state())
+    assert not added.finished
+    added.play(4)
+    assert added.stage.name == "stage2"
+    assert added.finished
+    for name, value in whole.variant.state_dict().items():
+        assert torch.equal(added.variant.state_dict()[name], value), name
+
+
+def test_only_networks_of_a_stage_to_come_may_be_missing() -> None:
+    game, other = tiny_game(steps_2=2), tiny_game(steps_2=2)
+    state = game.state_dict()
+    networks = {n: t for n, t in state["networks"].items() if not n.startswith("discriminator.")}
+    with pytest.raises(UserError, match=r"discriminator.* missing there"):
+        other.load_state_dict({**state, "networks": networks})
+    with pytest.raises(UserError, match=r"generator_2.* missing here"):
+        tiny_game(steps_2=0).load_state_dict(state)
+
+
 def test_a_run_shows_releases_and_can_be_asked_for_other_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
