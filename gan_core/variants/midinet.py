@@ -39,6 +39,7 @@ from gan_core.data.midi import CHORD, PITCHES, ROOM, SILENCE
 from gan_core.data.views import View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
+from gan_core.layers.remembered import RememberedMatching
 from gan_core.losses import LOSSES, feature_matching
 from gan_core.options import flag, option
 from gan_core.priors import Integers
@@ -70,6 +71,12 @@ class MidiNetOptions(AdversarialOptions):
     )
     match_bars: float = option(
         0.01, "weight of the distance of the mean bars", kind="schedule", minimum=0
+    )
+    match_tones: float = option(
+        0.0,
+        "weight of the distance of the mean numbers of notes of each pitch class that a bar has, "
+        "the means taken over the last hundreds of updates; none in the paper",
+        minimum=0,
     )
     output: str = option(
         "sigmoid",
@@ -248,6 +255,24 @@ def _moved(batch: Batch, semitones: Tensor) -> Batch:
     return {**batch, **rolls, "chord": transpose_chord(batch["chord"], semitones)}
 
 
+def tones(bars: Tensor) -> Tensor:
+    """How many notes of each pitch class (N, 12) begin in bars (N, 1, T, 128), C first.
+
+    A note begins where the strongest pitch is another than in the step before. Where that is has no
+    gradient; how much of the step's pitch is of which class has.
+    """
+    pitches = bars[:, 0].argmax(dim=2)
+    begins = F.pad(pitches[:, 1:] != pitches[:, :-1], (1, 0), value=True)
+    sounding = (bars[:, 0] * begins[:, :, None]).sum(dim=1)
+    return F.pad(sounding, (0, -PITCHES % 12)).unflatten(1, (-1, 12)).sum(dim=1)
+
+
+def _lifted(counts: Tensor, semitones: Tensor) -> Tensor:
+    """The :func:`tones` (N, 12) of the same bars moved up by their ``semitones`` (N,)."""
+    classes = torch.arange(12, device=counts.device)
+    return counts.gather(1, (classes - semitones[:, None]) % 12)
+
+
 def winners(scores: Tensor) -> Tensor:
     """The strongest pitch of each step as a roll (..., T, 128), with the gradient of the softmax.
 
@@ -333,6 +358,11 @@ class MidiNet(AdversarialVariant):
         weight = self.options.gradient_penalty
         return super().resolve(data)["gradient_penalty"] if weight is None else weight
 
+    def build(self, data: DataSpec) -> None:
+        super().build(data)
+        if self.recipe.match_tones > 0:
+            self.tones = RememberedMatching(12)
+
     def view(self, spec: DataSpec) -> View:
         return RollView()
 
@@ -392,6 +422,13 @@ class MidiNet(AdversarialVariant):
             return _moved(batch, batch["key"] - ROOM)
         return self._seen_from_root(batch)
 
+    def _height_of_learnt(self, batch: Batch) -> Tensor:
+        """By how many semitones (N,) the ``batch`` lies above what :meth:`_learnt` makes of it."""
+        if self.recipe.keys == "random":
+            return ROOM - batch["key"]
+        height = _height(batch["chord"])
+        return height if self._from_root else torch.zeros_like(height)
+
     def _seen_from_root(self, batch: Batch) -> Batch:
         """The batch as the networks see it outside training."""
         if not self._from_root:
@@ -404,7 +441,7 @@ class MidiNet(AdversarialVariant):
 
     def generator_loss(self, batch: Batch) -> Loss:
         """The adversarial loss and the two of feature matching, over all workers' batch."""
-        batch = self._learnt(batch)
+        given, batch = batch, self._learnt(batch)
         chord, real, fake = batch["chord"], self.real_targets(batch), self.fake_targets(batch)
         wanted, features = (
             self.discriminator.features(self._seen(bars, batch), chord) for bars in (real, fake)
@@ -423,6 +460,11 @@ class MidiNet(AdversarialVariant):
             "matching/features": matching,
             "matching/bars": mean_bars,
         }
+        if self.recipe.match_tones > 0:
+            moved = self._height_of_learnt(given)
+            apart = self.tones(*(_lifted(tones(bars), moved) for bars in (real, fake)))
+            diagnostics["matching/tones"] = apart
+            total = total + self.recipe.match_tones * apart
         return Loss(total, {name: value.detach() for name, value in diagnostics.items()})
 
     def sample(self, stage: str, batch: Batch) -> Batch:

@@ -101,7 +101,11 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("sngan", TINY_RESNET | PENALISED | {"conditional": True}, pictures(3, 16, classes=3)),
     ("midinet", TINY_MIDINET, melody_spec(16)),
     ("midinet", TINY_MIDINET | {"output": "straight-through", "keys": "root"}, melody_spec(12)),
-    ("midinet", TINY_MIDINET | {"output": "held", "keys": "root-shown"}, melody_spec(16)),
+    (
+        "midinet",
+        TINY_MIDINET | {"output": "held", "keys": "root-shown", "match_tones": 1.0},
+        melody_spec(16),
+    ),
     ("midinet", TINY_MIDINET | PENALISED | {"label_smoothing": 0.0}, melody_spec(16)),
     ("sngan", TINY_RESNET | {"architecture": "cnn", "width_g": 8}, pictures(3, 28)),
     ("sagan", TINY_RESNET, pictures(3, 16, classes=3)),

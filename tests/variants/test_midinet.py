@@ -13,9 +13,9 @@ from gan_core.data.examples import Batch, Examples
 from gan_core.data.midi import SILENCE, bars_before, encode_chord, melody_spec
 from gan_core.engine.game import Game
 from gan_core.losses import feature_matching
-from gan_core.metrics.melody import chord_share
+from gan_core.metrics.melody import chord_share, note_starts, pitch_classes
 from gan_core.variant import create
-from gan_core.variants.midinet import MidiNet, compose, held, scales
+from gan_core.variants.midinet import MidiNet, compose, held, scales, tones
 
 TINY = {"latent": 3, "hidden": 10, "width_g": 6, "width_d": 3}
 N = 5
@@ -271,6 +271,42 @@ def test_the_root_may_stay_in_sight_where_pitches_are_counted_from_it() -> None:
     assert torch.equal(bars["bar"], transpose_roll(expected["bar"], -semitones))
     unseen = midinet(keys="root", output="held").eval().generator_loss(shown)
     assert unseen.total.item() != variant.generator_loss(shown).total.item()
+
+
+def test_tones_are_the_notes_that_the_histogram_counts() -> None:
+    pitches = examples().tensors["bar"][:, 0].clone()
+    pitches[:, 5] = pitches[:, 4]  # a longer note counts once
+    counts = tones(to_roll(pitches)[:, None])
+    assert counts.sum(dim=1).tolist() == note_starts(pitches).sum(dim=1).tolist()
+    torch.testing.assert_close(counts.sum(0).double() / counts.sum(), pitch_classes(pitches))
+    shares = torch.softmax(torch.randn(4, 1, 16, 128), dim=-1).requires_grad_()
+    tones(shares)[:, 3].sum().backward()
+    assert shares.grad is not None
+    begins = F.pad(shares.argmax(3).diff(dim=2) != 0, (1, 0), value=True)
+    assert torch.equal(
+        shares.grad, (begins[..., None] & (torch.arange(128) % 12 == 3)).to(shares.dtype)
+    )
+
+
+@pytest.mark.parametrize("keys", ["given", "random", "root", "root-shown"])
+def test_tones_are_matched_as_the_data_have_them(keys: str) -> None:
+    options = {"keys": keys, "output": "held", "match_features": 0.0, "match_bars": 0.0}
+    variant, plain = midinet(match_tones=50.0, **options), midinet(**options)
+    assert isinstance(variant, MidiNet)
+    given = batch(key=9)
+    loss, without = variant.generator_loss(given), plain.generator_loss(given)
+    learnt = variant._learnt(given)
+    pitches = to_pitches(variant.generate(learnt))[:, 0]
+    # Three semitones up, or down to the root: what undoes it.
+    back = {"random": [-3] * N, "given": [0] * N}.get(keys, list(range(N)))
+    made = torch.zeros(N, 12)
+    for n, step in note_starts(pitches).nonzero().tolist():
+        made[n, (int(pitches[n, step]) + back[n]) % 12] += 1
+    apart = made.mean(0) - tones(given["bar"]).mean(0)
+    torch.testing.assert_close(variant.tones.difference, 0.01 * apart, atol=1e-6, rtol=1e-4)
+    found = 0.5 * (0.01 * apart).square().sum()
+    torch.testing.assert_close(loss.diagnostics["matching/tones"], found, atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(loss.total, without.total + 50 * found, atol=1e-5, rtol=1e-5)
 
 
 def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:
