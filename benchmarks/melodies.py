@@ -65,6 +65,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "match_features": 1.0,
         "match_bars": 0.0,
+        # A bar shows little of how often each pitch class sounds: without, the generators were off
+        # by 0.017 to 0.036 on the training tunes' own chords, with it by 0.018 to 0.021. Twice
+        # that brings no more, ten times that spoils intervals.
+        "match_tones": 0.4,
         # R1 instead of batch statistics; 0.3 left fewer wrong intervals than 1.
         "norm_d": "layer",
         "r1": 0.3,
