@@ -29,9 +29,10 @@ class RememberedMatching(nn.Module):
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """The distance, a scalar; ``real`` and ``fake`` are features (N, size) of a batch."""
-        mean = mean_over_workers(fake.float().mean(dim=0))
+        precise = self.difference.dtype  # bars may have come in half of it
+        mean = mean_over_workers(fake.to(precise).mean(dim=0))
         with torch.no_grad():
-            now = mean - mean_over_workers(real.float().mean(dim=0))
+            now = mean - mean_over_workers(real.to(precise).mean(dim=0))
             self.difference.lerp_(now, 1 - DECAY)
         remembered = self.difference.clone()
         along = (remembered * mean).sum()
