@@ -135,6 +135,7 @@ class _Draft:
     def config(self) -> RunConfig:
         """Defaults, then the resumed run, then the file, then the command line, checked."""
         from gan_core.config import check_resumable, make_config
+        from pipelines.run_folder import kept_config
 
         given = self.given()
         if self.variant is None:
@@ -146,7 +147,7 @@ class _Draft:
         config = make_config(values)
         if self.resumed is None:
             return named(config)
-        check_resumable(make_config(self.old), config)
+        check_resumable(kept_config(config.folder), config)
         return config
 
     def given(self) -> dict[str, Any]:

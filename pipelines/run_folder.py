@@ -11,7 +11,12 @@ from typing import IO, Any
 
 from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
-from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.checkpoint import (
+    BrokenCheckpoint,
+    all_checkpoints,
+    find_checkpoint,
+    read_manifest,
+)
 from gan_core.errors import UserError
 from pipelines.sync import last_status
 
@@ -120,8 +125,18 @@ class RunFolder:
 
 def changes_of(config: RunConfig) -> list[str]:
     """What a resumed run does otherwise than before; ``UserError`` if it would be another run."""
-    before = make_config(read_config(config.folder / "config.yaml"))
-    return check_resumable(before, config)
+    return check_resumable(kept_config(config.folder), config)
+
+
+def kept_config(folder: Path) -> RunConfig:
+    """What the newest checkpoint in a run's ``folder`` was made by; without one, ``config.yaml``.
+
+    The file may hold wishes of a resumption that came to nothing.
+    """
+    for checkpoint in all_checkpoints(folder):
+        with contextlib.suppress(BrokenCheckpoint):
+            return make_config(read_manifest(checkpoint)["config"])
+    return make_config(read_config(folder / "config.yaml"))
 
 
 def finished(config: RunConfig) -> bool:

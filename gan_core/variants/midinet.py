@@ -75,7 +75,7 @@ class MidiNetOptions(AdversarialOptions):
     match_tones: float = option(
         0.0,
         "weight of the distance of the mean numbers of notes of each pitch class that a bar has, "
-        "the means taken over the last hundreds of updates; none in the paper",
+        "the means taken over about the last 100 updates; none in the paper",
         minimum=0,
     )
     output: str = option(
@@ -331,6 +331,11 @@ class MidiNet(AdversarialVariant):
             raise UserError(
                 f"the {options.loss} loss has no labels: give --label-smoothing 0 with it"
             )
+        if options.match_tones > 0 and options.output == "sigmoid":
+            raise UserError(
+                "--match-tones counts notes, and --output sigmoid makes none while it trains: "
+                "choose held, straight-through or softmax"
+            )
         super().check(spec)
         steps = spec.target_shape[-1]
         if steps < 8 or steps % 4:
@@ -361,7 +366,7 @@ class MidiNet(AdversarialVariant):
     def build(self, data: DataSpec) -> None:
         super().build(data)
         if self.recipe.match_tones > 0:
-            self.tones = RememberedMatching(12)
+            self.tones = RememberedMatching(12, self.recipe.accumulate)
 
     def view(self, spec: DataSpec) -> View:
         return RollView()
@@ -442,7 +447,8 @@ class MidiNet(AdversarialVariant):
     def generator_loss(self, batch: Batch) -> Loss:
         """The adversarial loss and the two of feature matching, over all workers' batch."""
         given, batch = batch, self._learnt(batch)
-        chord, real, fake = batch["chord"], self.real_targets(batch), self.fake_targets(batch)
+        chord, real, made = batch["chord"], self.real_targets(batch), self.generate(batch)
+        fake = self._shown(made, batch, "fake")
         wanted, features = (
             self.discriminator.features(self._seen(bars, batch), chord) for bars in (real, fake)
         )
@@ -462,7 +468,7 @@ class MidiNet(AdversarialVariant):
         }
         if self.recipe.match_tones > 0:
             moved = self._height_of_learnt(given)
-            apart = self.tones(*(_lifted(tones(bars), moved) for bars in (real, fake)))
+            apart = self.tones(*(_lifted(tones(b), moved) for b in (batch["bar"], made)))
             diagnostics["matching/tones"] = apart
             total = total + self.recipe.match_tones * apart
         return Loss(total, {name: value.detach() for name, value in diagnostics.items()})

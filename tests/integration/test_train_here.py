@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, configure, events, final_state, metric_steps, same
 
+from gan_core.config import make_config, write_config
+from gan_core.engine.checkpoint import write_shared
 from gan_core.errors import UserError
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, changes_of
 from pipelines.train import RunFailed, train
 
 QUICK = [
@@ -187,3 +189,21 @@ def test_a_refusal_is_told_once_under_torchrun(tmp_path: Path) -> None:
     assert done.stderr.count("error: run 'pair' is being trained by another process") == 1
     assert "gloo" not in done.stderr
     assert "Connection" not in done.stderr
+
+
+def test_what_a_run_is_resumed_as_is_judged_by_its_checkpoint(tmp_path: Path) -> None:
+    # Stage-II was asked for with a width that came to nothing: no checkpoint was made by it.
+    wish = {"variant": "stackgan", "data": "captions", "storage": str(tmp_path), "name": "two"}
+    alone, wide, narrow = (
+        make_config(wish | more)
+        for more in ({"steps_2": 0}, {"steps_2": 5, "width_2": 256}, {"steps_2": 5, "width_2": 8})
+    )
+    checkpoint = alone.folder / "checkpoints" / "step_00000001"
+    checkpoint.mkdir(parents=True)
+    told = {"step": 1, "world_size": 1, "config": alone.to_dict(), "data": ""}
+    write_shared(checkpoint, {}, told)
+    write_config(wide, alone.folder / "config.yaml")
+    assert sorted(changes_of(narrow)) == ["steps_2: 0 -> 5", "width_2: 128 -> 8"]
+    write_shared(checkpoint, {}, told | {"config": wide.to_dict()})
+    with pytest.raises(UserError, match="width_2 was 256 and is now 8"):
+        changes_of(narrow)

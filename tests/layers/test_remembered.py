@@ -42,3 +42,13 @@ def test_real_features_have_no_gradient_and_the_memory_is_state() -> None:
     layer(real, fake).backward()
     assert real.grad is None
     assert torch.allclose(layer.state_dict()["difference"], torch.full((3,), DECAY - 1))
+
+
+def test_the_parts_of_an_update_together_forget_as_much_as_one() -> None:
+    whole, parted = RememberedMatching(2), RememberedMatching(2, parts=4)
+    real, fake = torch.zeros(8, 2), torch.ones(8, 2)
+    for _ in range(20):
+        whole(real, fake)
+        for part in fake.chunk(4):
+            parted(real[:2], part)
+    torch.testing.assert_close(parted.difference, whole.difference, rtol=1e-4, atol=1e-6)

@@ -307,6 +307,11 @@ def test_tones_are_matched_as_the_data_have_them(keys: str) -> None:
     found = 0.5 * (0.01 * apart).square().sum()
     torch.testing.assert_close(loss.diagnostics["matching/tones"], found, atol=1e-7, rtol=1e-3)
     torch.testing.assert_close(loss.total, without.total + 50 * found, atol=1e-5, rtol=1e-5)
+    noisy = midinet(match_tones=50.0, instance_noise=1.0, **options)
+    disturbed = noisy.generator_loss(
+        given | {f"instance_noise_{k}": torch.randn(N, 1, 16, 128) for k in ("real", "fake")}
+    )
+    assert torch.equal(disturbed.diagnostics["matching/tones"], loss.diagnostics["matching/tones"])
 
 
 def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:

@@ -382,7 +382,9 @@ def test_two_stages_resume_bit_for_bit(cut: int) -> None:
 
 
 def test_a_stage_two_that_is_added_on_resuming_is_the_one_that_was_there_from_the_start() -> None:
-    whole, alone, added = (tiny_game(ema=0.9, steps_2=steps) for steps in (2, 0, 2))
+    width = {"width_2": 2 * TINY["width_2"]}
+    whole, added = (tiny_game(ema=0.9, steps_2=2, **width) for _ in range(2))
+    alone = tiny_game(ema=0.9, steps_2=0)
     whole.play(4)
     alone.play(4)
     assert alone.finished
