@@ -16,6 +16,7 @@ from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
 from gan_core.data.views import SquareView, View
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
+from gan_core.layers.remembered import RememberedMatching
 from gan_core.losses import feature_matching
 from gan_core.observers import FolderObserver
 from gan_core.priors import Gaussian, Uniform
@@ -259,13 +260,15 @@ class Matching(Toy):
 
     def build(self, data: DataSpec) -> None:
         self.generator = mlp(2, 2)
+        self.remembered = RememberedMatching(2)
 
     def stages(self) -> tuple[Stage, ...]:
         player = Player("generator", ("generator",), self.loss, SGD, ("point",))
         return (Stage("only", (player,), self.options.steps),)
 
     def loss(self, batch: Batch) -> Loss:
-        total = feature_matching(batch["point"], self.generator(batch["latent"]))
+        real, fake = batch["point"], self.generator(batch["latent"])
+        total = feature_matching(real, fake) + 100 * self.remembered(real, fake)
         return Loss(total, {"loss/generator": total.detach()})
 
     def sample(self, stage: str, batch: Batch) -> Batch:
