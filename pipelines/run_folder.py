@@ -11,12 +11,7 @@ from typing import IO, Any
 
 from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
-from gan_core.engine.checkpoint import (
-    BrokenCheckpoint,
-    all_checkpoints,
-    find_checkpoint,
-    read_manifest,
-)
+from gan_core.engine.checkpoint import all_checkpoints, find_checkpoint, read_manifest
 from gan_core.errors import UserError
 from pipelines.sync import last_status
 
@@ -134,7 +129,7 @@ def kept_config(folder: Path) -> RunConfig:
     The file may hold wishes of a resumption that came to nothing.
     """
     for checkpoint in all_checkpoints(folder):
-        with contextlib.suppress(BrokenCheckpoint):
+        with contextlib.suppress(UserError):  # a broken one is told of when it is read
             return make_config(read_manifest(checkpoint)["config"])
     return make_config(read_config(folder / "config.yaml"))
 
