@@ -488,6 +488,7 @@ def test_losses_without_labels_have_none_and_penalties_no_batch_statistics() -> 
         ),
         (16, {"loss": "hinge"}, "the hinge loss has no labels: give --label-smoothing 0 with it"),
         (16, {"diffaug": "color"}, "--diffaug"),
+        (16, {"match_tones": 1}, "--output sigmoid makes none while it trains: choose held"),
     ],
 )
 def test_what_midinet_cannot_do_is_refused(
