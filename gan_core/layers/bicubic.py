@@ -7,12 +7,17 @@ Pillow and of MATLAB's ``imresize``, by which the published figures of super-res
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def resized(images: Tensor, rows: int, columns: int) -> Tensor:
-    """Float pictures (N, C, H, W) as (N, C, ``rows``, ``columns``); values may overshoot."""
+    """Float pictures (N, C, H, W) as (N, C, ``rows``, ``columns``); values may overshoot.
+
+    Those of 16 bits come out in 32: on a CPU torch has no such filter for them.
+    """
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     return F.interpolate(
         images, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
     )

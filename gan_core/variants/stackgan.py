@@ -37,6 +37,7 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
+from gan_core.layers.bicubic import enlarged
 from gan_core.layers.captions import belongs, chosen_captions, mean_caption
 from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
 from gan_core.layers.init import normal_weights
@@ -111,6 +112,11 @@ class StackGANOptions(GameOptions):
         0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
     r1: float = option(0.0, "weight gamma of the R1 penalty", kind="schedule", minimum=0)
+    residual: bool = option(
+        False,
+        "Stage-II says what is added to Stage-I's picture, enlarged, and begins with that picture; "
+        "the paper's draws it anew",
+    )
     contrast: float = option(
         0.0,
         "weight, in both players' losses, of finding a picture's text among wrong ones by the "
@@ -147,8 +153,8 @@ class StackGANOptions(GameOptions):
 
     @property
     def unused(self) -> frozenset[str]:
-        """Stage-II's width, where Stage-I is alone."""
-        return frozenset({"width_2"} if self.steps_2 == 0 else ())
+        """What makes Stage-II's networks, where Stage-I is alone."""
+        return frozenset({"width_2", "residual"} if self.steps_2 == 0 else ())
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -209,7 +215,10 @@ class ResidualBlock(nn.Module):
 
 
 class RefiningGenerator(nn.Module):
-    """Stage-II: pictures (N, C, 64, 64), text and epsilon to (N, C, S, S), mean and log sigma."""
+    """Stage-II: pictures (N, C, 64, 64), text and epsilon to (N, C, S, S), mean and log sigma.
+
+    A ``residual`` one says what is added to the picture, enlarged: at first nothing.
+    """
 
     def __init__(self, options: StackGANOptions, data: DataSpec) -> None:
         super().__init__()
@@ -230,13 +239,20 @@ class RefiningGenerator(nn.Module):
         for _ in range(int(math.log2(options.image_size // _CODE))):
             layers += _enlargement(wide, wide // 2)
             wide //= 2
-        layers += [nn.Conv2d(wide, channels, 3, padding=1), nn.Tanh()]
-        self.layers = nn.Sequential(*layers)
+        last = nn.Conv2d(wide, channels, 3, padding=1)
+        self.residual, self.scale = options.residual, options.image_size // SIZE_1
+        self.layers = nn.Sequential(*layers, last, *([] if options.residual else [nn.Tanh()]))
         normal_weights(self, 0.02)
+        if options.residual:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, text: Tensor, epsilon: Tensor) -> tuple[Tensor, ...]:
         condition, mean, log_sigma = self.augment(text, epsilon)
-        return self.layers(_beside(self.encode(image), condition)), mean, log_sigma
+        made = self.layers(_beside(self.encode(image), condition))
+        if self.residual:
+            made = (enlarged(image, self.scale) + made).clamp(-1, 1)
+        return made, mean, log_sigma
 
 
 class Discriminator(nn.Module):

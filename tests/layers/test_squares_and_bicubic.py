@@ -75,3 +75,11 @@ def test_a_reduced_picture_is_one_of_8_bits_in_range() -> None:
     assert low.abs().max() <= 1
     with pytest.raises(ValueError, match="cannot be reduced 4 times"):
         bicubic.reduced(high[..., :15], 4)
+
+
+def test_pictures_of_16_bits_are_enlarged_in_32() -> None:
+    images = as_tensor(smooth_picture(16, 24))
+    found = bicubic.enlarged(images.bfloat16(), 2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, bicubic.enlarged(images.bfloat16().float(), 2))
+    assert bicubic.enlarged(images.double(), 2).dtype == torch.float64

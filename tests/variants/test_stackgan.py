@@ -381,9 +381,28 @@ def test_two_stages_resume_bit_for_bit(cut: int) -> None:
     assert all(map(torch.equal, first["average"], second["average"]))  # type: ignore[arg-type]
 
 
+def test_a_residual_stage_two_begins_with_stage_ones_picture_enlarged() -> None:
+    game = tiny_game(steps=1, steps_2=1, residual=True)
+    variant, text = game.variant, pairs(8).tensors["text"]
+    noise = {name: torch.randn(8, size) for name, size in (("latent", 3), ("epsilon", 4))}
+    batch = {**noise, "epsilon_2": torch.randn(8, 4), "text": text}
+    game.play(1)
+    sketch = variant.sample("stage1", batch)["image"]
+    # Pillow's filter, picture by picture and channel by channel, is the independent reference.
+    first = variant.sample("stage2", batch)["image"]
+    for channels, large in zip(sketch.detach().numpy(), first, strict=True):
+        for values, made in zip(channels, large, strict=True):
+            picture = Image.fromarray(values).resize((128, 128), Image.Resampling.BICUBIC)
+            torch.testing.assert_close(made, torch.tensor(np.array(picture)).clamp(-1, 1))
+    game.play(1)
+    moved = variant.sample("stage2", batch)["image"]
+    assert (moved - first).abs().max() > 1e-5
+    assert moved.abs().max() <= 1
+
+
 def test_a_stage_two_that_is_added_on_resuming_is_the_one_that_was_there_from_the_start() -> None:
-    width = {"width_2": 2 * TINY["width_2"]}
-    whole, added = (tiny_game(ema=0.9, steps_2=2, **width) for _ in range(2))
+    own = {"width_2": 2 * TINY["width_2"], "residual": True}
+    whole, added = (tiny_game(ema=0.9, steps_2=2, **own) for _ in range(2))
     alone = tiny_game(ema=0.9, steps_2=0)
     whole.play(4)
     alone.play(4)
