@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import os
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +132,7 @@ def _start(own: bool, *, dashboard: bool) -> None:
     import ray
 
     if own:
+        _import_ahead()
         port = _free_port() if dashboard else None
         if port is not None:
             # Ray Train asks this address whether a stopped trial's controller is dead, to free
@@ -155,6 +158,19 @@ def _start(own: bool, *, dashboard: bool) -> None:
         raise UserError(
             f"no Ray cluster answers at {address} ({reason}): start it, or unset RAY_ADDRESS"
         ) from None
+
+
+def _import_ahead() -> None:
+    """Import, in a thread, what Ray Train and MLflow stand on, while Ray's processes start.
+
+    Not Ray's own modules: those import each other in circles, which two threads must not enter.
+    """
+
+    def imports() -> None:
+        for name in ("pandas", "pyarrow.fs", "pydantic", "mlflow"):
+            importlib.import_module(name)
+
+    threading.Thread(target=imports, name="imports", daemon=True).start()
 
 
 def _free_port() -> int:

@@ -340,6 +340,7 @@ class _Training:
             device=self.device,
             threads=threads_of(self.cluster, self.config.workers),
             checkpoint=self._checkpoint,
+            alone=self.cluster.own,
         )
         thread = threading.Thread(target=self._fit, args=(trainer,), name="fit", daemon=True)
         thread.start()

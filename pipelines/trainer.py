@@ -25,15 +25,16 @@ def make_trainer(
     gpus: float = 1.0,
     callbacks: Sequence[Any] = (),
     leave: Leave | None = None,
+    alone: bool = False,
 ) -> Any:
     """The trainer of one attempt at the run ``config``, with ``config.workers`` workers.
 
     ``device``: "cuda" (``gpus`` for each worker) or "cpu"; ``threads``: that a worker computes
     with on the CPU; ``checkpoint``: where to start; ``callbacks``: more of Ray Train's; ``leave``:
-    what the workers ask before they play on.
+    what the workers ask before they play on; ``alone``: whether Ray runs here for this run only.
     """
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     from pipelines.refusal import RefusalEndsTraining
     from pipelines.worker import Job, work
@@ -48,8 +49,8 @@ def make_trainer(
         leave=leave,
     )
     told: list[Any] = [RefusalEndsTraining(), *callbacks]
-    return TorchTrainer(
-        work,  # type: ignore[arg-type]  # its annotation denies the value that a loop may return
+    return _trainer_class(alone)(
+        work,  # its annotation would deny the value that a loop may return
         train_loop_config=dict(vars(job)),
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
         scaling_config=ray.train.ScalingConfig(
@@ -66,3 +67,15 @@ def make_trainer(
             callbacks=told,
         ),
     )
+
+
+def _trainer_class(alone: bool) -> Any:
+    from ray.train.torch import TorchTrainer
+
+    if not alone:
+        return TorchTrainer
+    try:
+        from pipelines.one_machine import OneMachineTrainer
+    except ImportError:  # another version of Ray: two processes more
+        return TorchTrainer
+    return OneMachineTrainer

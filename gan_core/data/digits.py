@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -29,6 +31,23 @@ def _stratified_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.lexsort((labels, place))
 
 
+def _read_table() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The values 0..16 (1797, 64) and labels (1797,), as scikit-learn's ``load_digits`` has them.
+
+    Its file is read without its package, whose import takes a second of every process's start.
+    """
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found and found.submodule_search_locations) or ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            table = np.loadtxt(path, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    return values, labels.astype(np.int64)
+
+
 @register("digits")
 class Digits(Source):
     """Handwritten digits, 8 x 8, grayscale, ten classes (UCI ML; ``sklearn.load_digits``).
@@ -41,10 +60,7 @@ class Digits(Source):
     needs_root: ClassVar[bool] = False
 
     def load(self, split: Split) -> Examples:
-        from sklearn.datasets import load_digits
-
-        values, labels = load_digits(return_X_y=True)
-        labels = labels.astype(np.int64)
+        values, labels = _read_table()
         ends = np.cumsum(list(_SIZES.values()))
         parts = np.split(_stratified_order(labels), ends[:-1])
         # Back in the file's order, so that the classes do not come in turn.

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +68,17 @@ def test_classes_do_not_come_in_turn():
     labels = load_examples("digits", None, "test").tensors["label"]
     assert labels[:20].unique().numel() > 2
     assert not torch.equal(labels, labels.sort().values)
+
+
+def test_scikit_learn_itself_is_asked_where_its_file_lies_elsewhere(monkeypatch):
+    before = load_examples("digits", None, "test").fingerprint
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert load_examples("digits", None, "test").fingerprint == before
+
+
+def test_its_package_is_not_imported_for_its_file():
+    code = (
+        "import sys; from gan_core.data import load_examples as load; load('digits', None, 'test');"
+        "sys.exit('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
