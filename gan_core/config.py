@@ -222,6 +222,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
+    old, new = _without_caches(old), _without_caches(new)
     pairs = ((old, new), (old.game, new.game))
     free = {"options", *old.game.unused}
     schedule = []
@@ -237,3 +238,9 @@ def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
         schedule += differences(before, after, "schedule")
         schedule += [d for d in changed if d[0] in old.game.unused]
     return [f"{name}: {was} -> {now}" for name, was, now in schedule]
+
+
+def _without_caches(config: RunConfig) -> RunConfig:
+    """``config`` without the source's ``..._cache``: where something is kept changes nothing."""
+    options = {n: v for n, v in config.data_options.items() if not n.endswith("_cache")}
+    return dataclasses.replace(config, data_options=options)

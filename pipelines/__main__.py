@@ -88,6 +88,22 @@ def run(arguments: Sequence[str]) -> int:
     return command(list(arguments[1:]))
 
 
+class _Lines(logging.Formatter):
+    """Warnings as such; what is merely told, plain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = super().format(record)
+        return told if record.levelno < logging.WARNING else f"warning: {told}"
+
+
+def _show_log() -> None:
+    """Warnings, and how far the reading of data is, on stderr."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(_Lines("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[shown])
+    logging.getLogger("gan_core.data").setLevel(logging.INFO)
+
+
 _GARBAGE = 50_000
 """New objects until garbage is looked for. Imports make hundreds of thousands and no garbage:
 looking for it every 700 (Python's default) takes a fifth of a start."""
@@ -98,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "" not in sys.path:  # `gan` must find a plugin in the current folder as `python -m` does
         sys.path.insert(0, "")
     gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    _show_log()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

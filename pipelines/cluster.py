@@ -63,7 +63,22 @@ def absolute(config: RunConfig) -> RunConfig:
         else value
         for name, value in config.options.items()
     }
-    return dataclasses.replace(config, options=options, **read, **written)
+    source = {name: _absolute_option(name, v, base) for name, v in config.data_options.items()}
+    return dataclasses.replace(config, options=options, data_options=source, **read, **written)
+
+
+def _absolute_option(name: str, value: Any, base: Path) -> Any:
+    """A source's option, absolute if it is a folder: of a cache, or of an encoder that is here."""
+    from gan_core.data.kept_pictures import NONE
+
+    if not isinstance(value, str):
+        return value
+    place = Path(value).expanduser()
+    if name.endswith("_cache") and value != NONE:
+        return str((base / place).resolve())
+    if name.endswith("_encoder") and place.is_dir():
+        return str(place.absolute())
+    return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -558,3 +559,11 @@ def test_the_run_of_a_checkpoint_or_generator_is_found(storage: Path, tmp_path: 
     for inside in (run, run / "generator" / "last", next((run / "checkpoints").iterdir())):
         assert run_folder(inside) == run
     assert run_folder(tmp_path) is None
+
+
+def test_warnings_are_told_as_such_and_what_is_merely_told_is_not() -> None:
+    lines = command._Lines("%(message)s")
+    record = logging.makeLogRecord({"msg": "read %d of 5", "args": (2,), "levelno": logging.INFO})
+    assert lines.format(record) == "read 2 of 5"
+    record.levelno = logging.WARNING
+    assert lines.format(record) == "warning: read 2 of 5"

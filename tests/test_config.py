@@ -138,6 +138,17 @@ def test_another_place_to_run_is_nobody_s_business() -> None:
     assert check_resumable(config(), config()) == []
 
 
+def test_where_a_source_keeps_what_it_has_made_is_nobody_s_business() -> None:
+    values = {"variant": "dcgan", "data": "folder", "data_root": "/data"}
+    old, moved, other = (
+        make_config({**values, "data_options": {"image_size": 32, **more}})
+        for more in ({}, {"picture_cache": "/elsewhere"}, {"channels": 1})
+    )
+    assert check_resumable(old, moved) == []
+    with pytest.raises(UserError, match="data_options was"):
+        check_resumable(old, other)
+
+
 def test_options_left_to_the_data_compare_as_such() -> None:
     first = make_config({"variant": "gan"})
     assert first.options["hidden"] is None

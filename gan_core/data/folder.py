@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 
 from gan_core.data.examples import Examples, Split
+from gan_core.data.kept_pictures import kept_pictures, picture_folder
 from gan_core.data.listing import Listing, list_pictures
-from gan_core.data.pictures import PictureFormat, common_format, read_pictures
+from gan_core.data.pictures import PictureFormat, common_format
 from gan_core.data.sources import OnBadFile, Source, picture_spec, register
 from gan_core.errors import UserError
 
@@ -29,6 +30,10 @@ class Folder(Source):
     pictures must have one size). ``allow_upscale``: enlarge pictures smaller than that, instead
     of refusing them. ``channels``: 1 gray, 3 colour; by default colour if any picture is.
     Transparency is laid over white, the camera's orientation (EXIF) is honoured.
+
+    ``picture_cache``: the folder that keeps pictures as they are decoded, where they take 64 MiB
+    or more, so that only the first start decodes them and processes share their memory (default:
+    ~/.cache/gan-pipelines/pictures; what was not used for 30 days is deleted); ``none``: no folder.
     """
 
     summary: ClassVar[str] = "your own pictures in a folder, in class folders or not"
@@ -41,6 +46,7 @@ class Folder(Source):
         image_size: int | None = None,
         channels: int | None = None,
         allow_upscale: bool = False,
+        picture_cache: str | None = None,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         if image_size is not None and image_size < 1:
@@ -50,6 +56,7 @@ class Folder(Source):
         self.image_size = image_size
         self.channels = channels
         self.allow_upscale = allow_upscale
+        self.picture_cache = picture_folder(picture_cache)
 
     @functools.cached_property
     def _listing(self) -> Listing:
@@ -72,7 +79,8 @@ class Folder(Source):
         pictures = self._listing.splits[split]
         form, shape = self._format
         paths = [picture.path for picture in pictures]
-        images, kept = read_pictures(paths, form, shape, self.on_bad_file == "skip")
+        skip = self.on_bad_file == "skip"
+        images, kept = kept_pictures(paths, form, shape, skip, self.picture_cache)
         if not kept:
             raise UserError(f"none of the {len(paths)} {split} files in {self.root} can be used")
         tensors = {"image": images}

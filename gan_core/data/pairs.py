@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import Picture, list_pictures
-from gan_core.data.pictures import Half, PictureFormat, common_format, read_pictures
+from gan_core.data.pictures import Half, PictureFormat, common_format
 from gan_core.data.sources import OnBadFile, register
 from gan_core.errors import UserError
 
@@ -110,8 +111,9 @@ class Pairs(Folder):
     these two, files that hold both as squares side by side, laid out as for folder, of which
     ``--input-side`` is the input. Classes play no part.
 
-    ``image_size``, ``channels`` and ``allow_upscale`` are those of folder, for inputs and images
-    alike. A picture without a namesake is an error, or with ``--on-bad-file skip`` left out.
+    ``image_size``, ``channels``, ``allow_upscale`` and ``picture_cache`` are those of folder, for
+    inputs and images alike. A picture without a namesake is an error, or with ``--on-bad-file
+    skip`` left out.
     """
 
     summary: ClassVar[str] = "pairs of pictures: two folders with the same names, or side by side"
@@ -124,6 +126,7 @@ class Pairs(Folder):
         image_size: int | None = None,
         channels: int | None = None,
         allow_upscale: bool = False,
+        picture_cache: str | None = None,
         input_folder: str | None = None,
         target_folder: str | None = None,
         input_side: Literal["left", "right"] = "left",
@@ -134,6 +137,7 @@ class Pairs(Folder):
             image_size=image_size,
             channels=channels,
             allow_upscale=allow_upscale,
+            picture_cache=picture_cache,
         )
         self.input_folder, self.target_folder = input_folder, target_folder
         self.input_side: Half = input_side
@@ -174,7 +178,7 @@ class Pairs(Folder):
             forms["image"] = dataclasses.replace(form, half=other)
         paths = {name: [getattr(pair, name) for pair in pairs] for name in forms}
         skip = self.on_bad_file == "skip"
-        tensors = read_together(paths, forms, shape, skip)
+        tensors = read_together(paths, forms, shape, skip, self.picture_cache)
         if not len(tensors["image"]):
             raise UserError(f"none of the {len(pairs)} {split} pairs in {self.root} can be used")
         return Examples(tensors, pair_spec(shape), "pairs", split)
@@ -189,9 +193,15 @@ def read_together(
     forms: Mapping[str, PictureFormat],
     shape: tuple[int, int, int],
     skip_bad: bool,
+    folder: Path | None,
 ) -> dict[str, Tensor]:
-    """Pictures uint8 (M, *shape) by name, of the positions at which all names' can be read."""
-    read = {name: read_pictures(paths[name], forms[name], shape, skip_bad) for name in paths}
+    """Pictures uint8 (M, *shape) by name, of the positions at which all names' can be read.
+
+    Kept in ``folder`` where there is one.
+    """
+    read = {
+        name: kept_pictures(paths[name], forms[name], shape, skip_bad, folder) for name in paths
+    }
     shared = set.intersection(*(set(kept) for _, kept in read.values()))
     tensors = {}
     for name, (pictures, kept) in read.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _CHUNK = 64  # pictures a task: less overhead than one by one
 _WORTH_A_THREAD = 7000  # bytes
+_TOLD_EVERY = 5.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -154,11 +156,26 @@ def read_pictures(
 ) -> tuple[Tensor, list[int]]:
     """The pictures uint8 (M, *shape) and the positions in ``paths`` that they come from.
 
-    Large files are decoded by threads (Pillow releases the interpreter for that). The first bad
-    picture raises; with ``skip_bad`` bad ones are left out, counted and logged. A picture of
-    another shape than ``shape`` always raises.
+    The first bad picture raises; with ``skip_bad`` bad ones are left out, counted and logged. A
+    picture of another shape than ``shape`` always raises.
     """
     pixels = np.empty((len(paths), *shape), np.uint8)
+    kept = decode_pictures(paths, form, shape, skip_bad, pixels)
+    return torch.from_numpy(pixels if len(kept) == len(paths) else pixels[kept]), kept
+
+
+def decode_pictures(
+    paths: Sequence[str],
+    form: PictureFormat,
+    shape: tuple[int, int, int],
+    skip_bad: bool,
+    pixels: npt.NDArray[np.uint8],
+) -> list[int]:
+    """Fill ``pixels`` (N, *shape), each picture at its position in ``paths``; those of good ones.
+
+    As for :func:`read_pictures`. Large files are decoded by threads (Pillow releases the
+    interpreter for that). How far it is, is logged where it takes long.
+    """
 
     def read_chunk(start: int) -> list[BadPicture | None]:
         problems: list[BadPicture | None] = []
@@ -175,15 +192,20 @@ def read_pictures(
             problems.append(None)
         return problems
 
+    problems: list[BadPicture | None] = []
+    told = begun = time.monotonic()
     with ThreadPoolExecutor(count_workers(paths)) as pool:
-        chunks = pool.map(read_chunk, range(0, len(paths), _CHUNK))
-        problems = [problem for chunk in chunks for problem in chunk]
-    kept = [position for position, problem in enumerate(problems) if problem is None]
+        for chunk in pool.map(read_chunk, range(0, len(paths), _CHUNK)):
+            problems += chunk
+            now = time.monotonic()
+            if now - told > _TOLD_EVERY:
+                told = now
+                left = (now - begun) * (len(paths) / len(problems) - 1)
+                logger.info("read %d of %d pictures, %.0f s left", len(problems), len(paths), left)
     bad = [problem for problem in problems if problem is not None]
-    if not bad:
-        return torch.from_numpy(pixels), kept
-    logger.warning("skipped %d of %d pictures, the first: %s", len(bad), len(paths), bad[0])
-    return torch.from_numpy(pixels[kept]), kept
+    if bad:
+        logger.warning("skipped %d of %d pictures, the first: %s", len(bad), len(paths), bad[0])
+    return [position for position, problem in enumerate(problems) if problem is None]
 
 
 def _check_shape(path: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -11,9 +11,10 @@ import torch
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import list_pictures, place_of
 from gan_core.data.pairs import folder_below, match_names, pair_spec, read_together
-from gan_core.data.pictures import PictureFormat, common_format, read_pictures
+from gan_core.data.pictures import PictureFormat, common_format
 from gan_core.data.sources import OnBadFile, register
 from gan_core.errors import UserError
 
@@ -34,7 +35,8 @@ class Unpaired(Folder):
     truth. Then the pictures of validation and test come in pairs, and those of train do not: a
     hash of the name gives each name's input or its image to train, never both.
 
-    ``image_size``, ``channels`` and ``allow_upscale`` are those of folder, for both sets alike.
+    ``image_size``, ``channels``, ``allow_upscale`` and ``picture_cache`` are those of folder, for
+    both sets alike.
     """
 
     summary: ClassVar[str] = "two sets of pictures that do not belong together, in two folders"
@@ -47,6 +49,7 @@ class Unpaired(Folder):
         image_size: int | None = None,
         channels: int | None = None,
         allow_upscale: bool = False,
+        picture_cache: str | None = None,
         input_folder: str | None = None,
         target_folder: str | None = None,
         direction: Literal["AtoB", "BtoA"] = "AtoB",
@@ -58,6 +61,7 @@ class Unpaired(Folder):
             image_size=image_size,
             channels=channels,
             allow_upscale=allow_upscale,
+            picture_cache=picture_cache,
         )
         self.input_folder, self.target_folder = input_folder, target_folder
         self.direction, self.truth = direction, truth
@@ -120,11 +124,12 @@ class Unpaired(Folder):
     def load(self, split: Split) -> Examples:
         form, shape = self._format
         skip, paired = self.on_bad_file == "skip", self.truth and split != "train"
+        folder = self.picture_cache
         paths = {name: splits[split] for name, splits in self._paths.items()}
         if paired:
-            tensors = read_together(paths, dict.fromkeys(paths, form), shape, skip)
+            tensors = read_together(paths, dict.fromkeys(paths, form), shape, skip, folder)
         else:
-            tensors = {n: read_pictures(p, form, shape, skip)[0] for n, p in paths.items()}
+            tensors = {n: kept_pictures(p, form, shape, skip, folder)[0] for n, p in paths.items()}
         for name, pictures in tensors.items():
             if not len(pictures):
                 raise UserError(f"none of the {split} files of '{name}' can be used")

@@ -118,6 +118,7 @@ def test_the_options_of_a_source_are_its_constructors():
         "image_size": (int, None),
         "channels": (int, None),
         "allow_upscale": (bool, False),
+        "picture_cache": (str, None),
     }
     assert source_options("mnist")["download"] == (bool, False)
 

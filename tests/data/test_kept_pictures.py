@@ -1,0 +1,229 @@
+"""Decoded pictures in files: the same pictures, made once, by whoever comes first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_core.data import kept_pictures as module
+from gan_core.data import load_examples, pictures
+from gan_core.data.kept_pictures import kept_pictures, picture_folder
+from gan_core.data.pictures import BadPicture, PictureFormat, read_pictures
+from gan_core.errors import UserError
+
+FORM, SHAPE = PictureFormat(3, 8), (3, 8, 8)
+
+
+class Files(NamedTuple):
+    """Pictures, and a folder to keep them in."""
+
+    paths: list[str]
+    kept: Path
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Five pictures in two classes; everything is large enough to be kept."""
+    monkeypatch.setattr(module, "LARGE", 0)
+    generator, paths = np.random.default_rng(0), []
+    for i in range(5):
+        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (10, 12, 3), np.uint8)).save(path)
+        paths.append(str(path))
+    return Files(paths, tmp_path / "kept")
+
+
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> list[int]:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(module, "decode_pictures", refuse)
+    monkeypatch.setattr(pictures, "decode_pictures", refuse)
+
+
+def same(found: tuple[torch.Tensor, list[int]], wanted: tuple[torch.Tensor, list[int]]) -> bool:
+    return torch.equal(found[0], wanted[0]) and found[1] == wanted[1]
+
+
+def test_pictures_from_the_file_are_those_that_were_decoded(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = read_pictures(files.paths, FORM, SHAPE, False)
+    assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+    no_decoding(monkeypatch)
+    again = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert same(again, wanted)
+    again[0].zero_()  # the caller's own
+    assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+    assert sorted(p.suffix for p in files.kept.iterdir()) == [".json", ".lock", ".u8"]
+
+
+def test_a_changed_file_and_another_wish_are_decoded_anew(files: Files) -> None:
+    first, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    Image.new("RGB", (10, 10), "red").save(files.paths[2])
+    os.utime(files.paths[2], ns=(1, 1))
+    second, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert torch.equal(second[2, :, 0, 0], torch.tensor([255, 0, 0], dtype=torch.uint8))
+    assert torch.equal(second[:2], first[:2])
+    gray, _ = kept_pictures(files.paths, PictureFormat(1, 8), (1, 8, 8), False, files.kept)
+    assert gray.shape == (5, 1, 8, 8)
+    assert len(list(files.kept.glob("*.u8"))) == 3
+
+
+def test_bad_pictures_are_left_out_and_counted_each_time(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in (0, 3):
+        Path(files.paths[place]).write_bytes(b"no picture")
+    wanted = read_pictures(files.paths, FORM, SHAPE, True)
+    assert wanted[1] == [1, 2, 4]
+    for _ in range(2):
+        caplog.clear()
+        assert same(kept_pictures(files.paths, FORM, SHAPE, True, files.kept), wanted)
+        assert "skipped 2 of 5 pictures" in caplog.text
+    with pytest.raises(BadPicture, match=r"0.png is no readable picture"):
+        kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert not list(files.kept.glob("*.part"))
+
+
+def test_if_no_picture_can_be_read_there_are_none(files: Files) -> None:
+    for path in files.paths:
+        Path(path).write_bytes(b"no picture")
+    found, kept = kept_pictures(files.paths, FORM, SHAPE, True, files.kept)
+    assert found.shape == (0, *SHAPE)
+    assert kept == []
+
+
+def test_a_file_that_was_cut_short_is_made_again(files: Files) -> None:
+    wanted = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    wanted = wanted[0].clone(), wanted[1]
+    (pixels,) = files.kept.glob("*.u8")
+    pixels.write_bytes(b"x" * 100)
+    assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+    next(files.kept.glob("*.json")).write_text('{"shape": [5')
+    assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+
+
+def test_of_two_at_once_one_decodes_and_the_other_waits(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls, found = module.decode_pictures, [], []
+
+    def slow(*arguments: object) -> list[int]:
+        calls.append(1)
+        time.sleep(0.3)
+        return decode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "decode_pictures", slow)
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(kept_pictures(files.paths, FORM, SHAPE, False, files.kept))
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    assert same(found[0], found[1])
+
+
+@pytest.mark.parametrize("why", ["a file is in the way", "the disk is full", "cannot be mapped"])
+def test_where_nothing_can_be_kept_pictures_are_read_into_memory(
+    files: Files, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if why == "a file is in the way":
+        files.kept.write_text("")
+    elif why == "the disk is full":
+        full = type(shutil.disk_usage("/"))(100, 99, 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    else:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(19, "No such device")
+
+        monkeypatch.setattr(np, "memmap", refuse)
+    with caplog.at_level(logging.WARNING):
+        found = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert same(found, read_pictures(files.paths, FORM, SHAPE, False))
+    assert "cannot be kept" in caplog.text
+    assert "--picture-cache" in caplog.text
+
+
+def test_small_sets_and_the_word_none_keep_nothing(
+    files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept_pictures(files.paths, FORM, SHAPE, False, None)
+    monkeypatch.setattr(module, "LARGE", 5 * 3 * 8 * 8 + 1)
+    kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert not files.kept.exists()
+    assert picture_folder("none") is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert picture_folder(None) == tmp_path / "gan-pipelines" / "pictures"
+    assert picture_folder(str(files.kept)) == files.kept
+
+
+def test_what_was_not_used_for_long_is_deleted(files: Files) -> None:
+    for count in (1, 2):
+        kept_pictures(files.paths[:count], FORM, SHAPE, False, files.kept)
+    old, recent = sorted(files.kept.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    left = files.kept / "killed.part"
+    left.write_text("")
+    for path in (old, left):
+        os.utime(path, (0, 0))
+    kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    assert recent.exists()
+    assert not left.exists()
+    assert not [path for path in files.kept.iterdir() if path.stem == old.stem]
+
+
+@pytest.mark.parametrize("source", ["folder", "pairs", "unpaired", "captions"])
+def test_every_source_of_pictures_keeps_them(
+    files: Files, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(files.paths[0]).parents[1]
+    shutil.copytree(root / "a", root / "c")
+    options: dict[str, object] = {"image_size": 8}
+    if source in ("pairs", "unpaired"):
+        options |= {"input_folder": "a", "target_folder": "c"}
+    if source == "captions":
+        shutil.rmtree(root / "c")
+        rows = [f"{Path(p).relative_to(root)},words {i}" for i, p in enumerate(files.paths)]
+        (root / "captions.csv").write_text("\n".join(["file_name,text", *rows]) + "\n")
+        options |= {"text_encoder": "words", "text_cache": str(files.kept / "texts")}
+    wanted = load_examples(source, root, "train", picture_cache="none", **options)
+    assert not list(files.kept.glob("*.u8"))
+    keeping = {**options, "picture_cache": str(files.kept)}
+    first = load_examples(source, root, "train", **keeping)
+    no_decoding(monkeypatch)
+    assert load_examples(source, root, "train", **keeping).fingerprint == wanted.fingerprint
+    assert first.fingerprint == wanted.fingerprint
+
+
+def test_a_picture_of_another_size_is_refused_and_nothing_is_left(files: Files) -> None:
+    with pytest.raises(UserError, match="12 x 10 pixels where others have"):
+        kept_pictures(files.paths, PictureFormat(3), SHAPE, True, files.kept)
+    assert [path.suffix for path in files.kept.iterdir()] == [".lock"]
+
+
+def test_how_far_the_reading_is_gets_told(
+    files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pictures, "_TOLD_EVERY", -1.0)
+    monkeypatch.setattr(pictures, "_CHUNK", 2)
+    with caplog.at_level(logging.INFO):
+        read_pictures(files.paths, FORM, SHAPE, False)
+    told = [record.getMessage().rpartition(", ")[0] for record in caplog.records]
+    assert told == [f"read {done} of 5 pictures" for done in (2, 4, 5)]
