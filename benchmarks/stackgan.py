@@ -7,13 +7,16 @@ For each stage that the run has trained, the held-out captions' pictures are jud
 that the pipeline trains on the training split (gan_core/metrics/retrieval.py): how often a picture
 prefers its own text to another's, beside the same for the real held-out pictures, and beside what
 wrong pictures for the texts would get. Stage-I is judged with the networks that Stage-II stands on.
-The figure has real and generated pictures of held-out captions, one above the other.
+Figures are means over ``--draws`` of the noise, each a picture for every held-out one;
+``--truncation`` draws no number larger than that. The figure has real and generated pictures of
+held-out captions, one above the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -36,38 +39,55 @@ _SHOWN, _COLUMNS, _LINE, _LETTER = 16, 8, 12, 6  # pictures, in a row; pixels of
 _GAP = 4
 
 
-def sampler_of(generator: ReleasedGenerator, stage: str, texts: Tensor) -> Sampler:
-    """Samples of ``stage`` for ``texts`` (N, K, d) by the released networks."""
-    seed = generator.info["config"]["seed"]
+def sampler_of(generator: ReleasedGenerator, stage: str, texts: Tensor, draw: int = 0) -> Sampler:
+    """Samples of ``stage`` for ``texts`` (N, K, d) by the released networks, one draw's."""
+    seed = generator.info["config"]["seed"] + draw
     return Sampler(generator.variant, stage, seed, generator.device, {"text": texts})
 
 
 def judged(
-    generator: ReleasedGenerator, config: RunConfig, held_out: Examples, world: World
+    generator: ReleasedGenerator,
+    config: RunConfig,
+    held_out: Examples,
+    world: World,
+    *,
+    draws: int,
+    truncation: float | None,
 ) -> dict[str, dict[str, float]]:
-    """The figures of each stage, and those of Stage-II's pictures for other pictures' texts."""
+    """The figures of each stage, and those of its pictures for other pictures' texts."""
     evaluator = make_evaluator(
         config, load_split(config, "train"), world, reference=held_out, conditional=False,
         resizer="to native", say=lambda text, level: print(text),
     )  # fmt: skip
     spec, texts = held_out.spec, held_out.tensors["text"].to(world.device)
-    found = {}
+    asked = texts[: evaluator.samples]
+    others = asked.roll(len(asked) // 2, 0)  # neighbours by name are often alike
+    found: dict[str, dict[str, float]] = {}
     for stage in generator.variant.stages():
-        sampler = sampler_of(generator, stage.name, texts)
         if set(generator.variant.sampling_networks(stage.name)) - set(_networks(generator)):
             continue
+        each: dict[str, list[dict[str, float]]] = {
+            stage.name: [],
+            f"{stage.name}, of other texts": [],
+        }
+        for draw in range(draws):
+            sampler = sampler_of(generator, stage.name, texts, draw)
 
-        def generate(index: Tensor, sampler: Sampler = sampler, stage: Any = stage) -> Tensor:
-            return stage.view.restore(sampler(index)["image"], spec.target_shape)
+            def generate(index: Tensor, sampler: Sampler = sampler, stage: Any = stage) -> Tensor:
+                made = sampler(index, noise=sampler.noise(index, truncation))["image"]
+                return stage.view.restore(made, spec.target_shape)
 
-        asked = texts[: evaluator.samples]
-        found[stage.name] = evaluator(generate, texts=asked).figures
-        others = asked.roll(len(asked) // 2, 0)  # neighbours by name are often alike
-        found[f"{stage.name}, of other texts"] = evaluator(generate, texts=others).figures
-        protocol = evaluator._protocol()
-    for name, line in protocol.items():
+            for name, told in zip(each, (asked, others), strict=True):
+                each[name].append(evaluator(generate, texts=told).figures)
+        found |= {name: _mean(figures) for name, figures in each.items()}
+    for name, line in evaluator._protocol().items():
         print(f"{name}: {line}")
     return found
+
+
+def _mean(draws: list[dict[str, float]]) -> dict[str, float]:
+    """The figures' means over draws."""
+    return {name: statistics.fmean(d[name] for d in draws) for name in draws[0]}
 
 
 def _networks(generator: ReleasedGenerator) -> tuple[str, ...]:
@@ -120,6 +140,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--extractor", default="mobilenet_v2")
     parser.add_argument("--extractor-weights")
+    parser.add_argument(
+        "--draws", type=int, default=5, help="of the noise, over which figures are means"
+    )
+    parser.add_argument("--truncation", type=float, help="the largest number that noise may have")
     parser.add_argument("--picture", type=Path, help="PNG file to write")
     arguments = parser.parse_args()
     world = World.current(None)
@@ -128,7 +152,14 @@ def main() -> None:
     own |= {"extractor": arguments.extractor, "extractor_weights": arguments.extractor_weights}
     config = make_config(own)
     held_out = load_split(config, arguments.split)
-    found = judged(generator, config, held_out, world)
+    found = judged(
+        generator,
+        config,
+        held_out,
+        world,
+        draws=arguments.draws,
+        truncation=arguments.truncation,
+    )
     suffix = "" if arguments.extractor == "inception" else f"_{arguments.extractor}"
     columns = [
         f"{c}{suffix}" for c in ("retrieval", "retrieval_real", "retrieval_excess", "fid", "kid")
