@@ -36,7 +36,8 @@ def start(workers: int, words: list[str], folder: Path) -> Start:
     """One run in ``folder``, which is empty; ``RuntimeError`` with its words if it fails."""
     command = [sys.executable, "-m", "pipelines", "train", "dcgan", *RUN, *words]
     place = ["--workers", str(workers), "--storage", str(folder), "--name", "run"]
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", **os.environ}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment.pop("RAY_ADDRESS", None)  # a Ray of its own
     begun = time.time()
     done = subprocess.run(
         [*command, *place], env=environment, capture_output=True, text=True, check=False

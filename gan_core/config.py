@@ -222,7 +222,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
-    old, new = _without_caches(old), _without_caches(new)
+    old, new = _comparable(old), _comparable(new)
     pairs = ((old, new), (old.game, new.game))
     free = {"options", *old.game.unused}
     schedule = []
@@ -240,7 +240,24 @@ def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     return [f"{name}: {was} -> {now}" for name, was, now in schedule]
 
 
-def _without_caches(config: RunConfig) -> RunConfig:
-    """``config`` without the source's ``..._cache``: where something is kept changes nothing."""
+def _comparable(config: RunConfig) -> RunConfig:
+    """``config`` without the source's ``..._cache``, as where something is kept changes nothing,
+    and with the one spelling of its folders.
+    """
     options = {n: v for n, v in config.data_options.items() if not n.endswith("_cache")}
-    return dataclasses.replace(config, data_options=options)
+    absolute = {name: absolute_option(name, value, Path.cwd()) for name, value in options.items()}
+    return dataclasses.replace(config, data_options=absolute)
+
+
+def absolute_option(name: str, value: Any, base: Path) -> Any:
+    """A source's option, absolute if it is a folder: a cache below ``base``, an encoder below the
+    current folder. What it is called elsewhere, such as a model's name, stays.
+    """
+    from gan_core.data.kept_pictures import NONE
+    from gan_core.data.texts import names_folder
+
+    if name.endswith("_cache") and isinstance(value, str) and value != NONE:
+        return str((base / Path(value).expanduser()).resolve())
+    if name.endswith("_encoder") and isinstance(value, str) and names_folder(value):
+        return str(Path(value).expanduser().absolute())
+    return value

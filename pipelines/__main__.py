@@ -6,7 +6,6 @@ so that help and mistakes are answered at once.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gan_core.errors import UserError, unknown_word
+from pipelines.collector import collect_seldom
 
 VERBS = {
     "list": (
@@ -104,16 +104,11 @@ def _show_log() -> None:
     logging.getLogger("gan_core.data").setLevel(logging.INFO)
 
 
-_GARBAGE = 50_000
-"""New objects until garbage is looked for. Imports make hundreds of thousands and no garbage:
-looking for it every 700 (Python's default) takes a fifth of a start."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; ``arguments`` default to the process's own. Returns the exit code."""
     if "" not in sys.path:  # `gan` must find a plugin in the current folder as `python -m` does
         sys.path.insert(0, "")
-    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
+    collect_seldom()
     _show_log()
     try:
         code = run(sys.argv[1:] if arguments is None else arguments)

@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gan_core.config import RunConfig
+from gan_core.config import RunConfig, absolute_option
 from gan_core.errors import UserError
+from pipelines import mlflow_client
 
 _OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
@@ -63,22 +64,8 @@ def absolute(config: RunConfig) -> RunConfig:
         else value
         for name, value in config.options.items()
     }
-    source = {name: _absolute_option(name, v, base) for name, v in config.data_options.items()}
+    source = {name: absolute_option(name, v, base) for name, v in config.data_options.items()}
     return dataclasses.replace(config, options=options, data_options=source, **read, **written)
-
-
-def _absolute_option(name: str, value: Any, base: Path) -> Any:
-    """A source's option, absolute if it is a folder: of a cache, or of an encoder that is here."""
-    from gan_core.data.kept_pictures import NONE
-
-    if not isinstance(value, str):
-        return value
-    place = Path(value).expanduser()
-    if name.endswith("_cache") and value != NONE:
-        return str((base / place).resolve())
-    if name.endswith("_encoder") and place.is_dir():
-        return str(place.absolute())
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +169,11 @@ def _import_ahead() -> None:
     """
 
     def imports() -> None:
-        for name in ("pandas", "pyarrow.fs", "pydantic", "mlflow"):
-            importlib.import_module(name)
+        with suppress(Exception):  # whoever needs them says what is wrong
+            for name in ("pandas", "pyarrow.fs", "pydantic", "mlflow"):
+                importlib.import_module(name)
 
+    mlflow_client.set_environment()
     threading.Thread(target=imports, name="imports", daemon=True).start()
 
 

@@ -27,10 +27,15 @@ ENVIRONMENT = {
 
 def import_mlflow() -> Any:
     """The module ``mlflow``, patient for seconds rather than minutes, and quiet."""
+    set_environment()
+    return importlib.import_module("mlflow")
+
+
+def set_environment() -> None:
+    """What MLflow reads as it is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # every retry, otherwise
-    return importlib.import_module("mlflow")
 
 
 def tracking_uri(base: Path | None = None) -> str:

@@ -35,6 +35,7 @@ from pipelines.cluster import (
     on_this_machine,
 )
 from pipelines.cluster import threads_per_worker as threads_of
+from pipelines.collector import collect_as_usual
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
 from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
@@ -181,6 +182,7 @@ def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict
     from pipelines.worker import WatchingObserver
 
     observer = WatchingObserver(config.folder, world)
+    collect_as_usual()
     if not world.leads:
         return play(config, world, observer, checkpoint)
     with Watch(config) as watch, _looking_on(watch):

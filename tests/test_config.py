@@ -149,6 +149,23 @@ def test_where_a_source_keeps_what_it_has_made_is_nobody_s_business() -> None:
         check_resumable(old, other)
 
 
+def test_a_folder_is_the_same_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("encoder", "words"):
+        (tmp_path / name).mkdir()
+    values = {"variant": "stackgan", "data": "captions", "data_root": "/data"}
+    relative, absolute, words, other = (
+        make_config({**values, "data_options": {"text_encoder": given}})
+        for given in ("encoder", str(tmp_path / "encoder"), "words", str(tmp_path / "words"))
+    )
+    assert check_resumable(relative, absolute) == []
+    assert check_resumable(absolute, relative) == []
+    with pytest.raises(UserError, match="data_options was"):
+        check_resumable(words, other)  # the word means no folder
+
+
 def test_options_left_to_the_data_compare_as_such() -> None:
     first = make_config({"variant": "gan"})
     assert first.options["hidden"] is None

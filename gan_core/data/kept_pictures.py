@@ -11,25 +11,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import math
+import mmap
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
+import PIL
 import torch
 from torch import Tensor
 
-from gan_core.data.pictures import PictureFormat, decode_pictures, read_pictures
+from gan_core.data.pictures import (
+    BadPicture,
+    PictureFormat,
+    decode_pictures,
+    positions_but,
+    read_pictures,
+    tell_skipped,
+)
 from gan_core.errors import UserError
 
 VERSION = 1
@@ -38,21 +46,29 @@ LARGE = 64 * 1024**2
 """Bytes of decoded pictures from which on they are kept."""
 UNUSED = 30 * 24 * 3600
 """Seconds after its last use at which a file is deleted, when another one is made."""
+ABANDONED = 24 * 3600
+"""Seconds after which a file that belongs to nothing is deleted: it is of a killed process."""
 NONE = "none"
 _READABLE = 0o644  # for others, too, who share the folder
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE, from Python 3.13 on
 
 logger = logging.getLogger(__name__)
 
 
 def picture_folder(given: str | None) -> Path | None:
     """Where decoded pictures are kept: ``given``, by default ``gan-pipelines/pictures`` in the
-    user's folder of caches; ``None`` for the word "none".
+    user's folder of caches; ``None`` for the word "none", and where the user has no folder.
     """
     if given == NONE:
         return None
-    if given is not None:
-        return Path(given).expanduser()
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    try:
+        if given is not None:
+            return Path(given).expanduser()
+        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:  # no such user, or one without a home
+        if given is not None:
+            raise UserError(f"--picture-cache {given}: there is no such user") from None
+        return None
     return Path(root) / "gan-pipelines" / "pictures"
 
 
@@ -69,17 +85,12 @@ def kept_pictures(
     them; the first who needs it makes it, others wait. Below ``LARGE`` bytes, without a folder and
     where none can be written, pictures are read into memory.
     """
-    size = len(paths) * math.prod(shape)
-    if folder is None or size < LARGE:
+    wanted = _Wanted(paths, form, shape, skip_bad)
+    if folder is None or wanted.size < LARGE:
         return read_pictures(paths, form, shape, skip_bad)
     try:
-        entry = _Entry(folder, _key(paths, form, shape, skip_bad), len(paths))
-        found = entry.open()
-        if found is None:
-            return entry.make(paths, form, shape, skip_bad)
-        if len(found[1]) < len(paths):
-            logger.warning("skipped %d of %d pictures", len(paths) - len(found[1]), len(paths))
-        return found
+        entry = _Entry(folder, wanted.key(), len(paths))
+        return entry.open() or entry.make(wanted)
     except UserError:
         raise
     except OSError as problem:
@@ -92,21 +103,53 @@ def kept_pictures(
         return read_pictures(paths, form, shape, skip_bad)
 
 
-def _key(
-    paths: Sequence[str], form: PictureFormat, shape: tuple[int, int, int], skip_bad: bool
-) -> str:
-    digest = hashlib.sha256(repr((VERSION, form, shape, skip_bad)).encode())
-    for path in paths:
-        state = os.stat(path)  # noqa: PTH116  (a Path for each takes longer than asking)
-        digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="replace"))
-    return digest.hexdigest()[:24]
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """The pictures of a split, and how they are wanted."""
+
+    paths: Sequence[str]
+    form: PictureFormat
+    shape: tuple[int, int, int]
+    skip_bad: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pictures, decoded."""
+        return len(self.paths) * math.prod(self.shape)
+
+    def key(self) -> str:
+        """24 hexadecimal digits that change with the files, the wishes and what decodes them."""
+        how = (VERSION, PIL.__version__, self.form, self.shape, self.skip_bad)
+        digest = hashlib.sha256(repr(how).encode())
+        for path in self.paths:
+            digest.update(f"{path}\0{_state(path)}\0".encode(errors="replace"))
+        return digest.hexdigest()[:24]
+
+    def decode(self, scratch: Path) -> tuple[np.memmap[Any, Any], dict[int, BadPicture]]:
+        """The pictures in the file ``scratch``, good ones first; what is wrong with the others."""
+        pixels = np.memmap(scratch, np.uint8, "r+", shape=(len(self.paths), *self.shape))
+        bad = decode_pictures(self.paths, self.form, self.shape, self.skip_bad, pixels)
+        if bad:
+            for place, position in enumerate(positions_but(bad, len(self.paths))):
+                pixels[place] = pixels[position]
+        pixels.flush()
+        return pixels, bad
+
+
+def _state(path: str) -> str:
+    try:
+        found = os.stat(path)  # noqa: PTH116  (a Path for each takes longer than asking)
+    except OSError:
+        return "missing"  # who reads it says so
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One split: ``KEY.u8``, its pixels, and ``KEY.json``, written when these are whole.
+    """One split: ``KEY.json``, written when the pixels that it names, ``KEY-....u8``, are whole.
 
-    ``count``: of the pictures, those that are left out included.
+    Pixels are never written where others may have them mapped. ``count``: of the pictures, those
+    that are left out included.
     """
 
     folder: Path
@@ -118,83 +161,117 @@ class _Entry:
 
     def open(self) -> tuple[Tensor, list[int]] | None:
         """The pictures mapped into memory, and their positions; ``None`` if they lack."""
-        facts, pixels = self._file("json"), self._file("u8")
+        facts = self._file("json")
         try:
             found = json.loads(facts.read_text())
-            shape, skipped = tuple(found["shape"]), set(found["skipped"])
-            kept = [position for position in range(self.count) if position not in skipped]
-            if len(kept) != shape[0] or pixels.stat().st_size != math.prod(shape):
+            kept = positions_but(found["skipped"], self.count)
+            shape, told = tuple(found["shape"]), found["told"]
+            if len(kept) != shape[0]:
                 return None
-            # Copy on write: nobody's changes reach the file, and torch asks for writable memory.
-            mapped = np.memmap(pixels, np.uint8, "c", shape=shape)
-            facts.touch()  # the time of the last use
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            images = _mapped(self.folder / found["pixels"], shape)
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
-        return torch.from_numpy(mapped), kept
+        with contextlib.suppress(OSError):  # another's file, or one that may only be read
+            os.utime(facts)  # the time of the last use
+        tell_skipped(len(found["skipped"]), self.count, told)
+        return images, kept
 
-    def make(
-        self,
-        paths: Sequence[str],
-        form: PictureFormat,
-        shape: tuple[int, int, int],
-        skip_bad: bool,
-    ) -> tuple[Tensor, list[int]]:
-        """Decode into the file, unless another process has meanwhile; the pictures mapped."""
+    def make(self, wanted: _Wanted) -> tuple[Tensor, list[int]]:
+        """Decode into a file, unless another process has meanwhile; the pictures mapped."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with _locked(self._file("lock")):
             found = self.open()
             if found is not None:
                 return found
-            _delete_unused(self.folder)
-            with _reserved(self.folder, len(paths) * math.prod(shape)) as scratch:
-                pixels = np.memmap(scratch, np.uint8, "r+", shape=(len(paths), *shape))
-                kept = decode_pictures(paths, form, shape, skip_bad, pixels)
-                _move_up(pixels, kept)
-                pixels.flush()
-                if not kept:
-                    return torch.empty((0, *shape), dtype=torch.uint8), []
-                os.truncate(scratch, len(kept) * math.prod(shape))
-                scratch.replace(self._file("u8"))
-            skipped = sorted(set(range(len(paths))) - set(kept))
-            self._write({"shape": [len(kept), *shape], "skipped": skipped, "first": paths[0]})
+            _delete_unused(self.folder, self.key)
+            with _reserved(self.folder, self.key, wanted.size) as scratch:
+                pixels, bad = wanted.decode(scratch)
+                kept = positions_but(bad, self.count)
+                told = str(next(iter(bad.values()), ""))
+                if not kept or any(problem.passing for problem in bad.values()):
+                    # None, or not all that there might be the next time.
+                    tell_skipped(len(bad), self.count, told)
+                    return torch.from_numpy(np.array(pixels[: len(kept)])), kept
+                os.truncate(scratch, len(kept) * math.prod(wanted.shape))
+                final = scratch.with_suffix(".u8")
+                scratch.replace(final)
+            shape = [len(kept), *wanted.shape]
+            self._write({"pixels": final.name, "shape": shape, "skipped": list(bad), "told": told})
         opened = self.open()
         if opened is None:
             raise OSError(errno.EIO, "what was written cannot be read back")
         return opened
 
     def _write(self, facts: dict[str, Any]) -> None:
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=f"{self.key}-", suffix=".part")
         with os.fdopen(handle, "w") as file:
             os.fchmod(handle, _READABLE)
             json.dump(facts, file)
         Path(name).replace(self._file("json"))
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One process at a time; a killed one leaves it open. Where files cannot be locked
-        several may decode, each into a file of its own, of which the last is kept.
-        """
-        with self._file("lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process, which decodes the same pictures")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as problem:
-                logger.warning("%s cannot be locked (%s)", file.name, problem.strerror)
-            yield
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A file as uint8 ``shape``; ``ValueError`` if it has another size.
+
+    Copied where it is written to: nobody's changes reach the file, and torch wants memory that may
+    be. For these copies no memory is set aside, else a file larger than it could not be mapped.
+    """
+    size = math.prod(shape)
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != size or size == 0:
+            raise ValueError(f"{path} has not {size} bytes")
+        flags = mmap.MAP_PRIVATE | _NO_RESERVE
+        pages = mmap.mmap(file.fileno(), size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    return torch.from_numpy(np.frombuffer(pages, np.uint8).reshape(shape))
 
 
 @contextlib.contextmanager
-def _reserved(folder: Path, size: int) -> Iterator[Path]:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """One process at a time; a killed one leaves it open. Whether it is this one, which without
+    ``wait`` it may not be. Where files cannot be locked, several decode, each for itself.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("a"))
+            with contextlib.suppress(OSError):
+                os.fchmod(file.fileno(), 0o666)
+            yield _lock(file, wait)
+        except _NotLockable as problem:
+            logger.debug("%s cannot be locked (%s)", path, problem)
+            yield True
+
+
+class _NotLockable(Exception):
+    """The file system, or the system, has no locks."""
+
+
+def _lock(file: IO[str], wait: bool) -> bool:
+    try:
+        import fcntl
+    except ImportError as problem:
+        raise _NotLockable(problem) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            return False
+        logger.info("waiting for another process, which decodes the same pictures")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as problem:
+        raise _NotLockable(problem) from None
+    return True
+
+
+@contextlib.contextmanager
+def _reserved(folder: Path, key: str, size: int) -> Iterator[Path]:
     """A file of ``size`` bytes of which none can turn out to lack: writing to mapped memory for
     which the disk has no room would kill the process. It is deleted, unless it was moved away.
     """
     free = shutil.disk_usage(folder).free
     if free < 2 * size:  # the rest is others'
-        told = f"{size / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free"
+        told = f"{size / 2**30:.1f} GiB, half of what must be free; {free / 2**30:.1f} GiB are"
         raise OSError(errno.ENOSPC, told)
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{key}-", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, _READABLE)
@@ -207,21 +284,19 @@ def _reserved(folder: Path, size: int) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _move_up(pixels: npt.NDArray[np.uint8], kept: Sequence[int]) -> None:
-    """Close the gaps that pictures which were left out have left."""
-    if len(kept) < len(pixels):
-        for place, position in enumerate(kept):
-            pixels[place] = pixels[position]
-
-
-def _delete_unused(folder: Path) -> None:
-    """Delete what nobody has used for long, and what a killed process has left."""
-    for facts in folder.glob("*.json"):
+def _delete_unused(folder: Path, own: str) -> None:
+    """Delete the entries that nobody has used for long, and what killed processes have left;
+    not of the entry ``own``, nor of one that is being made.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        found.setdefault(path.stem.partition("-")[0], []).append(path)
+    for key, files in found.items():
         with contextlib.suppress(OSError):
-            if time.time() - facts.stat().st_mtime > UNUSED:
-                for kind in ("json", "u8", "lock"):
-                    facts.with_suffix(f".{kind}").unlink(missing_ok=True)
-    for scratch in folder.glob("*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - scratch.stat().st_mtime > 24 * 3600:
-                scratch.unlink()
+            newest = max(path.stat().st_mtime for path in files)
+            whole = any(path.suffix == ".json" for path in files)
+            if key == own or time.time() - newest < (UNUSED if whole else ABANDONED):
+                continue
+            with _locked(folder / f"{key}.lock", wait=False) as mine:
+                for path in [*files, folder / f"{key}.lock"] if mine else []:
+                    path.unlink(missing_ok=True)

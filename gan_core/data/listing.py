@@ -116,6 +116,13 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through a file
+        return False
+
+
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
@@ -131,8 +138,8 @@ def _entries(folder: Path) -> tuple[list[Path], list[str]]:
         raise UserError(f"{folder} is a file: --data-root must be a folder of pictures") from None
     except OSError as problem:
         raise UserError(f"cannot list {folder}: {problem.strerror}") from None
-    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if not entry.is_dir()]
+    folders = [Path(entry.path) for entry in entries if _is_folder(entry)]
+    files = [entry for entry in entries if not _is_folder(entry)]
     pictures = [entry.path for entry in files if _is_picture(entry.name)]
     others = [entry for entry in files if not _is_picture(entry.name)]
     if others:

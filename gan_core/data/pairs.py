@@ -206,5 +206,9 @@ def read_together(
     tensors = {}
     for name, (pictures, kept) in read.items():
         chosen = [place for place, position in enumerate(kept) if position in shared]
-        tensors[name] = pictures if len(chosen) == len(kept) else pictures[torch.tensor(chosen)]
+        tensors[name] = (
+            pictures
+            if len(chosen) == len(kept)
+            else pictures[torch.tensor(chosen, dtype=torch.int64)]
+        )
     return tensors

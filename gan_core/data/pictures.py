@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 class BadPicture(UserError):
-    """A picture that cannot be used, and why."""
+    """A picture that cannot be used, and why.
+
+    ``passing``: the system refused the file, as it may not the next time (permissions, network).
+    """
+
+    passing = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +112,12 @@ def _told_as_bad(path: str) -> Iterator[None]:
         raise
     except Exception as problem:  # OSError, SyntaxError, struct.error, EOFError and others
         reason = " ".join(str(problem).replace(f" {path!r}", "").split())
-        raise BadPicture(
+        bad = BadPicture(
             f"{path} is no readable picture ({reason or type(problem).__name__}): "
             "repair or remove it, or pass --on-bad-file skip"
-        ) from None
+        )
+        bad.passing = isinstance(problem, OSError) and problem.errno is not None
+        raise bad from None
 
 
 def _flattened(image: Image.Image, channels: int) -> Image.Image:
@@ -160,8 +167,22 @@ def read_pictures(
     picture of another shape than ``shape`` always raises.
     """
     pixels = np.empty((len(paths), *shape), np.uint8)
-    kept = decode_pictures(paths, form, shape, skip_bad, pixels)
-    return torch.from_numpy(pixels if len(kept) == len(paths) else pixels[kept]), kept
+    bad = decode_pictures(paths, form, shape, skip_bad, pixels)
+    kept = positions_but(bad, len(paths))
+    tell_skipped(len(bad), len(paths), str(next(iter(bad.values()), "")))
+    return torch.from_numpy(pixels[kept] if bad else pixels), kept
+
+
+def positions_but(skipped: Iterable[int], count: int) -> list[int]:
+    """0 to ``count``, without those ``skipped``."""
+    without = set(skipped)
+    return [position for position in range(count) if position not in without]
+
+
+def tell_skipped(skipped: int, count: int, first: str) -> None:
+    """Log that so many of ``count`` pictures are left out, if any, and what the first has."""
+    if skipped:
+        logger.warning("skipped %d of %d pictures, the first: %s", skipped, count, first)
 
 
 def decode_pictures(
@@ -170,8 +191,9 @@ def decode_pictures(
     shape: tuple[int, int, int],
     skip_bad: bool,
     pixels: npt.NDArray[np.uint8],
-) -> list[int]:
-    """Fill ``pixels`` (N, *shape), each picture at its position in ``paths``; those of good ones.
+) -> dict[int, BadPicture]:
+    """Fill ``pixels`` (N, *shape), each picture at its position in ``paths``; what is wrong with
+    those that cannot be used, by position.
 
     As for :func:`read_pictures`. Large files are decoded by threads (Pillow releases the
     interpreter for that). How far it is, is logged where it takes long.
@@ -202,10 +224,7 @@ def decode_pictures(
                 told = now
                 left = (now - begun) * (len(paths) / len(problems) - 1)
                 logger.info("read %d of %d pictures, %.0f s left", len(problems), len(paths), left)
-    bad = [problem for problem in problems if problem is not None]
-    if bad:
-        logger.warning("skipped %d of %d pictures, the first: %s", len(bad), len(paths), bad[0])
-    return [position for position, problem in enumerate(problems) if problem is None]
+    return {i: problem for i, problem in enumerate(problems) if problem is not None}
 
 
 def _check_shape(path: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -177,6 +177,16 @@ def create_encoder(name: str) -> TextEncoder:
     return SentenceEncoder(name)
 
 
+def names_folder(encoder: str) -> bool:
+    """Whether ``encoder`` is a folder here, and not :func:`create_encoder`'s word or package."""
+    if encoder == WORDS or encoder in _PACKAGES:
+        return False
+    try:
+        return Path(encoder).expanduser().is_dir()
+    except RuntimeError:  # no such user
+        return False
+
+
 def default_folder() -> Path:
     """Where vectors are kept: ``gan-pipelines/texts`` in the user's folder of caches."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -289,3 +289,13 @@ def test_the_number_of_channels_can_be_chosen(tmp_path, channels):
 def test_a_wrong_option_is_refused_by_its_name(tmp_path, options, message):
     fill(tmp_path, 6)
     assert message in refusal(tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", ["loop", "loop.png"])
+def test_a_link_to_itself_is_no_folder_and_no_picture(tmp_path, name):
+    fill(tmp_path, 40)
+    (tmp_path / name).symlink_to(tmp_path / name)
+    if name.endswith(".png"):
+        assert "loop.png is no readable picture" in refusal(tmp_path)
+    found = [values(tmp_path, s, on_bad_file="skip") for s in ("train", "validation", "test")]
+    assert sum(map(len, found)) == 40

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import mmap
 import os
 import shutil
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -45,7 +48,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
 
 
 def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> list[int]:
+    def refuse(*_: object) -> dict[int, BadPicture]:
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(module, "decode_pictures", refuse)
@@ -69,16 +72,27 @@ def test_pictures_from_the_file_are_those_that_were_decoded(
     assert sorted(p.suffix for p in files.kept.iterdir()) == [".json", ".lock", ".u8"]
 
 
-def test_a_changed_file_and_another_wish_are_decoded_anew(files: Files) -> None:
+@pytest.mark.parametrize("changed", ["time", "size"])
+def test_a_changed_file_is_decoded_anew(files: Files, changed: str) -> None:
+    path = Path(files.paths[2]).with_suffix(".bmp")  # all of one size
+    files.paths[2] = str(path)
+    Image.new("RGB", (10, 10), "blue").save(path)
+    before = path.stat()
     first, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
-    Image.new("RGB", (10, 10), "red").save(files.paths[2])
-    os.utime(files.paths[2], ns=(1, 1))
+    Image.new("RGB", (10, 10) if changed == "time" else (11, 11), "red").save(path)
+    if changed == "size":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size == before.st_size) == (changed == "time")
     second, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     assert torch.equal(second[2, :, 0, 0], torch.tensor([255, 0, 0], dtype=torch.uint8))
     assert torch.equal(second[:2], first[:2])
+
+
+def test_another_wish_is_decoded_anew(files: Files) -> None:
+    kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     gray, _ = kept_pictures(files.paths, PictureFormat(1, 8), (1, 8, 8), False, files.kept)
     assert gray.shape == (5, 1, 8, 8)
-    assert len(list(files.kept.glob("*.u8"))) == 3
+    assert len(list(files.kept.glob("*.u8"))) == 2
 
 
 def test_bad_pictures_are_left_out_and_counted_each_time(
@@ -88,13 +102,45 @@ def test_bad_pictures_are_left_out_and_counted_each_time(
         Path(files.paths[place]).write_bytes(b"no picture")
     wanted = read_pictures(files.paths, FORM, SHAPE, True)
     assert wanted[1] == [1, 2, 4]
+    told = caplog.messages
+    assert len(told) == 1
+    assert "skipped 2 of 5 pictures, the first: " in told[0]
+    assert "0.png is no readable picture" in told[0]
     for _ in range(2):
         caplog.clear()
         assert same(kept_pictures(files.paths, FORM, SHAPE, True, files.kept), wanted)
-        assert "skipped 2 of 5 pictures" in caplog.text
+        assert caplog.messages == told
     with pytest.raises(BadPicture, match=r"0.png is no readable picture"):
         kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     assert not list(files.kept.glob("*.part"))
+
+
+def test_what_the_system_refuses_for_a_while_is_not_kept_as_bad(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        opened = Image.open
+
+        def refuse(path: str) -> Image.Image:
+            if path == files.paths[1]:
+                raise PermissionError(13, "Permission denied", path)
+            return opened(path)
+
+        patched.setattr(Image, "open", refuse)
+        found = kept_pictures(files.paths, FORM, SHAPE, True, files.kept)
+        assert found[1] == [0, 2, 3, 4]
+        assert same(found, read_pictures(files.paths, FORM, SHAPE, True))
+    assert kept_pictures(files.paths, FORM, SHAPE, True, files.kept)[1] == [0, 1, 2, 3, 4]
+
+
+def test_a_link_to_nothing_is_bad_like_any_other_file(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(files.paths[4]).unlink()
+    Path(files.paths[4]).symlink_to("nothing")
+    assert kept_pictures(files.paths, FORM, SHAPE, True, files.kept)[1] == [0, 1, 2, 3]
+    assert "cannot be kept" not in caplog.text
+    assert "4.png is no readable picture" in caplog.text
 
 
 def test_if_no_picture_can_be_read_there_are_none(files: Files) -> None:
@@ -111,7 +157,41 @@ def test_a_file_that_was_cut_short_is_made_again(files: Files) -> None:
     (pixels,) = files.kept.glob("*.u8")
     pixels.write_bytes(b"x" * 100)
     assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
-    next(files.kept.glob("*.json")).write_text('{"shape": [5')
+    for broken in ('{"shape": [5', '{"shape": [], "skipped": [], "told": ""}', "[]", "{}"):
+        next(files.kept.glob("*.json")).write_text(broken)
+        assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+
+
+def test_a_file_larger_than_the_memory_can_be_mapped(tmp_path: Path) -> None:
+    path, size = tmp_path / "large", 4 * psutil.virtual_memory().total + psutil.swap_memory().total
+    with path.open("wb") as file:
+        file.truncate(size)  # no block of it is on the disk
+    found = module._mapped(path, (size // 4, 4))
+    found[-1] = 3
+    assert found[[0, -1]].tolist() == [[0, 0, 0, 0], [3, 3, 3, 3]]
+
+
+def test_what_others_have_kept_serves_though_it_may_not_be_changed(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    no_decoding(monkeypatch)
+    assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
+
+
+def test_without_locks_everyone_decodes_for_itself(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    wanted = read_pictures(files.paths, FORM, SHAPE, False)
     assert same(kept_pictures(files.paths, FORM, SHAPE, False, files.kept), wanted)
 
 
@@ -120,7 +200,7 @@ def test_of_two_at_once_one_decodes_and_the_other_waits(
 ) -> None:
     decode, calls, found = module.decode_pictures, [], []
 
-    def slow(*arguments: object) -> list[int]:
+    def slow(*arguments: object) -> dict[int, BadPicture]:
         calls.append(1)
         time.sleep(0.3)
         return decode(*arguments)  # type: ignore[arg-type]
@@ -154,7 +234,7 @@ def test_where_nothing_can_be_kept_pictures_are_read_into_memory(
         def refuse(*_: object, **__: object) -> None:
             raise OSError(19, "No such device")
 
-        monkeypatch.setattr(np, "memmap", refuse)
+        monkeypatch.setattr(mmap, "mmap", refuse)
     with caplog.at_level(logging.WARNING):
         found = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     assert same(found, read_pictures(files.paths, FORM, SHAPE, False))
@@ -173,20 +253,29 @@ def test_small_sets_and_the_word_none_keep_nothing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert picture_folder(None) == tmp_path / "gan-pipelines" / "pictures"
     assert picture_folder(str(files.kept)) == files.kept
+    with pytest.raises(UserError, match="--picture-cache ~nobody-at-all/x: there is no such user"):
+        picture_folder("~nobody-at-all/x")
 
 
 def test_what_was_not_used_for_long_is_deleted(files: Files) -> None:
     for count in (1, 2):
         kept_pictures(files.paths[:count], FORM, SHAPE, False, files.kept)
     old, recent = sorted(files.kept.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    left = files.kept / "killed.part"
-    left.write_text("")
-    for path in (old, left):
+    for path in files.kept.glob(f"{old.stem}*"):
         os.utime(path, (0, 0))
-    kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    left, young, busy = (files.kept / f"{name}-1.part" for name in ("left", "young", "busy"))
+    for path in (left, young, busy):
+        path.write_text("")
+    for path in (left, busy):
+        os.utime(path, (0, 0))
+    with module._locked(files.kept / "busy.lock"):
+        os.utime(files.kept / "busy.lock", (0, 0))
+        kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     assert recent.exists()
+    assert young.exists()
+    assert busy.exists()
     assert not left.exists()
-    assert not [path for path in files.kept.iterdir() if path.stem == old.stem]
+    assert not list(files.kept.glob(f"{old.stem}*"))
 
 
 @pytest.mark.parametrize("source", ["folder", "pairs", "unpaired", "captions"])

@@ -127,6 +127,16 @@ def test_a_bad_picture_takes_its_partner_with_it(tmp_path: Path) -> None:
         assert torch.equal(shades(examples, "image"), shades(examples, "input") + 100)
 
 
+def test_pairs_of_which_one_half_is_always_bad_are_refused(tmp_path: Path) -> None:
+    two_folders(tmp_path)
+    for place, path in enumerate(sorted((tmp_path / "colour").iterdir())):
+        bad = path if place % 2 else next((tmp_path / "line").glob(f"{path.stem}.*"))
+        bad.write_bytes(b"no picture")
+    told = refusal("pairs", tmp_path, **FOLDERS, on_bad_file="skip")
+    assert "pairs in" in told
+    assert "can be used" in told
+
+
 def test_wrong_folders_are_told(tmp_path: Path) -> None:
     two_folders(tmp_path)
     assert "--target-folder is missing" in refusal("pairs", tmp_path, input_folder="line")
