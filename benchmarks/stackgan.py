@@ -118,7 +118,13 @@ def draw_captions(
     return data.reshape(sheet.height, sheet.width, 3).permute(2, 0, 1).contiguous()
 
 
-def show(generator: ReleasedGenerator, config: RunConfig, split: str, path: Path) -> None:
+def show(
+    generator: ReleasedGenerator,
+    config: RunConfig,
+    split: str,
+    path: Path,
+    truncation: float | None,
+) -> None:
     """Real pictures of the split, and below each the one generated for its captions."""
     root = config.data_root
     source = create_source(config.data, root, **config.data_options)
@@ -127,7 +133,9 @@ def show(generator: ReleasedGenerator, config: RunConfig, split: str, path: Path
     chosen = torch.linspace(0, len(examples) - 1, _SHOWN).round().long()
     texts = examples.tensors["text"][chosen].to(generator.device)
     real = generator.stage.view.prepare(examples.select(chosen)).tensors["image"]
-    made = to_pixels(generator.generate(torch.arange(_SHOWN), conditions={"text": texts})).cpu()
+    index = torch.arange(_SHOWN)
+    noise = generator.noise(index, truncation=truncation)
+    made = to_pixels(generator.generate(index, noise=noise, conditions={"text": texts})).cpu()
     captions = [words[i][0] for i in chosen.tolist()]
     save_png(draw_captions(list(zip(real, made, strict=True)), captions), path)
     print(f"wrote {path}")
@@ -171,7 +179,7 @@ def main() -> None:
         print(f"| {name} | {row} |")
     print(json.dumps(found))
     if arguments.picture:
-        show(generator, config, arguments.split, arguments.picture)
+        show(generator, config, arguments.split, arguments.picture, arguments.truncation)
 
 
 if __name__ == "__main__":
