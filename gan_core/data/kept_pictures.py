@@ -38,6 +38,7 @@ from gan_core.data.pictures import (
     read_pictures,
     tell_skipped,
 )
+from gan_core.data.user_cache import user_cache
 from gan_core.errors import UserError
 
 VERSION = 1
@@ -62,14 +63,11 @@ def picture_folder(given: str | None) -> Path | None:
     if given == NONE:
         return None
     try:
-        if given is not None:
-            return Path(given).expanduser()
-        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return user_cache("pictures") if given is None else Path(given).expanduser()
     except RuntimeError:  # no such user, or one without a home
         if given is not None:
             raise UserError(f"--picture-cache {given}: there is no such user") from None
         return None
-    return Path(root) / "gan-pipelines" / "pictures"
 
 
 def kept_pictures(

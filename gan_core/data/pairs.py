@@ -206,9 +206,6 @@ def read_together(
     tensors = {}
     for name, (pictures, kept) in read.items():
         chosen = [place for place, position in enumerate(kept) if position in shared]
-        tensors[name] = (
-            pictures
-            if len(chosen) == len(kept)
-            else pictures[torch.tensor(chosen, dtype=torch.int64)]
-        )
+        places = torch.tensor(chosen, dtype=torch.int64)
+        tensors[name] = pictures if len(chosen) == len(kept) else pictures[places]
     return tensors

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import importlib.util
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.data.user_cache import user_cache
 from gan_core.errors import UserError
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.randomness import stream_key
@@ -189,8 +189,7 @@ def names_folder(encoder: str) -> bool:
 
 def default_folder() -> Path:
     """Where vectors are kept: ``gan-pipelines/texts`` in the user's folder of caches."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "gan-pipelines" / "texts"
+    return user_cache("texts")
 
 
 def encode_texts(texts: Sequence[str], encoder: TextEncoder, folder: Path | None) -> Tensor:
