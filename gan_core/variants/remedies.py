@@ -68,6 +68,12 @@ class RemedyOptions(GameOptions):
         kind="schedule",
         minimum=0,
     )
+    penalty_stride: int = option(
+        1,
+        "R1, R2 and the gradient penalty are of every n-th example of a batch, which D judges once "
+        "more: an unbiased estimate at an n-th of the cost (1: of all, in the same pass)",
+        minimum=1,
+    )
 
 
 def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
@@ -79,8 +85,8 @@ def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
 
 
 def check_share(options: RemedyOptions, share: int, parts: int) -> None:
-    """Raises ``UserError`` if packs and groups would not be whole in a worker's ``share`` examples
-    of a batch, cut into ``parts``: then they would depend on the number of workers.
+    """Raises ``UserError`` if packs, groups and strides would not be whole in a worker's ``share``
+    examples of a batch, cut into ``parts``: then they would depend on the number of workers.
     """
     part, rest = divmod(share, parts)
     if rest:
@@ -88,10 +94,14 @@ def check_share(options: RemedyOptions, share: int, parts: int) -> None:
             f"a worker's {share} examples of a batch cannot be cut into --accumulate {parts} equal "
             "parts: give another --batch-size or --workers"
         )
-    together = options.packing * max(1, options.minibatch_stddev)
+    together = options.packing * max(1, options.minibatch_stddev) * options.penalty_stride
     if part % together == 0:
         return
-    sizes = {"--packing": options.packing, "--minibatch-stddev": options.minibatch_stddev}
+    sizes = {
+        "--packing": options.packing,
+        "--minibatch-stddev": options.minibatch_stddev,
+        "--penalty-stride": options.penalty_stride,
+    }
     named = " times ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
     raise UserError(
         f"a worker's batch of {part} is no multiple of {named}: give another --batch-size, "

@@ -62,6 +62,12 @@ GAMES: dict[str, Callable[[World], Game]] = {
         world=world,
         examples=vectors(90, point=(2,)),
     ),
+    "penalties of some": lambda world: tiny_game(
+        "gan",
+        PENALISED | {"r2": 0.5, "penalty_stride": 3},
+        world=world,
+        examples=vectors(90, point=(2,)),
+    ),
     "four networks": lambda world: toy_game(
         Cycle(4), vectors(a=(2,), b=(2,)), batch_size=12, world=world
     ),

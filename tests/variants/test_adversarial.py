@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
@@ -118,6 +119,41 @@ def test_penalties_enter_the_loss_with_their_weights(name: str) -> None:
     assert named["penalty/gradient"] > 0
     torch.testing.assert_close(loss.total.detach(), expected)
     assert variant.stages()[0].players[0].second_order
+
+
+PENALTIES = {"r1": 3.0, "r2": 5.0, "gradient_penalty": 7.0}
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_penalties_of_every_nth_example_are_those_of_a_batch_of_these_alone(name: str) -> None:
+    whole = small(name, **PENALTIES).double().eval()
+    some = small(name, **PENALTIES, penalty_stride=3).double().eval()
+    data = {n: t.double() if t.is_floating_point() else t for n, t in batch(12).items()}
+    found = some.discriminator_loss(data)
+    of_all = whole.discriminator_loss(data).diagnostics
+    of_these = whole.discriminator_loss({n: t[::3] for n, t in data.items()}).diagnostics
+    assert found.diagnostics["penalty/r1"] != of_all["penalty/r1"]
+    expected = of_all["loss/discriminator"]
+    for penalty, weight in {"r1": 3, "r2": 5, "gradient": 7}.items():
+        term = found.diagnostics[f"penalty/{penalty}"]
+        torch.testing.assert_close(term, of_these[f"penalty/{penalty}"], rtol=1e-12, atol=0)
+        expected = expected + weight * term
+    torch.testing.assert_close(found.total.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_a_part_of_the_batch_gives_an_unbiased_estimate_of_a_penaltys_gradient() -> None:
+    def slopes(variant: Variant, data: Batch) -> list[Tensor]:
+        total = variant.discriminator_loss(data).total
+        return list(torch.autograd.grad(total, list(variant.discriminator.parameters())))
+
+    double = {n: t.double() if t.is_floating_point() else t for n, t in batch(12).items()}
+    estimates = []
+    for offset in range(4):  # each example is in the part of one of four orders
+        moved = {n: t.roll(offset, 0) for n, t in double.items()}
+        estimates.append(slopes(small("gan", **PENALTIES, penalty_stride=4).double(), moved))
+    whole = slopes(small("gan", **PENALTIES).double(), double)
+    for expected, *found in zip(whole, *estimates, strict=True):
+        torch.testing.assert_close(torch.stack(found).mean(0), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_the_mixing_numbers_are_drawn_only_for_the_gradient_penalty() -> None:

@@ -78,6 +78,20 @@ def test_the_penalties_are_over_packs() -> None:
     torch.testing.assert_close(found, 0.5 * slopes.flatten(1).square().sum(1).mean())
 
 
+def test_every_nth_pack_is_penalised_mixed_by_its_first_member() -> None:
+    weights = {"packing": 2, "r1": 1.0, "gradient_penalty": 1.0}
+    whole, some = small(**weights).eval(), small(**weights, penalty_stride=3).eval()
+    given = batch(whole)
+    assert len(given["image"]) == N == 12
+    packs = torch.tensor([0, 1, 6, 7])  # the members of the first and the fourth of six packs
+    found = some.discriminator_loss(given).diagnostics  # type: ignore[operator]
+    expected = whole.discriminator_loss(  # type: ignore[operator]
+        {name: values[packs] for name, values in given.items()}
+    ).diagnostics
+    for penalty in ("penalty/r1", "penalty/gradient"):
+        torch.testing.assert_close(found[penalty], expected[penalty])
+
+
 def test_what_cannot_be_packed_is_refused() -> None:
     with pytest.raises(UserError, match="without labels"):
         create("cgan", LABELLED, {"packing": 2})
@@ -101,6 +115,11 @@ def test_what_cannot_be_packed_is_refused() -> None:
             {"minibatch_stddev": 4, "accumulate": 2},
             12,
             "a worker's batch of 6 is no multiple of --minibatch-stddev 4:",
+        ),
+        (
+            {"packing": 2, "penalty_stride": 4},
+            12,
+            "a worker's batch of 12 is no multiple of --packing 2 times --penalty-stride 4:",
         ),
         ({"accumulate": 5}, 12, "12 examples of a batch cannot be cut into --accumulate 5 equal"),
     ],
