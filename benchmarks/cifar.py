@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from typing import Any
 import torch
 
 from benchmarks.budget import Session, judged, kept_folder
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
+from gan_core.metrics.extractors import create_extractor
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import load_generator
 
@@ -55,7 +59,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 def config_of(name: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of one system with one seed."""
     variant, options = SYSTEMS[name]
-    extra = dict(pair.split("=", 1) for pair in arguments.set)
+    extra = read_settings(arguments.set)
     return make_config(
         {
             "variant": variant,
@@ -178,6 +182,8 @@ def main() -> None:
     parser.add_argument("--suffix", default="", help="for the names of the runs")
     arguments = parser.parse_args()
     arguments.deadline = time.time() + 60 * arguments.minutes
+    if "mobilenet_v2" in arguments.extractors:  # before what takes long
+        create_extractor("mobilenet_v2", world=World(), weights=arguments.weights)
     wanted = [(name, seed) for name in arguments.systems for seed in arguments.seeds]
     done = all(run(config_of(name, seed, arguments), arguments) for name, seed in wanted)
     found = results(arguments.out)
@@ -189,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

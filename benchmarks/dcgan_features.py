@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
 from gan_core.run import Run
 from gan_core.splits import load_split
@@ -100,7 +103,7 @@ class Deadline(FolderObserver):
 
 def config_of(arguments: argparse.Namespace) -> RunConfig:
     """The DCGAN's run."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set)
+    extra = read_settings(arguments.set)
     return make_config(
         {
             "variant": "dcgan",
@@ -162,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts
 from gan_core.engine.game import Game
+from gan_core.exit_codes import exit_code
 from gan_core.metrics.diversity import RealDiversity
 from gan_core.metrics.similarity import PICTURES, similarity_within_classes
 from gan_core.variant import create
@@ -107,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

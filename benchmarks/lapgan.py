@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.parzen import parzen_figures, parzen_protocol
@@ -195,13 +197,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    judge = Judge(config_of("lapgan", "lapgan", LAPGAN, given), given)  # before what takes long
     folder = train_lapgan(given)
     folders = {}
     for number, (name, values) in enumerate(GANS.items()):
         config = config_of("gan", f"gan-{number}", values, given)
         train(config, given.seconds)
         folders[name] = config.folder
-    judge = Judge(config_of("lapgan", "lapgan", LAPGAN, given), given)
     generators = {name: load_generator(path) for name, path in folders.items()}
     chosen = {
         name: judge.distances(generator, "validation")["fid_mobilenet_v2"]
@@ -230,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -29,12 +29,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.budget import Budget
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.bars import to_pitches, to_roll
 from gan_core.data.examples import Batch, Examples
 from gan_core.data.midi import SILENCE, bars_before
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.metrics.melody import Melody, melody_figures, shuffle_notes
 from gan_core.piano_roll import piano_roll
 from gan_core.pictures import save_png
@@ -89,7 +91,7 @@ COMPARED = ("pitch_class_distance", "degree_distance", "interval_distance", "len
 
 def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of one of the runs."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    extra = read_settings(arguments.set)
     return make_config(
         {
             "variant": "midinet",
@@ -234,4 +236,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

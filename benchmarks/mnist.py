@@ -27,17 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.parzen import parzen_figures
 from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import Run
+from gan_core.run import Run, check_data
 from gan_core.splits import load_split
 
 SAMPLES = 10_000
@@ -119,7 +121,7 @@ class Keeper(FolderObserver):
 
 def config_of(variant: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of one run of this benchmark."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    extra = read_settings(arguments.set)
     return make_config(
         {
             "variant": variant,
@@ -346,6 +348,8 @@ def main() -> None:
     if arguments.one:
         run_one(arguments)
         return
+    for variant in arguments.variants:
+        check_data(config_of(variant, arguments.seeds[0], arguments))
     codes = [child.wait() for child in start_children(arguments)]
     if any(codes):
         sys.exit("a run failed: see above; give the command again to go on")
@@ -363,4 +367,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

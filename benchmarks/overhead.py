@@ -38,6 +38,7 @@ import psutil
 from scipy import stats
 
 from gan_core import journal
+from gan_core.exit_codes import exit_code
 
 DEMO = ["--image-size", "16", "--width", "32", "--kernel", "4", "--batch-size", "64"]
 RAY, TORCHRUN = "Ray Train + MLflow", "torchrun"
@@ -247,4 +248,4 @@ def report(starts: Sequence[dict[str, list[Turn]]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -16,6 +16,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.settings import read_settings
 from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec, to_unit_range
 from gan_core.data.listing import draw_splits
 from gan_core.data.pictures import PictureFormat, common_format, read_pictures
@@ -30,6 +32,7 @@ from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_t
 from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.exit_codes import exit_code
 from gan_core.layers.init import uniform_weights
 from gan_core.layers.maxout import Maxout
 from gan_core.metrics.cache import load_tensors, save_tensors
@@ -129,6 +132,8 @@ class TagCGAN(PerceptronVariant):
 
 def read_tags(path: Path, name_column: str, tag_column: str) -> dict[str, list[str]]:
     """The tags of each file name that has any, from a CSV file with tags between commas."""
+    if not path.is_file():
+        raise UserError(f"no file {path}: give its folder with --data-root, its name with --table")
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         for column in (name_column, tag_column):
@@ -296,7 +301,7 @@ def build(spec: DataSpec, arguments: argparse.Namespace, seed: int) -> TagCGAN:
     paper = TagOptions()
     widths = ("hidden_latent", "hidden_picture", "hidden_tag", "hidden_picture_d", "maxout_units")
     scaled = {n: max(8, round(getattr(paper, n) * arguments.share)) for n in widths}
-    given = dict(pair.split("=", 1) for pair in arguments.set)
+    given = read_settings(arguments.set)
     values = {"steps": arguments.steps, "optimizer": "adam", **scaled, **given}
     variant = TagCGAN(parse(TagOptions, values))
     variant.check(spec)
@@ -307,4 +312,4 @@ def build(spec: DataSpec, arguments: argparse.Namespace, seed: int) -> TagCGAN:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

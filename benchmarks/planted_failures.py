@@ -23,6 +23,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ from gan_core.data.loading import concatenate
 from gan_core.diagnostics.diagnosis import FAILURES
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
 from gan_core.run import Run, build_variant
 from gan_core.splits import load_split
@@ -272,6 +275,9 @@ def main() -> None:
     parser.add_argument("--parts", default="set,proof", help="which parts the table shows")
     arguments = parser.parse_args()
     roots = {"mnist-part": arguments.mnist, "fashion-part": arguments.fashion_mnist}
+    for folder in filter(None, roots.values()):
+        if not Path(folder).is_dir():
+            raise UserError(f"no folder {folder}: give an existing one")
     out, began = Path(arguments.out), time.monotonic()
     missing = False
     order = cases()[::-1] if arguments.backwards else cases()
@@ -295,4 +301,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -15,13 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config, write_config
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
 from gan_core.run import play
 
@@ -89,7 +92,7 @@ def run_name(data: str, recipe: str, seed: int) -> str:
 
 def config_of(data: str, recipe: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of a run."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    extra = read_settings(arguments.set)
     steps = int(extra.get("steps", GAMES[data]["steps"]))
     values: dict[str, Any] = {
         "data": data, "data_root": arguments.mnist if data == "stacked-mnist" else None,
@@ -161,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

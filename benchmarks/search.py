@@ -38,6 +38,7 @@ import torch
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.observers import Observer
 from gan_core.run import play
 from pipelines.tune import PATIENCE, STOP_ON
@@ -289,4 +290,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ import torch
 
 from gan_core.config import make_config
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.observers import Observer
 from gan_core.run import play
 
@@ -213,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -22,6 +22,7 @@ import torch
 from benchmarks.budget import Session, judged, kept_folder
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import load_generator
 
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -45,6 +45,7 @@ from benchmarks.speed_games import AS_CHOSEN, compare_games
 from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
 from benchmarks.speed_workers import compare_workers
 from gan_core.errors import UserError
+from gan_core.exit_codes import exit_code
 from gan_core.variant import VARIANTS, list_variants
 from pipelines.command_line import add_fields, checked_options
 
@@ -183,6 +184,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     setting = Setting(
         arguments.variant, arguments.options, arguments.data, arguments.data_root, device
     )
+    setting.check()
     ways = [Way.read(text) for text in (arguments.ways or _default(arguments, device)).split(",")]
     rounds, seconds = arguments.rounds, arguments.seconds
     if arguments.games is not None:
@@ -210,16 +212,13 @@ def _default(arguments: argparse.Namespace, device: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write the figures."""
-    try:
-        arguments = arguments_of(sys.argv[1:] if words is None else words)
-        if arguments.threads:
-            torch.set_num_threads(arguments.threads)
-        found = measure(arguments)
-    except UserError as problem:
-        sys.exit(f"error: {problem}")
+    arguments = arguments_of(sys.argv[1:] if words is None else words)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    found = measure(arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

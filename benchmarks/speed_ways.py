@@ -83,6 +83,11 @@ class Setting:
             return found
         return found.select(torch.arange(self.most))
 
+    def check(self) -> None:
+        """Raises ``UserError`` where the data is missing or the variant cannot be played on it."""
+        played = self.played
+        VARIANTS[self.variant](played).check(self.train.spec)
+
     @property
     def images(self) -> int:
         """Real pictures that the discriminator draws in an iteration."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from gan_core.data.examples import Examples, to_pixels
 from gan_core.data.loading import create_source
 from gan_core.engine.sampling import Sampler
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.judging import make_evaluator
 from gan_core.pictures import save_png
 from gan_core.release import ReleasedGenerator, load_generator
@@ -183,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

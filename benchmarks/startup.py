@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gan_core import journal
+from gan_core.exit_codes import exit_code
 
 RUN = ["--data", "digits", "--image-size", "16", "--width", "32", "--kernel", "4", "--steps", "40",
        "--log-every", "1", "--evaluate-every", "0", "--extractor", "none"]  # fmt: skip
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -23,12 +23,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.mnist import Keeper
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import to_unit_range
 from gan_core.data.listing import list_pictures
 from gan_core.data.pictures import EXTENSIONS, PictureFormat
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.exit_codes import exit_code
 from gan_core.layers import bicubic
 from gan_core.metrics.distances import kernel_distance
 from gan_core.metrics.extractors import create_extractor
@@ -68,7 +71,7 @@ RECIPE: dict[str, Any] = {
 
 def config_of(arguments: argparse.Namespace) -> RunConfig:
     """The configuration of the run."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    extra = read_settings(arguments.set)
     options = {**RECIPE, "content": "mobilenet_v2", "content_weights": str(arguments.weights)}
     return make_config(
         {
@@ -100,7 +103,9 @@ def train(config: RunConfig, minutes: float) -> bool:
 
 def pictures_in(folder: Path) -> list[Tensor]:
     """Every picture (1, 3, H, W) in [-1, 1], cut at the right and below to multiples of 4."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise UserError(f"no pictures in {folder}: give the folder of the set's whole pictures")
     return [read(str(path)) for path in paths]
 
 
@@ -211,6 +216,8 @@ def main() -> None:
                         default=(13, 90, 200, 96), help="of Set14, for the picture")  # fmt: skip
     arguments = parser.parse_args()
     config = config_of(arguments)
+    for folder in (arguments.set5, arguments.set14):
+        pictures_in(folder)  # before what takes long
     if not train(config, arguments.minutes):
         sys.exit("not finished: give the command again to go on")
     device = torch.device("cpu" if arguments.device == "auto" else arguments.device)
@@ -229,4 +236,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

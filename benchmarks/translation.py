@@ -24,11 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Batch, Examples
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler
 from gan_core.engine.world import World
+from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.held_out import held_out_figures
@@ -105,7 +107,7 @@ class Timed(FolderObserver):
 
 def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of one run of this benchmark."""
-    extra = dict(pair.split("=", 1) for pair in arguments.set or [])
+    extra = read_settings(arguments.set)
     folders = [arguments.black, arguments.color]
     if name in _TO_LINES:
         folders.reverse()
@@ -256,12 +258,12 @@ def main() -> None:
     arguments = parser.parse_args()
     deadline = time.time() + 60 * arguments.minutes
     configs = {name: config_of(name, arguments) for name in arguments.runs}
+    world = World.current(None if arguments.device == "auto" else arguments.device)
+    judge = Judge(arguments.weights, arguments.out / "cache", world)  # before what takes long
     for config in configs.values():
         if not train(config, deadline):
             sys.exit(f"{config.name} is not finished: give the command again to go on")
-    world = World.current(None if arguments.device == "auto" else arguments.device)
     rows: dict[str, dict[str, float]] = {}
-    judge = Judge(arguments.weights, arguments.out / "cache", world)
     for name, config in configs.items():
         judge.open(config)
         last = find_checkpoint(config.folder)
@@ -275,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from gan_core.errors import UserError, unknown_word
+from gan_core.exit_codes import exit_code
 from pipelines.collector import collect_seldom
 
 VERBS = {
@@ -110,19 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, "")
     collect_seldom()
     _show_log()
-    try:
-        code = run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader (`| head`) went away; keep the interpreter from complaining as it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return exit_code(lambda: run(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

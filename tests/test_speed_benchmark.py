@@ -328,9 +328,9 @@ def test_the_cost_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_wrong_words_are_answered_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="--width must be a whole number"):
+    with pytest.raises(UserError, match="--width must be a whole number"):
         speed.main(["--width", "wide"])
-    with pytest.raises(SystemExit, match="none of these ways"):
+    with pytest.raises(UserError, match="none of these ways"):
         speed.main(command("--ways", "textbook", "--r1", "1"))
 
 
@@ -346,9 +346,9 @@ def test_two_workers_play_against_one(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_share_a_batch_are_refused() -> None:
-    with pytest.raises(SystemExit, match="multiple of --workers 3"):
+    with pytest.raises(UserError, match="multiple of --workers 3"):
         speed.main(command("--workers", "3"))
-    with pytest.raises(SystemExit, match="not textbook"):
+    with pytest.raises(UserError, match="not textbook"):
         speed.main(command("--workers", "2", "--ways", "textbook"))
 
 
@@ -410,9 +410,9 @@ def test_games_together_have_played_when_they_say_so_and_an_error_ends_all(
 
 def test_games_that_cannot_play_together_are_refused() -> None:
     for count in ("1", "17"):
-        with pytest.raises(SystemExit, match=f"--games is from 2 to 16, not {count}"):
+        with pytest.raises(UserError, match=f"--games is from 2 to 16, not {count}"):
             speed.main(command("--games", count))
-    with pytest.raises(SystemExit, match="not textbook"):
+    with pytest.raises(UserError, match="not textbook"):
         speed.main(command("--games", "2", "--ways", "textbook"))
-    with pytest.raises(SystemExit, match="needs --device cuda"):
+    with pytest.raises(UserError, match="needs --device cuda"):
         speed.main(command("--games", "2", "--ways", "graph"))
