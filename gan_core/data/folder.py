@@ -12,7 +12,8 @@ from gan_core.data.examples import Examples, Split
 from gan_core.data.kept_pictures import kept_pictures, picture_folder
 from gan_core.data.listing import Listing, list_pictures
 from gan_core.data.pictures import PictureFormat, common_format
-from gan_core.data.sources import OnBadFile, Source, picture_spec, register
+from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
+from gan_core.data.sources import Source, picture_spec, register
 from gan_core.errors import UserError
 
 
@@ -26,14 +27,7 @@ class Folder(Source):
     file name puts about 10 % of each class's training pictures there, and at least one: the same
     ones on every machine, whatever else is added.
 
-    ``image_size``: pixels a side; the central square, resized with antialiasing (without it all
-    pictures must have one size). ``allow_upscale``: enlarge pictures smaller than that, instead
-    of refusing them. ``channels``: 1 gray, 3 colour; by default colour if any picture is.
     Transparency is laid over white, the camera's orientation (EXIF) is honoured.
-
-    ``picture_cache``: the folder that keeps pictures as they are decoded, where they take 64 MiB
-    or more, so that only the first start decodes them and processes share their memory (default:
-    ~/.cache/gan-pipelines/pictures; what was not used for 30 days is deleted); ``none``: no folder.
     """
 
     summary: ClassVar[str] = "your own pictures in a folder, in class folders or not"
@@ -43,10 +37,10 @@ class Folder(Source):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        image_size: int | None = None,
-        channels: int | None = None,
-        allow_upscale: bool = False,
-        picture_cache: str | None = None,
+        image_size: ImageSize = None,
+        channels: Channels = None,
+        allow_upscale: AllowUpscale = False,
+        picture_cache: PictureCache = None,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         if image_size is not None and image_size < 1:

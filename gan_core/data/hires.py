@@ -7,7 +7,7 @@ import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ import torch
 from gan_core.data.examples import Examples, Split
 from gan_core.data.listing import Listing, list_pictures
 from gan_core.data.pictures import BadPicture, PictureFormat, count_workers
-from gan_core.data.sources import OnBadFile, Source, picture_spec, register
+from gan_core.data.source_options import OnBadFile
+from gan_core.data.sources import Source, picture_spec, register
 from gan_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Hires(Source):
     Every picture is cut into the fewest squares of ``tile`` pixels a side that cover it, which
     are the examples: 40 photographs of a megapixel are about 1,200 tiles of 192 and take 130 MB on
     the device, so that a batch of random crops is a gather. A picture smaller than a tile is
-    refused (with ``--on-bad-file skip``: left out). ``channels``: 1 gray, 3 colour.
+    refused (with ``--on-bad-file skip``: left out).
     """
 
     summary: ClassVar[str] = "large pictures of any sizes in a folder, as tiles to crop from"
@@ -64,8 +65,8 @@ class Hires(Source):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        tile: int = 192,
-        channels: int = 3,
+        tile: Annotated[int, "pixels a side of the squares that pictures are cut into"] = 192,
+        channels: Annotated[int, "1 gray, 3 colour"] = 3,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         if tile < 1:

@@ -77,8 +77,7 @@ class IdxSource(PublishedSource):
 
     They are looked for in ``root``, ``root/raw`` and torchvision's ``root/<dataset>/raw``. The
     splits are Goodfellow's: of the training file the last 10,000 are validation (of a smaller
-    file the last sixth), the rest train; the t10k files are test. ``download``: fetch what is
-    missing through torchvision.
+    file the last sixth), the rest train; the t10k files are test.
     """
 
     dataset: ClassVar[str]

@@ -17,16 +17,21 @@ from gan_core.errors import UserError, unknown_word
 from gan_core.options import option, parse, value_type
 
 
-def _options_class(source: str) -> type:
-    """The options of ``source`` as a dataclass, from its constructor's keyword-only arguments."""
+def source_options_class(source: str) -> type:
+    """The options of ``source`` as a dataclass, from its constructor's keyword-only arguments.
+
+    What one means is the text of its ``Annotated`` type.
+    """
     constructor = SOURCES[source].__init__
-    hints = typing.get_type_hints(constructor)
+    hints = typing.get_type_hints(constructor, include_extras=True)
     fields: list[Any] = []
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            hint = hints.get(name, type(parameter.default))
+            hint, told = hints.get(name, type(parameter.default)), f"of {source}"
+            if typing.get_origin(hint) is typing.Annotated:
+                hint, told, *_ = typing.get_args(hint)
             choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else None
-            fields.append((name, hint, option(parameter.default, "", choices=choices)))
+            fields.append((name, hint, option(parameter.default, told, choices=choices)))
     return dataclasses.make_dataclass(f"{source} options", fields)
 
 
@@ -34,9 +39,9 @@ def source_options(source: str) -> dict[str, tuple[type, Any]]:
     """The options of ``source``: name -> (type, default).
 
     The type is ``str``, ``int``, ``float`` or ``bool``; whether ``None`` is allowed shows in the
-    default. What they mean is in the docstring of the class, ``SOURCES[source].__doc__``.
+    default. :func:`source_options_class` says what they mean.
     """
-    cls = _options_class(source)
+    cls = source_options_class(source)
     found = {}
     for field in dataclasses.fields(cls):
         kind, _ = value_type(cls, field.name)
@@ -50,7 +55,7 @@ def create_source(source: str, root: str | Path | None = None, **options: object
     Raises ``UserError`` for an unknown source or option, a wrong value, a missing root.
     """
     kind = SOURCES[source]
-    cls = _options_class(source)
+    cls = source_options_class(source)
     known = [field.name for field in dataclasses.fields(cls)]
     for name in options:
         if name.replace("-", "_") not in known:

@@ -10,14 +10,15 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.listing import draw_splits
 from gan_core.data.midi_files import SIXTEENTHS, Note, Score, UnreadableMidi, read_midi
-from gan_core.data.sources import OnBadFile, Source, register
+from gan_core.data.source_options import OnBadFile
+from gan_core.data.sources import Source, register
 from gan_core.errors import UserError
 
 EXTENSIONS = (".mid", ".midi")
@@ -56,9 +57,8 @@ class Midi(Source):
     one that sounds longest in it, a major or a minor triad. Bars of which less than half sounds
     are left out, and the next one follows on nothing, as the first of a tune.
 
-    ``metre``: tunes in it are read, others are counted and left out; a bar has as many sixteenths
-    as the metre, 16 in 4/4 and 12 in 6/8. A hash of the file name puts about 10 % of the tunes in
-    each of the validation and test splits.
+    A bar has as many sixteenths as the metre, 16 in 4/4 and 12 in 6/8. A hash of the file name puts
+    about 10 % of the tunes in each of the validation and test splits.
     """
 
     summary: ClassVar[str] = "melodies with chords in MIDI files, in bars of sixteenths"
@@ -68,7 +68,7 @@ class Midi(Source):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        metre: str = "4/4",
+        metre: Annotated[str, "tunes in it are read, others counted and left out"] = "4/4",
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         self.metre, self.steps = metre, sixteenths(metre)

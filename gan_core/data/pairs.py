@@ -7,7 +7,7 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,16 @@ from gan_core.data.folder import Folder
 from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import Picture, list_pictures
 from gan_core.data.pictures import Half, PictureFormat, common_format
-from gan_core.data.sources import OnBadFile, register
+from gan_core.data.source_options import (
+    AllowUpscale,
+    Channels,
+    ImageSize,
+    InputFolder,
+    OnBadFile,
+    PictureCache,
+    TargetFolder,
+)
+from gan_core.data.sources import register
 from gan_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -111,9 +120,8 @@ class Pairs(Folder):
     these two, files that hold both as squares side by side, laid out as for folder, of which
     ``--input-side`` is the input. Classes play no part.
 
-    ``image_size``, ``channels``, ``allow_upscale`` and ``picture_cache`` are those of folder, for
-    inputs and images alike. A picture without a namesake is an error, or with ``--on-bad-file
-    skip`` left out.
+    The options of folder are for inputs and images alike. A picture without a namesake is an error,
+    or with ``--on-bad-file skip`` left out.
     """
 
     summary: ClassVar[str] = "pairs of pictures: two folders with the same names, or side by side"
@@ -123,13 +131,15 @@ class Pairs(Folder):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        image_size: int | None = None,
-        channels: int | None = None,
-        allow_upscale: bool = False,
-        picture_cache: str | None = None,
-        input_folder: str | None = None,
-        target_folder: str | None = None,
-        input_side: Literal["left", "right"] = "left",
+        image_size: ImageSize = None,
+        channels: Channels = None,
+        allow_upscale: AllowUpscale = False,
+        picture_cache: PictureCache = None,
+        input_folder: InputFolder = None,
+        target_folder: TargetFolder = None,
+        input_side: Annotated[
+            Literal["left", "right"], "the half that is the input, in files that hold both"
+        ] = "left",
     ) -> None:
         super().__init__(
             root,

@@ -2,21 +2,20 @@
 
 A source is a class with a one-line ``summary``; it finds its files below ``root`` and hands out
 :class:`~gan_core.data.examples.Examples` for each split. ``register`` enters one's own; its
-options are the keyword-only arguments of its constructor, annotated and with defaults.
+options are the keyword-only arguments of its constructor, annotated and with defaults; what
+``--help`` says of one is the text of ``Annotated[TYPE, "text"]``.
 """
 
 from __future__ import annotations
 
 import abc
-import typing
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
+from gan_core.data.source_options import ON_BAD_FILE, Download, OnBadFile
 from gan_core.errors import unknown_word
 from gan_core.registry import Registry
-
-OnBadFile = Literal["error", "skip"]
 
 
 class Source(abc.ABC):
@@ -33,8 +32,8 @@ class Source(abc.ABC):
     needs_root: ClassVar[bool] = True
 
     def __init__(self, root: Path | None = None, *, on_bad_file: OnBadFile = "error") -> None:
-        if on_bad_file not in typing.get_args(OnBadFile):
-            raise unknown_word("--on-bad-file", on_bad_file, typing.get_args(OnBadFile))
+        if on_bad_file not in ON_BAD_FILE:
+            raise unknown_word("--on-bad-file", on_bad_file, ON_BAD_FILE)
         self.root = root
         self.on_bad_file = on_bad_file
 
@@ -54,7 +53,7 @@ class PublishedSource(Source):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        download: bool = False,
+        download: Download = False,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file)
         self.download = download

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from gan_core.data.examples import Examples, Split
 from gan_core.data.idx import MNIST
-from gan_core.data.sources import OnBadFile, picture_spec, register
+from gan_core.data.source_options import Download, OnBadFile
+from gan_core.data.sources import picture_spec, register
 from gan_core.errors import UserError
 
 SIZES = {"train": 128_000, "validation": 26_000, "test": 26_000}
@@ -24,8 +25,7 @@ class StackedMNIST(MNIST):
     """Three random digits of MNIST as the channels of a picture: 128,000 / 26,000 / 26,000.
 
     Each split stacks digits of MNIST's own. The class is the number that the digits make, 0..999,
-    the first channel's digit first. ``stack_seed`` decides which digits meet; ``examples``: how
-    many training pictures (not given: 128,000).
+    the first channel's digit first.
     """
 
     summary: ClassVar[str] = "three random MNIST digits as channels 28x28, 1,000 classes; IDX files"
@@ -36,9 +36,9 @@ class StackedMNIST(MNIST):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        download: bool = False,
-        stack_seed: int = 0,
-        examples: int | None = None,
+        download: Download = False,
+        stack_seed: Annotated[int, "decides which digits meet"] = 0,
+        examples: Annotated[int | None, "training pictures; not given: 128,000"] = None,
     ) -> None:
         super().__init__(root, on_bad_file=on_bad_file, download=download)
         if stack_seed < 0:

@@ -20,7 +20,6 @@ class TorchvisionSource(PublishedSource):
     """A set read by ``torchvision.datasets``, from the files as their authors publish them.
 
     The last tenth of the training part is validation, the rest train; the test part is test.
-    ``download``: fetch what is missing from the set's home page.
     """
 
     name: ClassVar[str]

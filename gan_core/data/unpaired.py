@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 
@@ -15,7 +15,16 @@ from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import list_pictures, place_of
 from gan_core.data.pairs import folder_below, match_names, pair_spec, read_together
 from gan_core.data.pictures import PictureFormat, common_format
-from gan_core.data.sources import OnBadFile, register
+from gan_core.data.source_options import (
+    AllowUpscale,
+    Channels,
+    ImageSize,
+    InputFolder,
+    OnBadFile,
+    PictureCache,
+    TargetFolder,
+)
+from gan_core.data.sources import register
 from gan_core.errors import UserError
 
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,12 +40,11 @@ class Unpaired(Folder):
     and ``trainB``, with ``testA`` and ``testB`` (and ``valA`` and ``valB``) or without. The inputs
     are those of A, or of B with ``--direction BtoA``. Classes play no part.
 
-    ``truth``: the two folders hold the same names, so that translations can be compared with the
-    truth. Then the pictures of validation and test come in pairs, and those of train do not: a
+    With ``--truth`` the two folders hold the same names, so that translations can be compared with
+    the truth. Then the pictures of validation and test come in pairs, and those of train do not: a
     hash of the name gives each name's input or its image to train, never both.
 
-    ``image_size``, ``channels``, ``allow_upscale`` and ``picture_cache`` are those of folder, for
-    both sets alike.
+    The options of folder are for both sets alike.
     """
 
     summary: ClassVar[str] = "two sets of pictures that do not belong together, in two folders"
@@ -46,14 +54,18 @@ class Unpaired(Folder):
         root: Path | None = None,
         *,
         on_bad_file: OnBadFile = "error",
-        image_size: int | None = None,
-        channels: int | None = None,
-        allow_upscale: bool = False,
-        picture_cache: str | None = None,
-        input_folder: str | None = None,
-        target_folder: str | None = None,
-        direction: Literal["AtoB", "BtoA"] = "AtoB",
-        truth: bool = False,
+        image_size: ImageSize = None,
+        channels: Channels = None,
+        allow_upscale: AllowUpscale = False,
+        picture_cache: PictureCache = None,
+        input_folder: InputFolder = None,
+        target_folder: TargetFolder = None,
+        direction: Annotated[
+            Literal["AtoB", "BtoA"], "which of trainA and trainB are the inputs: the first named"
+        ] = "AtoB",
+        truth: Annotated[
+            bool, "the folders hold the same names: validation and test in pairs, with the truth"
+        ] = False,
     ) -> None:
         super().__init__(
             root,

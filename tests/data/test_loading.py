@@ -20,6 +20,7 @@ from gan_core.data import (
     load_examples,
     source_options,
 )
+from gan_core.data.loading import source_options_class
 from gan_core.data.sources import picture_spec
 
 BUILT_IN = {
@@ -121,6 +122,27 @@ def test_the_options_of_a_source_are_its_constructors():
         "picture_cache": (str, None),
     }
     assert source_options("mnist")["download"] == (bool, False)
+
+
+def test_every_option_of_a_source_says_what_it_means(monkeypatch: pytest.MonkeyPatch):
+    told = {}
+    for source in SOURCES:
+        for field in dataclasses.fields(source_options_class(source)):
+            told[source, field.name] = field.metadata["help"]
+    assert [key for key, text in told.items() if not text or text == f"of {key[0]}"] == []
+    assert told["folder", "channels"] == "1 gray, 3 colour; not given: colour if any picture is"
+
+    class Plain(Source):
+        def __init__(self, root: Path | None = None, *, shade: float = 0.5) -> None:
+            super().__init__(root)
+
+        def load(self, split):
+            raise NotImplementedError
+
+    monkeypatch.setitem(SOURCES._entries, "plain", Plain)
+    (field,) = dataclasses.fields(source_options_class("plain"))
+    assert (field.name, field.type, field.default) == ("shade", float, 0.5)
+    assert field.metadata["help"] == "of plain"
 
 
 def test_an_option_of_another_source_is_refused():
