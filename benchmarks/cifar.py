@@ -112,6 +112,19 @@ def judge(config: RunConfig, seconds: float, arguments: argparse.Namespace) -> d
     )
 
 
+def judged_already(config: RunConfig, seconds: list[float]) -> bool:
+    """Whether the run has its figures at all times."""
+    return all((kept_folder(config, s) / "figures.json").exists() for s in seconds)
+
+
+def check_weights(arguments: argparse.Namespace) -> None:
+    """Find the weights of the pretrained extractors, before what takes long."""
+    for number, name in enumerate(arguments.extractors):
+        if name in ("mobilenet_v2", "inception"):
+            given = None if number else arguments.weights  # as `judged` gives them
+            create_extractor(name, world=World(), weights=None if given is None else Path(given))
+
+
 def results(out: Path) -> dict[str, dict[float, dict[str, Any]]]:
     """All that was judged so far: run, seconds, figures."""
     found: dict[str, dict[float, dict[str, Any]]] = {}
@@ -182,10 +195,12 @@ def main() -> None:
     parser.add_argument("--suffix", default="", help="for the names of the runs")
     arguments = parser.parse_args()
     arguments.deadline = time.time() + 60 * arguments.minutes
-    if "mobilenet_v2" in arguments.extractors:  # before what takes long
-        create_extractor("mobilenet_v2", world=World(), weights=arguments.weights)
-    wanted = [(name, seed) for name in arguments.systems for seed in arguments.seeds]
-    done = all(run(config_of(name, seed, arguments), arguments) for name, seed in wanted)
+    wanted = [
+        config_of(name, seed, arguments) for name in arguments.systems for seed in arguments.seeds
+    ]
+    if not all(judged_already(config, arguments.seconds) for config in wanted):
+        check_weights(arguments)
+    done = all(run(config, arguments) for config in wanted)
     found = results(arguments.out)
     print(table(found))
     if found:

@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--parts", default="set,proof", help="which parts the table shows")
     arguments = parser.parse_args()
     roots = {"mnist-part": arguments.mnist, "fashion-part": arguments.fashion_mnist}
-    for folder in filter(None, roots.values()):
+    for folder in () if arguments.table else filter(None, roots.values()):
         if not Path(folder).is_dir():
             raise UserError(f"no folder {folder}: give an existing one")
     out, began = Path(arguments.out), time.monotonic()

@@ -26,7 +26,7 @@ from gan_core.config import RunConfig, make_config, write_config
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
-from gan_core.run import play
+from gan_core.run import check_data, play
 
 SEEDS = (0, 1, 2)
 POINTS: dict[str, Any] = {"variant": "gan", "samples": 2500}
@@ -92,15 +92,16 @@ def run_name(data: str, recipe: str, seed: int) -> str:
 
 def config_of(data: str, recipe: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of a run."""
-    extra = read_settings(arguments.set)
-    steps = int(extra.get("steps", GAMES[data]["steps"]))
     values: dict[str, Any] = {
         "data": data, "data_root": arguments.mnist if data == "stacked-mnist" else None,
         "storage": str(arguments.out), "workers": 0, "device": arguments.device,
-        "name": run_name(data, recipe, seed), "seed": seed, "evaluate_every": steps // 4,
-        "checkpoint_every": 0, "log_every": max(50, steps // 100),
+        "name": run_name(data, recipe, seed), "seed": seed, "checkpoint_every": 0,
+        **GAMES[data], **RECIPES[data][recipe],
     }  # fmt: skip
-    return make_config({**values, **GAMES[data], **RECIPES[data][recipe], **extra})
+    extra = read_settings(arguments.set)
+    steps = make_config({**values, **extra}).options["steps"]
+    looks = {"evaluate_every": steps // 4, "log_every": max(50, steps // 100)}
+    return make_config({**values, **looks, **extra})
 
 
 def play_one(config: RunConfig) -> None:
@@ -146,6 +147,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out, began = Path(arguments.out), time.monotonic()
     sources = [d for d in arguments.data.split(",") if d != "stacked-mnist" or arguments.mnist]
+    for data in sources:
+        check_data(config_of(data, next(iter(RECIPES[data])), SEEDS[0], arguments))
     for seed in SEEDS:
         for data in sources:
             for recipe in RECIPES[data]:

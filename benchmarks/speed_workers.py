@@ -116,14 +116,15 @@ class Team:
 
     def play(self, iterations: int) -> float:
         """Seconds an iteration: the slowest worker's."""
-        for line in self._lines:
-            line.send(iterations)
-        return max(self._hear()) / iterations
+        return max(self._hear(iterations)) / iterations
 
-    def _hear(self) -> list[float]:
+    def _hear(self, iterations: int = 0) -> list[float]:
+        """Every worker's answer; ``iterations``: asked for first."""
         try:
+            for line in self._lines if iterations else ():
+                line.send(iterations)
             return [float(line.recv()) for line in self._lines]
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionResetError, BrokenPipeError):
             raise UserError("a worker has died: its error is above") from None
 
 

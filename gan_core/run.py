@@ -436,13 +436,16 @@ class Run:
     # -- diagnosing ----------------------------------------------------------------------------
 
     def _facts(self) -> Facts:
-        recipe = getattr(self.game.variant, "recipe", self.game.variant.options)
+        variant = self.game.variant
+        options = dataclasses.asdict(getattr(variant, "recipe", variant.options))
+        for name in variant.refused_options():
+            options.pop(name, None)
         return Facts(
             modes=count_modes(self.config, self.train.spec),
             steps=self.game.steps,
             samples=self.config.samples,
             target=self.train.spec.target,
-            options=dataclasses.asdict(recipe),
+            options=options,
         )
 
     def _announce(self, finding: Finding) -> None:

@@ -190,6 +190,10 @@ class Variant(nn.Module, abc.ABC):
                 what = "labels (class folders, or a labelled source such as digits)"
             raise UserError(f"{self.name} needs a source with {what}, this one has none")
 
+    def refused_options(self) -> frozenset[str]:
+        """Names of options that it has and must not be given: nobody is advised to try them."""
+        return frozenset()
+
     def check_share(self, share: int) -> None:
         """Raises ``UserError`` if a worker cannot play with ``share`` examples of each batch."""
         return

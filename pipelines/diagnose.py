@@ -80,8 +80,12 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
     """What the run's configuration and its last start say of it."""
     from gan_core.config import make_config, read_config
     from gan_core.diagnostics.findings import Facts
+    from gan_core.variant import VARIANTS
 
     config = make_config(read_config(folder / "config.yaml"))
+    options = dataclasses.asdict(config.game)
+    for name in VARIANTS[config.variant](config.game).refused_options():
+        options.pop(name, None)
     started: Mapping[str, Any] = {}
     for event in events:
         started = event if event["kind"] == "start" else started
@@ -90,7 +94,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         steps=int(started.get("steps", config.game.steps)),
         samples=config.samples,
         target=str(started.get("target", "image")),
-        options={**dataclasses.asdict(config.game), **started.get("decided", {})},
+        options={**options, **started.get("decided", {})},
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.settings import read_settings
 from gan_core.errors import UserError
@@ -23,20 +24,20 @@ COMMANDS = sorted(
 NOWHERE = {
     "cifar": ["--data-root", "nowhere", "--extractors", "classifier"],
     "dcgan_features": ["--data-root", "nowhere"],
-    "lapgan": ["--data-root", "nowhere", "--weights", "none.pth"],
+    "lapgan": ["--data-root", "nowhere", "--weights", "weights"],
     "melodies": ["--data-root", "nowhere"],
     "mnist": ["--data-root", "nowhere"],
     "picture_tags": ["--data-root", "nowhere"],
     "planted_failures": ["--mnist", "nowhere"],
-    "remedies": ["--mnist", "nowhere", "--data", "stacked-mnist"],
+    "remedies": ["--mnist", "nowhere"],
     "small": ["--data-root", "nowhere"],
     "speed": ["--data", "mnist", "--data-root", "nowhere"],
     "stackgan": ["nowhere"],
     "super_resolution": [
-        *("--train", "nowhere", "--weights", "none.pth"),
-        *("--set5", "nowhere", "--set14", "nowhere"),
+        *("--train", "here", "--weights", "weights"),
+        *("--set5", "nowhere", "--set14", "here"),
     ],
-    "translation": ["--data-root", "nowhere", "--weights", "none.pth"],
+    "translation": ["--data-root", "nowhere", "--weights", "weights"],
 }
 """Commands that read a folder, given one that does not exist."""
 OWN_DATA = {"diagnosis_cost", "overhead", "search", "sensitivity", "startup"}
@@ -52,9 +53,31 @@ def test_a_folder_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *NOWHERE[name]])
+    (tmp_path / "here").mkdir()
     monkeypatch.setattr(subprocess, "Popen", None)  # nothing is started
-    with pytest.raises(UserError, match=r"nowhere|none\.pth"):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    command = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(command, "create_extractor", lambda *given, **named: None, raising=False)
+    with pytest.raises(UserError, match="nowhere"):
+        command.main()
+
+
+@pytest.mark.parametrize("name", ["cifar", "lapgan", "translation"])
+def test_weights_that_are_not_there_are_missed_before_anything_is_trained(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--data-root", "nowhere", "--weights", "none.pth"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    with pytest.raises(UserError, match=r"none\.pth"):
         importlib.import_module(f"benchmarks.{name}").main()
+
+
+def test_a_wrong_number_of_steps_is_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["remedies", "--set", "steps=abc"])
+    with pytest.raises(UserError, match="steps must be a whole number"):
+        importlib.import_module("benchmarks.remedies").main()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

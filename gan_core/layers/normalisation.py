@@ -1,11 +1,30 @@
-"""Batch normalisation whose gains and biases depend on a condition."""
+"""Batch normalisation: under a condition, and without a trace."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from gan_core.layers.spectral import SpectralLinear
+
+_Normalising = nn.modules.batchnorm._BatchNorm
+
+
+@contextlib.contextmanager
+def running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within it, passes normalise by their batches and leave the running statistics as they are."""
+    layers = [module for module in network.modules() if isinstance(module, _Normalising)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.data.examples import Batch, DataSpec
+from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.minibatch import pack, seen_by_discriminator, unpack, with_deviation
+from gan_core.layers.normalisation import running_statistics_kept
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
@@ -183,8 +185,18 @@ class AdversarialVariant(Variant):
         self.augmentation.check(spec.target)
         remedies.check(self.options, self.options.loss, self.conditional)
 
+    def refused_options(self) -> frozenset[str]:
+        return frozenset({"packing"}) if self.conditional else frozenset()
+
     def check_share(self, share: int) -> None:
-        remedies.check_share(self.options, share, self.options.accumulate)
+        options = self.options
+        remedies.check_share(options, share, options.accumulate)
+        judged = share // (options.accumulate * options.packing * options.penalty_stride)
+        if judged < 2 and not self.one_pass and self.second_order:
+            raise UserError(
+                f"--penalty-stride {options.penalty_stride} leaves {judged} of a worker's "
+                "examples, and batch normalisation in the discriminator needs 2: give a smaller one"
+            )
 
     def build(self, data: DataSpec) -> None:
         left_open = {
@@ -378,18 +390,22 @@ class AdversarialVariant(Variant):
 
         A penalty costs more than the loss does, as it differentiates a gradient. StyleGAN2 (Karras
         et al. 2020, arXiv:1912.04958, section 3.1) penalises every 16th batch only; a part of every
-        batch is as cheap an estimate, and leaves all iterations alike.
+        batch is as cheap an estimate, and leaves all iterations alike. It is unbiased but under
+        batch normalisation, whose statistics are then those of the part; they leave no trace in the
+        running ones, which are to be of real and generated examples alike.
         """
         recipe, stride = self.recipe, self.recipe.penalty_stride
         names = [name for name in (*self.conditions(), "mix") if name in batch]
         part = {name: batch[name][::stride] for name in names}
         terms: list[Term] = []
-        for name, weight, targets in (("r1", recipe.r1, real), ("r2", recipe.r2, fake)):
-            if weight > 0:
-                some = targets[::stride].detach().requires_grad_()
-                penalty = r1_penalty(self.discriminate(some, part), some)
-                terms.append((f"penalty/{name}", penalty, weight))
-        return terms + self._gradient_penalty(real[::stride], fake[::stride], part)
+        with running_statistics_kept(self.discriminator):
+            for name, weight, targets in (("r1", recipe.r1, real), ("r2", recipe.r2, fake)):
+                if weight > 0:
+                    some = targets[::stride].detach().requires_grad_()
+                    penalty = r1_penalty(self.discriminate(some, part), some)
+                    terms.append((f"penalty/{name}", penalty, weight))
+            terms += self._gradient_penalty(real[::stride], fake[::stride], part)
+        return terms
 
     def generator_loss(self, batch: Batch) -> Loss:
         """The generator's objective: its loss, and further terms."""

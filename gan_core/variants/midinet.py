@@ -393,6 +393,9 @@ class MidiNet(AdversarialVariant):
         key = NoiseSpec("key", (), Integers(12), players=("discriminator", "generator"))
         return (*super().noise(stage), *[key] * (self.recipe.keys == "random"))
 
+    def refused_options(self) -> frozenset[str]:
+        return frozenset(_ALONE)
+
     def conditions(self) -> tuple[str, ...]:
         return ("previous", "chord")
 

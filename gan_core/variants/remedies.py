@@ -22,7 +22,10 @@ class RemedyOptions(GameOptions):
     """What can be done against collapse, vanishing gradients and oscillation."""
 
     packing: int = option(
-        1, "examples that the discriminator judges together, 1 for each alone (PacGAN)", minimum=1
+        1,
+        "examples that the discriminator judges together, 1 for each alone (PacGAN); for variants "
+        "without labels",
+        minimum=1,
     )
     minibatch_stddev: int = option(
         0,
@@ -71,7 +74,10 @@ class RemedyOptions(GameOptions):
     penalty_stride: int = option(
         1,
         "R1, R2 and the gradient penalty are of every n-th example of a batch, which D judges once "
-        "more: an unbiased estimate at an n-th of the cost (1: of all, in the same pass)",
+        "more, at an n-th of their cost: an unbiased estimate but under batch normalisation in the "
+        "discriminator, which then sees that part alone. A worker's batch must be a multiple (1: "
+        "of all examples, in the same pass)",
+        kind="schedule",
         minimum=1,
     )
 

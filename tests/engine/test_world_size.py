@@ -64,7 +64,8 @@ GAMES: dict[str, Callable[[World], Game]] = {
     ),
     "penalties of some": lambda world: tiny_game(
         "gan",
-        PENALISED | {"r2": 0.5, "penalty_stride": 3},
+        PENALISED | {"r2": 0.5, "penalty_stride": 3, "minibatch_stddev": 2, "packing": 2},
+        batch_size=24,
         world=world,
         examples=vectors(90, point=(2,)),
     ),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
@@ -141,7 +141,21 @@ def test_penalties_of_every_nth_example_are_those_of_a_batch_of_these_alone(name
     torch.testing.assert_close(found.total.detach(), expected, rtol=1e-12, atol=0)
 
 
-def test_a_part_of_the_batch_gives_an_unbiased_estimate_of_a_penaltys_gradient() -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gan", {}),
+        ("cgan", {}),
+        ("dcgan", {"norm_d": "layer"}),
+        ("gan", {"packing": 3, "accumulate": 1}),
+    ],
+    ids=["gan", "cgan", "dcgan", "packs"],
+)
+def test_a_part_of_the_batch_gives_an_unbiased_estimate_of_a_penaltys_gradient(
+    name: str, options: dict[str, object]
+) -> None:
+    penalties = PENALTIES | options
+
     def slopes(variant: Variant, data: Batch) -> list[Tensor]:
         total = variant.discriminator_loss(data).total
         return list(torch.autograd.grad(total, list(variant.discriminator.parameters())))
@@ -149,11 +163,39 @@ def test_a_part_of_the_batch_gives_an_unbiased_estimate_of_a_penaltys_gradient()
     double = {n: t.double() if t.is_floating_point() else t for n, t in batch(12).items()}
     estimates = []
     for offset in range(4):  # each example is in the part of one of four orders
-        moved = {n: t.roll(offset, 0) for n, t in double.items()}
-        estimates.append(slopes(small("gan", **PENALTIES, penalty_stride=4).double(), moved))
-    whole = slopes(small("gan", **PENALTIES).double(), double)
+        moved = {n: t.roll(offset * int(penalties.get("packing", 1)), 0) for n, t in double.items()}
+        estimates.append(slopes(small(name, **penalties, penalty_stride=4).double(), moved))
+    whole = slopes(small(name, **penalties).double(), double)
     for expected, *found in zip(whole, *estimates, strict=True):
         torch.testing.assert_close(torch.stack(found).mean(0), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_penalties_of_a_part_leave_the_running_statistics_to_real_and_generated_alike() -> None:
+    plain, penalised = small("dcgan"), small("dcgan", r1=3.0, r2=5.0, penalty_stride=4)
+    for variant in (plain, penalised):
+        variant.discriminator_loss(batch())
+    expected, found = (dict(v.discriminator.named_buffers()) for v in (plain, penalised))
+    means = [name for name in expected if name.endswith(("running_mean", "running_var"))]
+    assert means
+    for name in means:
+        assert torch.equal(found[name], expected[name])
+    momenta = {m.momentum for m in penalised.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+
+
+def test_batch_normalisation_wants_two_examples_under_a_penalty_of_a_part() -> None:
+    small("dcgan", r1=1.0, penalty_stride=8).check_share(16)
+    small("dcgan", penalty_stride=16).check_share(16)  # no penalty
+    small("dcgan", r1=1.0, penalty_stride=16, norm_d="layer").check_share(16)
+    with pytest.raises(UserError, match="--penalty-stride 16 leaves 1 of a worker's examples"):
+        small("dcgan", r1=1.0, penalty_stride=16).check_share(16)
+
+
+def test_nobody_is_advised_to_use_what_is_refused() -> None:
+    assert small("cgan").refused_options() == {"packing"}
+    assert small("dcgan").refused_options() == frozenset()
+    with pytest.raises(UserError, match="--packing"):
+        small("cgan", packing=2)
 
 
 def test_the_mixing_numbers_are_drawn_only_for_the_gradient_penalty() -> None:
