@@ -42,7 +42,7 @@ VERBS = {
     ),
     "diagnose": (
         "pipelines.diagnose:diagnose_command",
-        "say which of the four failures of GAN training a run has had, and what to try",
+        "say how a run has failed (mode collapse, vanishing gradient, ...), and what to try",
     ),
     "sample": ("pipelines.sample:sample_command", "draw pictures from the generator of a run"),
     "sync": (
@@ -60,7 +60,8 @@ Train, score and compare generative adversarial nets.
 
 A first run, and what it made:
 
-  python -m pipelines train dcgan --data digits --workers 0 --name first
+  python -m pipelines train dcgan --data digits --image-size 16 --width 32 --kernel 4 \\
+    --batch-size 64 --lr-d 5e-4 --lr-g 5e-4 --r1 2 --steps 2000 --workers 0 --name first
   python -m pipelines sample first --out grid.png
 
 `VERB --help` says more, `train VARIANT --help` lists a variant's own options.

@@ -38,8 +38,9 @@ def diagnose_command(arguments: list[str]) -> int:
     """``diagnose``: returns the exit code; 3 if a failure is confirmed."""
     parser = Parser(
         "diagnose",
-        description="Say which of the four failures of GAN training a run (finished, stopped or "
-        "still going) has had, since when, on what evidence, and what to try. The verdict is kept "
+        description="Say whether a run (finished, stopped or still going) has had a mode collapse, a "
+        "vanishing gradient, non-convergence (or divergence) or overfitting, since when, on what "
+        "evidence, and what to try. The verdict is kept "
         f"in {FILE}, the evidence in a picture.",
         epilog="example:\n  python -m pipelines diagnose first",
     )
