@@ -38,8 +38,8 @@ def diagnose_command(arguments: list[str]) -> int:
     """``diagnose``: returns the exit code; 3 if a failure is confirmed."""
     parser = Parser(
         "diagnose",
-        description="Say whether a run (finished, stopped or still going) has had a mode collapse, a "
-        "vanishing gradient, non-convergence (or divergence) or overfitting, since when, on what "
+        description="Say whether a run (finished, stopped or still going) has had a mode collapse, "
+        "a vanishing gradient, non-convergence (or divergence) or overfitting, since when, on what "
         "evidence, and what to try. The verdict is kept "
         f"in {FILE}, the evidence in a picture.",
         epilog="example:\n  python -m pipelines diagnose first",
