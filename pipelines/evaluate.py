@@ -40,8 +40,9 @@ class EvaluateOptions:
     extractor_weights: str | None = option(None, "file with the extractor's weights")
     samples: int = option(10_000, "generated examples to look at", minimum=2)
     split: str = option(
-        "train", "the real examples to compare with: train as during training, validation to "
-        "choose between runs, test to report what was chosen",
+        "train", "the real examples to compare with: train as during training (systems that are "
+        "asked for held-out examples, such as pix2pix and stackgan, for validation's), validation "
+        "to choose between runs, test to report what was chosen",
         choices=("train", "validation", "test"),
     )  # fmt: skip
     parzen: bool = option(

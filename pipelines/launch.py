@@ -28,7 +28,7 @@ from pipelines.train_parser import GAME, NESTED, SOURCE, build_parser, valueless
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
 
-_EXAMPLE = "python -m pipelines train dcgan --data digits --image-size 16 --width 32 --kernel 4 --workers 2"
+_EXAMPLE = "python -m pipelines train dcgan --data digits --image-size 16 --width 32 --workers 2"
 STOPPED_BY_DIAGNOSIS = 3
 """The exit code of a run that --stop-on ended; 130 is that of one stopped by Ctrl-C."""
 
