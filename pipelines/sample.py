@@ -104,8 +104,7 @@ def sample_command(arguments: list[str]) -> int:
     given = parser.read(arguments)
     options = checked_options(SampleOptions, given)
     out = Path(options.out).expanduser()
-    if out.suffix.lower() not in (".png", ".mid", *([""] if options.inputs else [])):
-        raise UserError(f"--out {options.out} must end in .png, or for melodies in .mid")
+    check_ending(out, translates=options.inputs is not None)
     generator = open_generator(resolve(given["run"], options.storage), options.device)
     if options.inputs is not None:
         print(*write_translations(generator, options, out), sep="\n")
@@ -116,6 +115,15 @@ def sample_command(arguments: list[str]) -> int:
     else:
         print(draw_picture(generator, options, out))
     return 0
+
+
+def check_ending(out: Path, translates: bool) -> None:
+    """Raises ``UserError`` unless ``out`` can hold what is made: of inputs a sheet or a folder."""
+    ending = out.suffix.lower()
+    if translates and ending not in (".png", ""):
+        raise UserError(f"--out {out} must end in .png (one sheet), or be a folder (a file each)")
+    if not translates and ending not in (".png", ".mid"):
+        raise UserError(f"--out {out} must end in .png, or for melodies in .mid")
 
 
 def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path) -> Path:

@@ -93,6 +93,7 @@ CONFIGURATION = {
     "no run to sample": ("sample", "RUN_OR_CHECKPOINT is missing"),
     "no samples": ("sample lost --n 0", "--n must be at least 1, not 0"),
     "a picture that is none": ("sample lost --out grid.txt", "must end in .png"),
+    "translations to a tune": ("sample lost --inputs here --out x.mid", "or be a folder"),
     "a missing run to evaluate": ("evaluate lost", "no run 'lost'"),
     "too few samples": ("evaluate lost --samples 1", "--samples must be at least 2"),
     "a wrong split": ("evaluate lost --split tset", "--split 'tset': did you mean 'test'?"),
