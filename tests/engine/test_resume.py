@@ -402,6 +402,7 @@ def test_an_average_asked_for_later_begins_at_the_weights_of_that_moment() -> No
 CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "r1 on": ("gan", {}, {"r1": 2.0}),
     "r1 off": ("gan", {"r1": 2.0}, {}),
+    "r1 of a part": ("gan", {"r1": 2.0}, {"r1": 2.0, "penalty_stride": 2}),
     "gradient penalty on": ("gan", {"r1": 1.0}, {"gradient_penalty": 5.0}),
     "gradient penalty of layer norm off": (
         "dcgan",
