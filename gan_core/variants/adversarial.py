@@ -191,11 +191,13 @@ class AdversarialVariant(Variant):
     def check_share(self, share: int) -> None:
         options = self.options
         remedies.check_share(options, share, options.accumulate)
-        judged = share // (options.accumulate * options.packing * options.penalty_stride)
-        if judged < 2 and not self.one_pass and self.second_order:
+        if options.penalty_stride == 1 or self.one_pass or not self.second_order:
+            return
+        left = share // (options.accumulate * options.packing * options.penalty_stride)
+        if left < 2:
             raise UserError(
-                f"--penalty-stride {options.penalty_stride} leaves {judged} of a worker's "
-                "examples, and batch normalisation in the discriminator needs 2: give a smaller one"
+                f"--penalty-stride {options.penalty_stride} leaves {left} of a worker's examples, "
+                "and batch normalisation in the discriminator needs 2: give a smaller one"
             )
 
     def build(self, data: DataSpec) -> None:
