@@ -7,16 +7,15 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.layers.spectral import SpectralLinear
-
-_Normalising = nn.modules.batchnorm._BatchNorm
 
 
 @contextlib.contextmanager
 def running_statistics_kept(network: nn.Module) -> Iterator[None]:
     """Within it, passes normalise by their batches and leave the running statistics as they are."""
-    layers = [module for module in network.modules() if isinstance(module, _Normalising)]
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
