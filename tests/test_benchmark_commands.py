@@ -27,6 +27,7 @@ NOWHERE = {
     "lapgan": ["--data-root", "nowhere", "--weights", "weights"],
     "melodies": ["--data-root", "nowhere"],
     "mnist": ["--data-root", "nowhere"],
+    "picture_folder": ["nowhere"],
     "picture_tags": ["--data-root", "nowhere"],
     "planted_failures": ["--mnist", "nowhere"],
     "remedies": ["--mnist", "nowhere"],

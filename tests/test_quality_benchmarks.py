@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cifar, lapgan, remedies, small, translation
+from benchmarks import cifar, lapgan, picture_folder, remedies, small, translation
 from benchmarks.budget import Budget, Session
 from gan_core.config import RunConfig, make_config
+from gan_core.data.loading import load_examples
 from gan_core.engine.world import World
+from gan_core.pictures import save_png
 from gan_core.run import Run
 from gan_core.variant import VARIANTS
 
@@ -161,3 +163,55 @@ def test_every_remedy_is_of_known_options_and_others_can_be_set(tmp_path: Path) 
             assert (config.options["r1"], config.seed, config.device) == (0.5, 1, "cpu")
     given.set = None
     assert remedies.config_of("grid", "plain", 0, given).options["steps"] == 30_000
+
+
+def test_pictures_are_kept_anew_in_every_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, bool]] = []
+
+    def read_apart(folder: Path, cache: str) -> float:
+        read.append((cache, Path(cache).is_dir() and not any(Path(cache).iterdir())))
+        if cache != "none":
+            (Path(cache) / "pixels").touch()
+        return float(len(read))
+
+    monkeypatch.setattr(picture_folder, "read_apart", read_apart)
+    found = picture_folder.measure(tmp_path, 2, tmp_path)
+    assert list(found.values()) == [[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]
+    caches, empty = zip(*read, strict=True)
+    assert empty == (False, True, False, False, True, False)
+    assert caches[0] == caches[3] == "none"
+    assert caches[1] == caches[2] != caches[4] == caches[5]
+    assert not any(tmp_path.iterdir())
+
+
+def test_reading_pictures_counts_the_training_split(tmp_path: Path) -> None:
+    for split, pictures in {"train": 5, "test": 2}.items():
+        (tmp_path / split).mkdir()
+        for number in range(pictures):
+            image = torch.full((3, 4, 6), number, dtype=torch.uint8)
+            save_png(image, tmp_path / split / f"{number}.png")
+    _, count, size = picture_folder.read_once(tmp_path, "none")
+    found = load_examples("folder", str(tmp_path), "train", picture_cache="none")
+    assert (count, size) == (len(found), len(found) * 3 * 4 * 6)
+    assert 0 < count <= 5
+
+
+def test_a_remedy_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = argparse.Namespace(
+        out=tmp_path, mnist=None, device="cpu", set=["steps=40", "checkpoint_every=20"]
+    )
+    config = remedies.config_of("ring", "plain", 0, given)
+    config.folder.mkdir(parents=True)
+    (config.folder / "STOP").touch()
+    remedies.play_one(config)
+    assert not (config.folder / "summary.json").exists()
+    before = json.loads((config.folder / "journal.jsonl").read_text().splitlines()[-1])["step"]
+    (config.folder / "STOP").unlink()
+    remedies.play_one(config)
+    events = [json.loads(x) for x in (config.folder / "journal.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in events if e["kind"] == "start"] == [0, before]
+    assert json.loads((config.folder / "summary.json").read_text())["step"] == 40
