@@ -27,6 +27,7 @@ from gan_core.engine.world import World
 from gan_core.run import Run
 from gan_core.variant import VARIANTS
 from pipelines import train as training
+from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
 from pipelines.progress import duration
 from pipelines.run_folder import TRACE, RunFolder, finished
 from pipelines.tethered import GRACE
@@ -65,10 +66,9 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
     """
     with RunFolder(config) as folder, ExitStack() as stack:
         cluster = training.prepare(config, stack)
+        choose_device(config, cluster)
         folder.open(resume)
-        at_once = max(1, config.workers // next(iter(parts.values())).workers)
-        patience = WITHOUT_RAY if cluster.own else PATIENCE
-        failed = _Parts(parts, at_once, _environment(), patience).play()
+        failed = _play(config, parts, folder, cluster)
         if failed:
             _give_up(config, parts, failed)
         watch = stack.enter_context(training.Watch(config))
@@ -81,12 +81,30 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
         return training.conclude(config, summary, shipper)
 
 
-def _environment() -> dict[str, str]:
-    """For processes that are to use the Ray that this one is connected to."""
+def _play(
+    config: RunConfig, parts: Mapping[str, RunConfig], folder: RunFolder, cluster: Cluster
+) -> list[str]:
+    """Play ``parts``; the stages that failed. Their run's folder stays, by which they go on."""
+    at_once = max(1, config.workers // next(iter(parts.values())).workers)
+    patience = WITHOUT_RAY if cluster.own else PATIENCE
+    threads = threads_per_worker(cluster, config.workers)
+    try:
+        return _Parts(parts, at_once, _environment(threads), patience).play()
+    except KeyboardInterrupt:
+        _say(training.how_to_go_on(config))
+        raise
+    finally:
+        folder.keep()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """For processes that are to use the Ray that this one is connected to, and the cores that it
+    has for each worker.
+    """
     import ray
 
     address = os.environ.get("RAY_ADDRESS") or ray.get_runtime_context().gcs_address
-    return {**os.environ, "RAY_ADDRESS": address}
+    return {**os.environ, "RAY_ADDRESS": address, THREADS: str(threads)}
 
 
 class _Interrupts:

@@ -20,6 +20,8 @@ from gan_core.errors import UserError
 from pipelines import mlflow_client
 
 _OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
+THREADS = "GAN_THREADS_PER_WORKER"
+"""An environment variable: what the process that started this one, and Ray, has for each worker."""
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -154,7 +156,7 @@ def _start(own: bool, *, dashboard: bool) -> None:
     environment = None if in_job() else {"env_vars": {"PYTHONPATH": _python_path()}}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         address = os.environ.get("RAY_ADDRESS", "the job's cluster")
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -232,6 +234,8 @@ def threads_per_worker(cluster: Cluster, workers: int) -> int:
     them, or gives each what the user's ``OMP_NUM_THREADS`` says; on a cluster others may have the
     rest, so it stays at the one core that was asked for.
     """
+    if told := os.environ.get(THREADS):
+        return int(told)
     if not cluster.own:
         return 1
     given = os.environ.get("OMP_NUM_THREADS", "")

@@ -76,6 +76,10 @@ class RunFolder:
             append(self.path, "tag", name="resumed_with", value=told)
         return checkpoint
 
+    def keep(self) -> None:
+        """An error that ends the block leaves the folder, though its run has not started."""
+        self._made = False
+
     def _check_known(self, resume: bool) -> None:
         name, storage = self.config.name, self.config.storage
         known = (self.path / "config.yaml").exists()

@@ -18,7 +18,7 @@ def sync_command(arguments: list[str]) -> int:
     parser = Parser(
         "sync",
         description="Send to MLflow what could not be sent while it was away. Without names: "
-        "everything that any run in the storage has kept.",
+        "everything that any run, or trial of a search, in the storage has kept.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
     parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
@@ -59,17 +59,32 @@ def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
 
 
 def sync_run(folder: Path) -> int:
-    """Send the run in ``folder`` and end it in MLflow; the number of values and pictures sent.
+    """Send the run in ``folder``, or the search with its trials, and end it in MLflow; the number
+    of values and pictures sent.
 
     A run whose journal has no end and that no process sends (its driver was killed) is ended as
     stopped; it can be resumed.
     """
+    from pipelines.tuning.study import is_study
+
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run: it has no config.yaml")
-    tracker = Tracker(folder)
+    count = send_all(Tracker(folder))
+    if is_study(folder):
+        from pipelines.tuning.family import sync_trials
+
+        count += sync_trials(folder)
+    return count
+
+
+def send_all(tracker: Tracker) -> int:
+    """Send and end a run that no process plays any more; the number of values and pictures sent.
+
+    Afterwards others may send it.
+    """
     try:
         count = tracker.send()
-        tracker.finish(last_status(folder) or "stopped")
+        tracker.finish(last_status(tracker.folder) or "stopped")
     finally:
         tracker.close()
     return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from types import ModuleType
 
 import torch
@@ -62,12 +63,11 @@ class SystemUsage:
             f"{name}_memory_usage_megabytes": (total - free) / MEGABYTE,
             f"{name}_memory_usage_percentage": 100 * (total - free) / total,
         }
-        try:
+        # NVML has errors of its own kind, for instance where a slice of a GPU lacks a sensor.
+        with suppress(Exception):
             values[f"{name}_utilization_percentage"] = float(torch.cuda.utilization(self._device))
-            watts = torch.cuda.power_draw(self._device) / 1000
-            values[f"{name}_power_usage_watts"] = watts
-        except (ModuleNotFoundError, RuntimeError, OSError):
-            pass
+        with suppress(Exception):
+            values[f"{name}_power_usage_watts"] = torch.cuda.power_draw(self._device) / 1000
         return values
 
 

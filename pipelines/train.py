@@ -419,9 +419,14 @@ def conclude(
     if shipper is not None:
         print("\n".join(_mlflow_lines(config, shipper.tracker.state, complete)))
     if summary["status"] == "stopped":
-        print(f"stopped; go on with: python -m pipelines train --resume {_place(config)}")
+        print(how_to_go_on(config))
     sys.stdout.flush()
     return summary
+
+
+def how_to_go_on(config: RunConfig) -> str:
+    """The line for a user who has stopped the run."""
+    return f"stopped; go on with: python -m pipelines train --resume {_place(config)}"
 
 
 def _figure(name: str, value: float, modes: int | None) -> str:

@@ -124,22 +124,38 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
             "has several of its own"
         )
     config, given = configuration(rest, "tune")
+    _check_device(config.device, options.gpus_per_trial)
     _asked(options).check(config, names_before_data(config))
     steps = options.max_steps or int(config.options["steps"])
     every = config.evaluate_every if "evaluate_every" in given else max(1, steps // RUNGS)
+    between = min(every or steps, steps)
     config = dataclasses.replace(
         config,
         options={**config.options, "steps": steps},
         workers=options.workers_per_trial,
-        evaluate_every=min(every or steps, steps),
-        checkpoint_every=min(every or steps, steps),
-        log_every=config.log_every if "log_every" in given else max(1, min(50, every // 2)),
+        evaluate_every=between,
+        checkpoint_every=between,
+        log_every=config.log_every if "log_every" in given else max(1, min(50, between // 2)),
         stop_on=config.stop_on if "stop_on" in given else STOP_ON,
         stop_patience=config.stop_patience if "stop_patience" in given else PATIENCE,
         name=config.name if "name" in given else f"tune-{config.name}",
     )
     fixed = tuple(given["options"])
+    workers = options.workers_per_trial
+    if "batch_size" in fixed and config.options["batch_size"] % workers:
+        raise UserError(
+            f"--batch-size {config.options['batch_size']} cannot be divided by --workers-per-trial "
+            f"{workers}: every worker takes an equal share of the batch"
+        )
     return Study(run=config, options=options, target="", fixed=fixed)
+
+
+def _check_device(device: str, gpus: float | None) -> None:
+    """Whether the GPUs of a trial are what its device needs."""
+    if device == "cpu" and gpus:
+        raise UserError(f"--gpus-per-trial {gpus:g} has no use with --device cpu: leave one out")
+    if device == "cuda" and gpus == 0:
+        raise UserError("--device cuda needs --gpus-per-trial above 0: leave one out")
 
 
 def _resumed(name: str, own: dict[str, Any], rest: list[str]) -> Study:
@@ -167,20 +183,25 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
 
     study = dataclasses.replace(study, run=absolute(study.run))
     if resume and finished(study):  # what MLflow has not been told yet is sent
-        return conclude(study, _family(study, _say), complete=True)
+        family = _family(study, _say)
+        family.start()
+        return conclude(study, family, complete=True)
     if not resume and on_this_machine():
         _check_here(study)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(search=True))
         study = study if resume else _grounded(study, cluster)
         _check_room(study, cluster)
-        from pipelines.tuning.driver import run
+        from pipelines.tuning.driver import run, tidy
 
         study.save()
         table = Table(
             str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
         )
         family = _family(study, table.say)
+        if resume:
+            tidy(study, table.say)
+        family.start()
         append(study.folder, "start", trials=study.options.trials)
         try:
             with _sigterm_as_interrupt():
@@ -212,7 +233,7 @@ def _say(text: str) -> None:
 
 
 def _family(study: Study, say: Callable[[str], None]) -> Family:
-    """The thread that tells MLflow; ``UserError`` if another process runs this search."""
+    """The thread that will tell MLflow; ``UserError`` if another process runs this search."""
     from pipelines.cluster import base_folder
     from pipelines.tracking import Busy
     from pipelines.tuning.family import Family
@@ -224,33 +245,46 @@ def _family(study: Study, say: Callable[[str], None]) -> Family:
             f"search '{study.run.name}' is being run by another process: wait for its end, or "
             "stop it"
         ) from None
-    family.start()
     return family
 
 
 def _grounded(study: Study, cluster: Cluster) -> Study:
     """``study`` with what is known once the data have been seen, where the trials see them."""
+    from pipelines.cluster import threads_per_worker
     from pipelines.tuning.prepare import with_metric
 
-    gpus = study.options.gpus_per_trial
+    gpus, device = study.options.gpus_per_trial, study.run.device
     if gpus is None:
-        gpus = 1.0 if study.run.device != "cpu" and cluster.resources.get("GPU", 0) else 0.0
+        wanted = device == "cuda" or (device == "auto" and cluster.resources.get("GPU", 0) > 0)
+        gpus = 1.0 if wanted else 0.0
     study = dataclasses.replace(
         study, options=dataclasses.replace(study.options, gpus_per_trial=gpus)
     )
     _check_room(study, cluster)
-    ground = _prepared(study, gpus)
+    ground = _prepared(study, gpus, threads_per_worker(cluster, 1))
     for text, level in ground.told:
         print(f"warning: {text}" if level == "warning" else text, file=sys.stderr, flush=True)
     metric, mode = with_metric(study.options.metric, ground, study.run)
     options = dataclasses.replace(study.options, metric=metric, mode=study.options.mode or mode)
-    return dataclasses.replace(
+    study = dataclasses.replace(
         study,
         options=options,
         target=ground.target,
         modes=ground.modes,
         total_steps=ground.steps,
     )
+    return _with_foreign_values_fixed(study)
+
+
+def _with_foreign_values_fixed(study: Study) -> Study:
+    """``study`` with the values of a --config that no search would draw kept, and told."""
+    from pipelines.tuning.schedulers import outside_space
+
+    names = outside_space(study)
+    if names:
+        values = ", ".join(f"{flag(name)} {study.run.options[name]}" for name in names)
+        _say(f"not searched, as the space has no such value: {values}")
+    return dataclasses.replace(study, fixed=(*study.fixed, *names))
 
 
 def _check_room(study: Study, cluster: Cluster) -> None:
@@ -259,7 +293,7 @@ def _check_room(study: Study, cluster: Cluster) -> None:
     room(study, cluster)
 
 
-def _prepared(study: Study, gpus: float) -> Ground:
+def _prepared(study: Study, gpus: float, threads: int) -> Ground:
     """What :func:`prepare` finds in a worker."""
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -270,7 +304,9 @@ def _prepared(study: Study, gpus: float) -> Ground:
 
     task = ray.remote(prepare).options(num_cpus=1, num_gpus=min(1.0, gpus), max_retries=1)
     try:
-        ground: Ground = ray.get(task.remote(study.run.to_dict(), _asked(study.options)))
+        ground: Ground = ray.get(
+            task.remote(study.run.to_dict(), _asked(study.options), gpu=gpus > 0, threads=threads)
+        )
     except RayError as error:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, UserError):

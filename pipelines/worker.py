@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from gan_core.config import make_config
-from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, verify
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.observers import FolderObserver
@@ -89,16 +89,21 @@ def work(values: dict[str, Any]) -> dict[str, Any]:
     job = Job(**values)
     torch.set_num_threads(job.threads)
     config = make_config(job.config)
-    if not (config.folder / "config.yaml").exists():
-        import socket
-
-        raise UserError(
-            f"--storage {config.storage} is not the same folder on node {socket.gethostname()}: "
-            "name one that all nodes share (NFS, EFS)"
-        )
+    check_shared(config.folder)
     world = World.current(_device(job.device))
     observer = RayObserver(config.folder, world, job.leave)
     return play(config, world, observer, _start_from(job, config.folder))
+
+
+def check_shared(folder: Path) -> None:
+    """Whether this node sees the folder that the driver has made; ``UserError`` if not."""
+    if not (folder / "config.yaml").exists():
+        import socket
+
+        raise UserError(
+            f"--storage {folder.parent} is not the same folder on node {socket.gethostname()}: "
+            "name one that all nodes share (NFS, EFS)"
+        )
 
 
 def _device(kind: str) -> str | torch.device:
@@ -114,8 +119,9 @@ def _device(kind: str) -> str | torch.device:
 def _start_from(job: Job, folder: Path) -> Path | None:
     """The checkpoint that all ranks start from.
 
-    Ray Train's is one that every rank has reported. Should its files have been damaged since,
-    the newest whole one in the run's folder takes its place.
+    Ray Train's is one that every rank has reported; another attempt may have newer ones, of a
+    state that was given up. Should its files have been damaged since, the newest whole one in the
+    run's folder takes its place.
     """
     import ray.train
 
@@ -123,8 +129,16 @@ def _start_from(job: Job, folder: Path) -> Path | None:
     reported = ray.train.get_checkpoint()
     if reported is None:
         return None if job.checkpoint is None else Path(job.checkpoint)
-    found = (find_checkpoint(folder) or Path(reported.path)) if world.leads else None
+    found = _whole(Path(reported.path), folder) if world.leads else None
     return world.broadcast_object(found)
+
+
+def _whole(reported: Path, folder: Path) -> Path:
+    try:
+        verify(reported)
+    except BrokenCheckpoint:
+        return find_checkpoint(folder) or reported  # who reads that says what is wrong with it
+    return reported
 
 
 def preflight(config: dict[str, Any]) -> dict[str, Any]:

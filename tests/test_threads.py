@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cluster import Cluster, threads_per_worker
+from pipelines.cluster import THREADS, Cluster, threads_per_worker
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,10 @@ def test_threads_are_the_users_or_a_share_of_the_cores(
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert threads_per_worker(cluster, workers) == threads
+
+
+def test_a_process_that_plays_for_another_has_the_threads_that_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(THREADS, "5")
+    assert threads_per_worker(Cluster(False, {"CPU": 16.0}, False), 1) == 5

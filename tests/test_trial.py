@@ -15,6 +15,7 @@ import torch
 
 from gan_core import journal
 from gan_core.config import make_config
+from gan_core.errors import UserError
 from pipelines.tuning import trial as module
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trial, read_trials
@@ -76,7 +77,9 @@ def make(storage: Path, name: str = "search", scheduler: str = "asha", **options
         "hidden": 8, "maxout_units": 4, "batch_size": 16, **options,
     }  # fmt: skip
     words = TuneOptions(metric="mixture_score", scheduler=scheduler)
-    return Study(run=make_config(values), options=words, target="point", modes=8)
+    study = Study(run=make_config(values), options=words, target="point", modes=8)
+    study.save()
+    return study
 
 
 def networks(folder: Path) -> Any:
@@ -99,6 +102,15 @@ def test_a_trial_reports_every_evaluation_with_a_checkpoint(tmp_path: Path, fake
     assert (trial.point["k"], trial.point["lr_d"]) == (2, 0.001)
     assert trial.grid is not None
     assert trial.grid.is_file()
+
+
+def test_a_trial_on_a_node_without_the_storage_says_so(tmp_path: Path, fake: FakeTune) -> None:
+    study = make(tmp_path)
+    shutil.rmtree(study.folder)
+    with pytest.raises(UserError, match="is not the same folder on node"):
+        module.play_trial(study, {"k": 2})
+    assert not fake.reports, "the search would learn from what nobody sees"
+    assert not study.folder.exists()
 
 
 def test_a_trial_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, fake: FakeTune) -> None:

@@ -113,3 +113,29 @@ def test_a_variant_without_a_module_has_the_shared_space_if_it_has_the_shared_op
     finally:
         for name in ("two_nets", "other"):
             VARIANTS._entries.pop(name, None)
+
+
+def test_settings_outside_the_space_are_not_tried() -> None:
+    dimension = Dimension(tune.loguniform(0.1, 1.0), "a reason that is long")
+    space = SearchSpace(
+        {"lr": dimension, "k": Dimension(tune.choice([1, 2]), "another reason")},
+        (Setting("inside", {"lr": 0.5}), Setting("rate", {"lr": 2.0}), Setting("k", {"k": 3})),
+    )
+    assert space.first_points({"lr": None, "k": 1}) == [{"lr": 0.5, "k": 1}]
+    assert [dimension.holds(value) for value in (0.1, 1.0, 1.1, None)] == [True, True, False, False]
+
+
+def test_batches_that_workers_cannot_share_are_not_searched() -> None:
+    space = space_of("dcgan")
+    listed = space.dimensions["batch_size"].domain.categories
+    assert space.with_batches_for(1).dimensions["batch_size"].domain.categories == listed
+    halved = space.with_batches_for(64)
+    kept = halved.dimensions["batch_size"].domain.categories
+    assert kept == [size for size in listed if size % 64 == 0] != listed
+    points = halved.first_points(defaults("dcgan"))
+    assert points
+    assert all(point["batch_size"] % 64 == 0 for point in points)
+    with pytest.raises(UserError, match="searched can be shared by 3 workers"):
+        space.with_batches_for(3)
+    alone = space.without({"batch_size": 48})
+    assert alone.with_batches_for(3) is alone

@@ -491,3 +491,58 @@ def test_a_trial_that_waits_is_not_done_and_says_so() -> None:
     table.show(Row("trial_0002", {"k": 2}, "playing", 10, 2.0, 2.0))
     assert "1 playing, 100 steps" in table.lines()[-1]
     assert len(out.getvalue().splitlines()) == 1, "a line for the trial that has ended only"
+
+
+def test_values_of_a_file_that_no_search_would_draw_are_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.tune import _with_foreign_values_fixed
+    from pipelines.tuning.schedulers import first_points, outside_space, study_space
+
+    file = tmp_path / "own.yaml"
+    file.write_text("variant: dcgan\ndata: digits\nbatch_size: 48\nr1: 2.0\nlr_d: 1.0e-3\n")
+    words = ["--config", str(file), "--storage", str(tmp_path)]
+    study = dataclasses.replace(plan(*split(words)), target="image")
+    assert outside_space(study) == ["batch_size", "r1"]
+    fixed = _with_foreign_values_fixed(study)
+    assert "no such value: --batch-size 48, --r1 2.0" in capfd.readouterr().err
+    assert not {"batch_size", "r1"} & set(study_space(fixed).dimensions)
+    assert "lr_d" in study_space(fixed).dimensions
+    assert first_points(fixed)
+    config = fixed.trial_config(first_points(fixed)[0], "trial_0001")
+    assert (config.options["batch_size"], config.options["r1"]) == (48, 2.0)
+    plain = plan(*split(["dcgan", "--data", "digits", "--storage", str(tmp_path)]))
+    assert outside_space(dataclasses.replace(plain, target="image")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--batch-size", "50", "--workers-per-trial", "4"], "50 cannot be divided by"),
+        (["--device", "cpu", "--gpus-per-trial", "1"], "has no use with --device cpu"),
+        (["--device", "cuda", "--gpus-per-trial", "0"], "needs --gpus-per-trial above 0"),
+    ],
+)
+def test_what_a_trial_could_not_do_is_refused_at_once(
+    words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "a cluster")  # which may have devices that are not here
+    with pytest.raises(UserError, match=told):
+        plan(*split(["dcgan", "--data", "digits", *words]))
+
+
+def test_a_search_without_evaluations_in_between_logs_now_and_then(tmp_path: Path) -> None:
+    words = "gan --data ring --max-steps 400 --evaluate-every 0 --storage"
+    run = plan(*split([*words.split(), str(tmp_path)])).run
+    assert (run.evaluate_every, run.log_every) == (400, 50)
+
+
+def test_trials_use_what_was_prepared_for_all(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    assert study.trial_config({}, "trial_0001").cache_folder == study.run.cache_folder
+    own = dataclasses.replace(study, run=dataclasses.replace(study.run, cache=str(tmp_path / "c")))
+    assert own.trial_config({}, "trial_0001").cache_folder == tmp_path / "c"
+    write_trial(study, 1, {90: 1.0})
+    best = best_trial(read_trials(study))
+    assert best is not None
+    assert yaml.safe_load(write_best(study, best).read_text())["cache"] is None

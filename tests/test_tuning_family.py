@@ -14,6 +14,7 @@ from test_tuning import make_study, write_trial
 from gan_core import journal
 from gan_core.journal import Journal
 from pipelines.run_folder import append
+from pipelines.sync import sync
 from pipelines.tuning.champion import ALIAS, crown
 from pipelines.tuning.family import Family, forget_lost_trials
 from pipelines.tuning.objective import Objective
@@ -202,3 +203,46 @@ def _version_maker(original: Any) -> Any:
         )
 
     return make
+
+
+def test_sync_sends_a_search_with_its_trials(study: Study, database: str, monkeypatch) -> None:
+    write_trial(study, 1, {10: 3.0})
+    write_trial(study, 2, {10: 4.0}, status=None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    send(study)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    sent = sync(study.folder.parent)
+    found = runs(study)
+    assert found.keys() == {"search", "trial_0001", "trial_0002"}
+    assert sent == sum(len(run.data.metrics) for run in found.values())
+    for name, status in {"trial_0001": "FINISHED", "trial_0002": "KILLED"}.items():
+        run = found[name]
+        assert run.info.status == status
+        assert run.data.tags["mlflow.parentRunId"] == found["search"].info.run_id
+        assert (run.data.tags["kind"], run.data.tags["study"]) == ("trial", "search")
+    assert sync(study.folder.parent, [study.folder]) == 0
+
+
+def test_lost_trials_are_forgotten_here_while_the_server_is_away(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = write_trial(study, 1, {10: 9.0}, status=None)
+    send(study, "stopped")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert forget_lost_trials(study, set()) == ["trial_0001"]
+    assert not lost.exists()
+
+
+def test_a_registry_that_fails_is_a_line(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    folder = write_trial(study, 1, {10: 3.0})
+    send(study)
+
+    def fail(uri: str) -> None:
+        raise MlflowException("the server has gone")
+
+    monkeypatch.setattr("pipelines.tuning.champion.connect", fail)
+    told = crown("model", folder, study.objective, {"fid_classifier": 3.0}, {})
+    assert told.startswith("not registered as model: MLflow failed")
+    assert "the server has gone" in told

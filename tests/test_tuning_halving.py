@@ -23,7 +23,8 @@ GO, PAUSE = TrialScheduler.CONTINUE, TrialScheduler.PAUSE
 
 def test_rungs_are_powers_of_the_reduction_below_the_end() -> None:
     assert rungs(10, 3, 270) == (10, 30, 90)
-    assert rungs(10, 3, 271) == (10, 30, 90, 270)
+    assert rungs(10, 3, 271) == (10, 30, 90)  # 270 would be at 99.6 % of a trial
+    assert rungs(10, 3, 300) == (10, 30, 90, 270)
     assert rungs(300, 3, 300) == ()
 
 

@@ -58,6 +58,13 @@ class Dimension:
     domain: Domain
     reason: str
 
+    def holds(self, value: Any) -> bool:
+        """Whether ``value`` is one that a search can draw."""
+        listed = getattr(self.domain, "categories", None)
+        if listed is not None:
+            return value in listed
+        return value is not None and bool(self.domain.is_valid(value))
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -93,15 +100,37 @@ class SearchSpace:
     def first_points(self, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The settings as complete points of the space, each once, in their order.
 
-        ``defaults`` (option name to value) fill what a setting leaves out.
+        ``defaults`` (option name to value) fill what a setting leaves out. One that is not of the
+        space (its batches, where these are limited) is left out.
         """
         points: list[dict[str, Any]] = []
         for setting in self.settings:
             filled = {**defaults, **setting.values}
             point = {name: filled[name] for name in self.dimensions}
-            if point not in points:
+            inside = all(d.holds(point[name]) for name, d in self.dimensions.items())
+            if inside and point not in points:
                 points.append(point)
         return points
+
+    def with_batches_for(self, workers: int) -> SearchSpace:
+        """The space with those batch sizes alone that ``workers`` can share equally.
+
+        ``UserError`` if there is none.
+        """
+        from ray import tune
+
+        name = "batch_size"
+        if name not in self.dimensions:
+            return self
+        listed = getattr(self.dimensions[name].domain, "categories", ())
+        sizes = [size for size in listed if size % workers == 0]
+        if not sizes:
+            raise UserError(
+                f"none of the batch sizes that are searched can be shared by {workers} workers: "
+                "fix one with --batch-size, or choose other --workers-per-trial"
+            )
+        kept = Dimension(tune.choice(sizes), self.dimensions[name].reason)
+        return dataclasses.replace(self, dimensions={**self.dimensions, name: kept})
 
 
 def space_of(variant: str, target: str = "image") -> SearchSpace:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.mlflow_client import connect
+from pipelines.database import UnusableDatabase
+from pipelines.mlflow_client import connect, reason
 from pipelines.models import log_generator
 from pipelines.parcels import metric_name
 from pipelines.tracking import State
@@ -31,25 +32,38 @@ def crown(
 
     It becomes the champion if there is none, or if it beats the present one by ``objective``. A
     champion that was measured by another metric or protocol cannot be compared: it stays, and the
-    line says so. The run must have been sent to MLflow.
+    line says so. The run must have been sent to MLflow; if that does not answer, the line says so.
     """
+    from mlflow.exceptions import MlflowException
+
     state = State.load(folder)
     if state is None or state.run_id is None:
         return f"not registered as {name}: the run is not in MLflow (send it with sync)"
-    client = connect(state.tracking_uri)
-    value = objective.value(figures)
     tags = {
         "metric": objective.metric,
-        "value": repr(value),
+        "value": repr(objective.value(figures)),
         "protocol": "; ".join(f"{k}: {v}" for k, v in sorted(protocol.items()))[:4000],
         **{metric_name(k): repr(v) for k, v in figures.items()},
     }
+    try:
+        return _challenge(name, folder / "generator" / generator, objective, state, tags)
+    except (MlflowException, UnusableDatabase, OSError) as error:
+        why = reason(error)
+        return f"not registered as {name}: MLflow failed ({why}); the same command tries again"
+
+
+def _challenge(
+    name: str, generator: Path, objective: Objective, state: State, tags: Mapping[str, str]
+) -> str:
+    """Compare ``generator`` with the champion, and register it if it wins; a line about it."""
+    client = connect(state.tracking_uri)
+    value = float(tags["value"])
     present = _champion(client, name)
     if present is not None and present.run_id == state.run_id:
         return f"{name}: {objective.metric} {value:.4g} is the {ALIAS} already"
     told, wins = _compare(name, objective, value, tags, present)
     if wins:
-        version = _register(client, name, folder / "generator" / generator, state, tags)
+        version = _register(client, name, generator, state, tags)
         client.set_registered_model_alias(name, ALIAS, version)
         told = f"{told} (version {version})"
     return told

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ def _directory(study: Study) -> Any:
 def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
     """Play the trials of ``study`` that are left; whether all were played to their ends.
 
-    False after Ctrl-C. What became of the trials is in their journals.
+    False after Ctrl-C. What became of the trials is in their journals. With ``resume`` the folder
+    is in order (:func:`tidy`).
     """
     os.environ.update(_ENVIRONMENT)
     board = Watching(study, table)
@@ -179,7 +180,7 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
         workers: tuple[str, ...] = ()
         if study.options.games_per_worker > 1:
             workers = stack.enter_context(shared_workers(study, concurrent))
-        tuner = _restored(study, table, concurrent, workers) if resume else None
+        tuner = _restored(study, concurrent, workers) if resume else None
         tuner = tuner or _fresh(study, concurrent, workers)
         set_board(board)
         try:
@@ -251,17 +252,27 @@ def _fresh(study: Study, concurrent: int, workers: Sequence[str]) -> Tuner:
     )
 
 
-def _restored(study: Study, table: Table, concurrent: int, workers: Sequence[str]) -> Tuner | None:
-    """The search as the killed driver left it; ``None`` if it had not begun."""
+def tidy(study: Study, say: Callable[[str], None]) -> None:
+    """Bring the folder of a search whose driver was killed in order, before it is resumed.
+
+    Nobody may follow its trials yet: some are removed.
+    """
     for name in mend(study.folder):
-        table.say(f"{name} was half written: its last whole version is used")
-    if not Tuner.can_restore(str(study.folder)) or not _states(study.folder):
-        for name in forget_lost_trials(study, set()):
-            table.rows.pop(name, None)
+        say(f"{name} was half written: its last whole version is used")
+    known = _known(study.folder) if _restorable(study.folder) else set()
+    for name in forget_lost_trials(study, known):
+        if known:
+            say(f"{name} had begun but was not noted: it is begun anew")
+
+
+def _restorable(folder: Path) -> bool:
+    return Tuner.can_restore(str(folder)) and bool(_states(folder))
+
+
+def _restored(study: Study, concurrent: int, workers: Sequence[str]) -> Tuner | None:
+    """The search as the killed driver left it; ``None`` if it had not begun."""
+    if not _restorable(study.folder):
         return None
-    for name in forget_lost_trials(study, _known(study.folder)):
-        table.rows.pop(name, None)
-        table.say(f"{name} had begun but was not noted: it is begun anew")
     placed = tune.with_resources(trainable(study, workers), resources(study, concurrent))
     return Tuner.restore(
         str(study.folder), trainable=placed, param_space=schedulers.param_space(study)

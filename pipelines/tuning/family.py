@@ -7,13 +7,15 @@ could not be sent stays in the folders, and ``python -m pipelines sync`` sends i
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.mlflow_client import tracking_uri
 from pipelines.sender import Sender
-from pipelines.sync import last_status
-from pipelines.tracking import Busy, Tracker, code_version
+from pipelines.sync import last_status, send_all
+from pipelines.tracking import Busy, State, Tracker, code_version
 from pipelines.tuning.records import trial_folders
 from pipelines.tuning.study import CONFIG, Study
 
@@ -87,13 +89,7 @@ class Family(Sender):
     def _child(self, folder: Path) -> Tracker | None:
         """The tracker of the trial in ``folder``; ``None`` while another process sends it."""
         if folder.name not in self._children:
-            parent = str(self.parent.state.run_id)
-            tags = {
-                **self._tags,
-                "mlflow.parentRunId": parent,
-                "study": str(self.study.run.name),
-                "kind": "trial",
-            }
+            tags = trial_tags(self.parent.state, str(self.study.run.name))
             try:
                 self._children[folder.name] = Tracker(
                     folder, uri=self._uri, tags=tags, models=False
@@ -121,19 +117,39 @@ class Family(Sender):
         self.parent.close()
 
 
+def trial_tags(parent: State, study: str) -> dict[str, str]:
+    """The tags of a trial's run: those of the parent, and whose child it is."""
+    own = {"mlflow.parentRunId": str(parent.run_id), "study": study, "kind": "trial"}
+    return {**parent.tags, **own}
+
+
+def sync_trials(folder: Path) -> int:
+    """Send what the trials of the search in ``folder`` have kept, when the search itself has been
+    sent; the number of values and pictures. May raise what MLflow raises.
+    """
+    parent = State.load(folder)
+    assert parent is not None, "sent before its trials"
+    count = 0
+    for trial in trial_folders(folder):
+        if (trial / CONFIG).exists():
+            tags = trial_tags(parent, folder.name)
+            tracker = Tracker(trial, uri=parent.tracking_uri, tags=tags, models=False)
+            count += send_all(tracker)
+    return count
+
+
 def forget_lost_trials(study: Study, known: set[str]) -> list[str]:
     """Remove trials that a killed driver began but never noted, in MLflow too; their names.
 
-    Tune begins them anew under another name.
+    Tune begins them anew under another name. A server that is away keeps what it has of them.
     """
-    import shutil
-
     lost = [folder for folder in trial_folders(study.folder) if folder.name not in known]
     for folder in lost:
         tracker = Tracker(folder) if (folder / CONFIG).exists() else None
         if tracker is not None:
-            if tracker.state.run_id is not None:
-                tracker.connect().delete_run(tracker.state.run_id)
+            with contextlib.suppress(Exception):
+                if tracker.state.run_id is not None:
+                    tracker.connect().delete_run(tracker.state.run_id)
             tracker.close()
         shutil.rmtree(folder, ignore_errors=True)
     return [folder.name for folder in lost]

@@ -14,6 +14,9 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
+LATEST = 0.9
+"""The share of a trial after which it is not compared any more."""
+
 
 @dataclasses.dataclass
 class _Entry:
@@ -28,11 +31,12 @@ class _Entry:
 def rungs(grace: int, reduction: int, max_steps: int) -> tuple[int, ...]:
     """The iterations at which trials are compared: ``grace``, times ``reduction``, and so on.
 
-    The end of a trial is none of them.
+    None is in the last tenth of a trial, nor its end: judging there costs more than it can save,
+    and a trial that waits there has been played for nothing.
     """
     levels = []
     level = grace
-    while level < max_steps:
+    while level <= LATEST * max_steps:
         levels.append(level)
         level *= reduction
     return tuple(levels)

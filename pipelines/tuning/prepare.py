@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+import torch
+
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
 from gan_core.engine.game import Game
@@ -38,14 +40,18 @@ class Ground:
     told: tuple[tuple[str, str], ...]
 
 
-def prepare(values: dict[str, Any], asked: Asked | None = None) -> Ground:
+def prepare(
+    values: dict[str, Any], asked: Asked | None = None, *, gpu: bool = False, threads: int = 1
+) -> Ground:
     """Check the data of the run ``values``; make what all its trials would make again.
 
-    That is the classifier and the real features, which are cached. Raises ``UserError``, also for
-    figures that are ``asked`` for and that trials will not have.
+    That is the classifier and the real features, which are cached: on a ``gpu`` if the trials
+    have one, else on the CPU with ``threads``. Raises ``UserError``, also for figures that are
+    ``asked`` for and that trials will not have.
     """
     from gan_core.data.mixtures import MIXTURES
 
+    torch.set_num_threads(threads)
     config = make_config(values)
     asked = asked or Asked()
     facts = check_data(config)
@@ -55,7 +61,7 @@ def prepare(values: dict[str, Any], asked: Asked | None = None) -> Ground:
     evaluator = make_evaluator(
         config,
         train,
-        World(),
+        World.current("cuda" if gpu and torch.cuda.is_available() else "cpu"),
         conditional=False,
         resizer="none",
         say=lambda text, level: told.append((text, level)),

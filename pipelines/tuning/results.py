@@ -75,7 +75,7 @@ def write_best(study: Study, best: Trial) -> Path:
     values = study.trial_config(best.point, best.name).to_dict()
     for name in _OF_THE_SEARCH:
         del values[name]
-    values["storage"] = study.run.storage
+    values.update(storage=study.run.storage, cache=study.run.cache)
     path = study.folder / BEST
     path.write_text(
         f"# {study.run.name}, {best.name}: {study.options.metric} {best.value:.6g} "

@@ -28,7 +28,22 @@ def study_space(study: Study) -> SearchSpace:
     if study.points:
         return _around(study.points)
     space = space_of(study.run.variant, study.target)
-    return space.without({name: study.run.options[name] for name in study.fixed})
+    free = space.without({name: study.run.options[name] for name in study.fixed})
+    return free.with_batches_for(study.options.workers_per_trial)
+
+
+def outside_space(study: Study) -> list[str]:
+    """The options to which the study's run gives values that its space does not have.
+
+    A variant's own default may be one (``None``, for a rate that is the paper's).
+    """
+    options = study.run.options
+    defaults = {f.name: f.default for f in dataclasses.fields(VARIANTS[study.run.variant].Options)}
+    return [
+        name
+        for name, dimension in study_space(study).dimensions.items()
+        if options[name] != defaults[name] and not dimension.holds(options[name])
+    ]
 
 
 def _around(points: tuple[dict[str, Any], ...]) -> SearchSpace:

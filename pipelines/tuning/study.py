@@ -175,7 +175,12 @@ class Study:
         """The configuration of the trial ``name`` at ``point`` (searched option to value)."""
         values = self.run.to_dict()
         values["options"] = {**values["options"], **point}
-        values.update(name=name, storage=str(self.folder), workers=self.options.workers_per_trial)
+        values.update(
+            name=name,
+            storage=str(self.folder),
+            cache=str(self.run.cache_folder),  # what was prepared for all trials
+            workers=self.options.workers_per_trial,
+        )
         config = make_config(values)
         interval = self.interval(config)
         return config if interval == self.every else self._at_pace(config, interval)

@@ -32,6 +32,7 @@ from pipelines.run_folder import TRACE, append
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import SEARCHED, read_trial
 from pipelines.tuning.study import Study
+from pipelines.worker import check_shared
 
 ENDED = "ended"
 """In a report: it is the trial's last, whatever its step."""
@@ -59,6 +60,7 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
     the search: it is kept in the folder and told as the trial's; but for a lost worker, after
     which Tune begins the trial again from its checkpoint.
     """
+    check_shared(study.folder)  # nothing that is kept here would be seen by the driver
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
     before = read_trial(folder, study)
     if before.ended:

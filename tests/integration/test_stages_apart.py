@@ -27,7 +27,9 @@ from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
 from pipelines import apart
+from pipelines import train as training
 from pipelines.apart import _join, _Parts, parts_of
+from pipelines.cluster import Cluster
 from pipelines.run_folder import finished
 from pipelines.sync import last_status
 
@@ -291,3 +293,42 @@ def test_an_error_ends_the_processes_too(tmp_path: Path, monkeypatch: pytest.Mon
         stages.play()
     assert len(stages.numbers()) == 4
     assert not any(map(is_running, stages.numbers()))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_stages_that_were_stopped_are_gone_on_with_by_the_name_of_the_whole(
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: type[BaseException],
+) -> None:
+    config, told = config_of(pictures), []
+
+    def play(self: _Parts) -> list[str]:
+        told.append(self.environment)
+        raise error
+
+    cluster = Cluster(own=True, resources={"CPU": 8.0}, autoscaling=False)
+    monkeypatch.setattr(training, "prepare", lambda *_: cluster)
+    monkeypatch.setattr(apart._Parts, "play", play)
+    monkeypatch.setenv("RAY_ADDRESS", "here")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.raises(error):
+        apart.train_apart(config, parts_of(config), resume=False)
+    assert (config.folder / "config.yaml").exists()
+    said = "stopped; go on with: python -m pipelines train --resume whole" in capfd.readouterr().err
+    assert said == (error is KeyboardInterrupt)
+    assert (told[0]["RAY_ADDRESS"], told[0]["GAN_THREADS_PER_WORKER"]) == ("here", "4")
+    with pytest.raises(error):
+        apart.train_apart(config, parts_of(config), resume=True)
+
+
+def test_stages_need_as_many_processors_as_they_have_workers(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(pictures)
+    cluster = Cluster(own=True, resources={"CPU": 1.0}, autoscaling=False)
+    monkeypatch.setattr(training, "prepare", lambda *_: cluster)
+    with pytest.raises(UserError, match="--workers 2 needs a CPU for each and this machine has 1"):
+        apart.train_apart(config, parts_of(config), resume=False)
+    assert not config.folder.exists()
