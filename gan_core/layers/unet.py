@@ -86,7 +86,7 @@ class UNet(nn.Module):
             if place < len(masks):
                 layer = layer * masks[place]
             layer = torch.cat((layer, skips.pop()), dim=1)
-        made = self.output(layer)
+        made = self.output(layer).to(image.dtype)  # a picture is float32, also under autocast
         return (image + made).clamp(-1, 1) if self.residual else made
 
     def _masks(self, words: Tensor | None) -> list[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.engine.checkpoint import find_checkpoint, read_rank, write_rank
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.layers.patchgan import PatchDiscriminator
@@ -107,6 +108,16 @@ def test_a_u_net_is_the_one_of_pix2pix_without_dropout() -> None:
         assert isinstance(network, UNet)
         assert network.dropped_units == 0
         assert isinstance(network.output[-1], nn.Tanh)
+
+
+@pytest.mark.parametrize("network", list(RESIDUAL))
+def test_networks_of_both_kinds_play_in_bfloat16_and_make_float32_pictures(network: str) -> None:
+    variant, (train, held_out) = tiny(**RESIDUAL[network]), (examples(9, 7), examples(4, 5))
+    game = Game(variant, train, held_out, batch_size=2, engine=Engine(precision="bf16"))
+    game.play(2)
+    with game.engine.autocast(torch.device("cpu")):
+        assert variant.generator(torch.zeros(1, 3, SIZE, SIZE)).dtype == torch.float32
+    assert all(parameter.isfinite().all() for parameter in variant.parameters())
 
 
 def test_there_and_back_costs_nothing_for_exact_inverses() -> None:
