@@ -279,6 +279,10 @@ class Variant(nn.Module, abc.ABC):
         """Called after a player's update, for constraints on weights."""
         return
 
+    def on_iteration_start(self, played: int) -> None:
+        """Called before an iteration, of which the stage has ``played`` so far."""
+        return
+
     def rank_state(self) -> dict[str, Any]:
         """State outside the networks that a rank saves for itself (pools of old images)."""
         return {}

@@ -208,6 +208,7 @@ class Game:
             self._seen_before = self.examples_seen
             self._settle(self.stages[self.stage_index + 1])
             self._enter(self.stage_index + 1)
+        self.variant.on_iteration_start(self.step - self.stage_start)
         shared = self._shared_stream.next() if self._shared_stream else None
         for seat in self.seats:
             self._give_turn_to(seat)

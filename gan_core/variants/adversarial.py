@@ -282,9 +282,9 @@ class AdversarialVariant(Variant):
             specs += remedies.instance_noise(self.data.target_shape, self.real_readers)
         return tuple(specs)
 
-    def on_turn_end(self, player: str) -> None:
-        if player == "generator" and remedies.noise_falls(self.recipe):
-            self.get_buffer("played").add_(1)
+    def on_iteration_start(self, played: int) -> None:
+        if remedies.noise_falls(self.recipe):
+            self.get_buffer("played").fill_(played)
 
     def conditions(self) -> tuple[str, ...]:
         return ("label",) if self.conditional else ()

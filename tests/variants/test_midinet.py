@@ -335,6 +335,25 @@ def test_an_iteration_is_one_turn_of_d_and_two_of_g_on_one_batch() -> None:
     assert game.examples_seen == 16
 
 
+def test_instance_noise_falls_with_iterations_however_many_turns_they_have() -> None:
+    data, falling = examples(), {"instance_noise": 1.0, "instance_noise_until": 0.5, "steps": 8}
+    variant = create("midinet", data.spec, {**TINY, **falling, "k": 3})
+    assert isinstance(variant, MidiNet)
+    bars = torch.zeros(N, 1, 16, 128)
+    noise = {"instance_noise_real": torch.ones(N, 1, 16, 128)}
+    left: list[float] = []
+    end = variant.on_turn_end
+
+    def look(player: str) -> None:
+        left.append(variant.real_targets({"bar": bars} | noise).mean().item())
+        end(player)
+
+    variant.on_turn_end = look  # type: ignore[method-assign]
+    Game(variant, data, data, batch_size=8).play(6)
+    assert left[::5] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    assert left == [share for share in left[::5] for _ in range(3 + 2)]
+
+
 # -- what is generated -----------------------------------------------------------------------------
 
 

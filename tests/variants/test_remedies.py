@@ -313,12 +313,11 @@ def test_instance_noise_is_on_real_and_generated_targets_in_training_alone() -> 
 def test_instance_noise_falls_to_nothing_over_its_share_of_the_steps() -> None:
     variant = small(instance_noise=0.5, instance_noise_until=0.4, steps=10)
     given = batch(variant)
-    for turn in range(6):
+    for played in range(6):
         shown = variant.real_targets(given) - given["image"]  # type: ignore[operator]
-        share = max(0.0, 1 - turn / 4)
+        share = max(0.0, 1 - played / 4)
         torch.testing.assert_close(shown, 0.5 * share * given["instance_noise_real"])
-        variant.on_turn_end("discriminator")
-        variant.on_turn_end("generator")
+        variant.on_iteration_start(played + 1)
     assert "played" in variant.state_dict()
     assert "played" not in small(instance_noise=0.5, instance_noise_until=0.0).state_dict()
     assert "played" not in small().state_dict()
