@@ -413,18 +413,20 @@ class Game:
             self._shared_stream.position = state["shared_position"]
 
     def _with_later_stages(self, state: dict[str, Any]) -> dict[str, Tensor]:
-        """The networks of ``state`` and, as they are, those of stages that it knows nothing of."""
+        """The networks of ``state`` and, as they are, those of stages that it knows nothing of.
+
+        Left out is what earlier versions kept there and this one makes anew.
+        """
         names = [stage.name for stage in self.stages]
         played = names.index(state["stage"]) if state["stage"] in names else len(names)
         before = {n for stage in self.stages[: played + 1] for n in self.networks_of(stage)}
         later = {n for s in self.stages[played + 1 :] for n in self.networks_of(s)} - before
-        known = {name.partition(".")[0] for name in state["networks"]}
-        fresh = {
-            name: value
-            for name, value in self.variant.state_dict().items()
-            if name.partition(".")[0] in later - known
-        }
-        return state["networks"] | fresh
+        own = self.variant.state_dict()
+        passing = {name for name, _ in self.variant.named_buffers()} - own.keys()
+        saved = {n: value for n, value in state["networks"].items() if n not in passing}
+        known = {name.partition(".")[0] for name in saved}
+        fresh = {n: value for n, value in own.items() if n.partition(".")[0] in later - known}
+        return saved | fresh
 
     def _check_fits(self, state: dict[str, Any]) -> None:
         """Raises ``UserError`` if ``state`` is not of networks, stages and players like these."""

@@ -209,8 +209,8 @@ class AdversarialVariant(Variant):
         self.generator = self.make_generator(data)
         seen = seen_by_discriminator(data, self.recipe.packing, self.recipe.minibatch_stddev)
         self.discriminator = self.make_discriminator(seen)
-        if remedies.noise_falls(self.recipe):
-            self.register_buffer("played", torch.zeros(()))
+        # No part of the state: a run resumed with noise or without it goes by its iterations.
+        self.register_buffer("played", torch.zeros(()), persistent=False)
         self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
 
     @property

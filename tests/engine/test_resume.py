@@ -410,6 +410,8 @@ CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"norm_d": "layer", "gradient_penalty": 0.0},
     ),
     "loss": ("gan", {}, {"loss": "hinge"}),
+    "instance noise on": ("gan", {}, {"instance_noise": 0.2}),
+    "instance noise off": ("gan", {"instance_noise": 0.2}, {}),
     "k": ("gan", {}, {"k": 3}),
     "lr": ("gan", {}, {"lr_d": 0.01, "lr_g": 0.02}),
 }
@@ -431,6 +433,28 @@ def test_a_changed_schedule_takes_over_in_the_middle_of_a_logging_window(
     wanted |= {"penalty/gradient"} if after.get("gradient_penalty") else set()
     assert {key for key in told if key.startswith("penalty/")} == wanted
     assert all(math.isfinite(value) for value in told.values())
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["", "as earlier versions saved it"])
+@pytest.mark.parametrize("before", [0.0, 0.5])
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_noise_is_as_low_as_if_it_had_been_there_from_the_start(
+    before: float, after: float, kept: bool
+) -> None:
+    begun, resumed = (tiny_game("gan", {"instance_noise": s, "steps": 8}) for s in (before, after))
+    begun.play(3)
+    shared, own = begun.state_dict(), begun.rank_state()
+    if kept:  # of each turn of the generator
+        shared["networks"]["played"] = own["buffers"]["played"] = torch.tensor(6.0)
+    elif not before:
+        own["buffers"].pop("played")
+    resumed.load_state_dict(shared)
+    resumed.load_rank_state(own)
+    resumed.play(1)
+    images, noise = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    batch = {"image": images, "instance_noise_real": noise}
+    shown = resumed.variant.real_targets(batch)  # type: ignore[operator]
+    assert torch.equal(shown, after * (1 - 3 / 4) * noise)
 
 
 def test_diagnostics_of_other_names_start_a_new_mean() -> None:
