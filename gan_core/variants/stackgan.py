@@ -370,8 +370,10 @@ class StackGAN(Variant):
             self.discriminator_2 = Discriminator(self.options, data, self.options.image_size)
 
     def initial_values(self, train: Batch) -> None:
-        # A plain attribute: the data are no part of the variant's state.
-        self._all_captions = train["text"]
+        # A plain attribute: the data are no part of the variant's state. They may be the host's,
+        # and a turn draws captions where the networks are.
+        device = next(self.generator.parameters()).device
+        self._all_captions = train["text"].to(device)
 
     @property
     def _steps_2(self) -> int:

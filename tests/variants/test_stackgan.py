@@ -152,6 +152,18 @@ def test_wrong_texts_do_not_depend_on_how_a_batch_is_shared() -> None:
         assert torch.equal(own[1], whole[1][half])
 
 
+def test_captions_are_where_the_networks_are_though_the_examples_stay_on_the_host() -> None:
+    data = pairs()
+    variant = create("stackgan", data.spec, TINY).to("meta")
+    variant.initial_values(dict(data.tensors))
+    batch = {"text": torch.empty(4, CAPTIONS, SIZE, device="meta")}
+    for spec in variant.noise("stage1"):
+        batch[spec.name] = torch.empty(4, *spec.shape, device="meta")
+    wrong, counts = variant.wrong_text(batch)  # type: ignore[operator]
+    assert (wrong.shape, wrong.device.type) == ((4, SIZE), "meta")
+    assert (counts.shape, counts.device.type) == ((4,), "meta")
+
+
 # -- losses ----------------------------------------------------------------------------------------
 
 
