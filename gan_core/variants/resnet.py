@@ -232,7 +232,7 @@ class ResNetVariant(AdversarialVariant):
             attention=recipe.attention,
             spectral_g=self.spectral_g,
             wide_d=self.wide_d,
-            second_order=self.second_order,
+            second_order=self.second_order or recipe.unrolled > 0,
         )
 
     def make_generator(self, data: DataSpec) -> nn.Module:

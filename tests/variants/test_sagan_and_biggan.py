@@ -101,6 +101,20 @@ def test_second_derivatives_go_through_attention() -> None:
     assert attention.query.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["sagan", "biggan", "sngan"])
+@pytest.mark.parametrize("unrolled", [0, 2])
+def test_an_unrolled_discriminator_s_attention_has_second_derivatives(
+    name: str, unrolled: int
+) -> None:
+    variant = create(name, pictures(), TINY | {"attention": 8, "unrolled": unrolled})
+    attentions = {
+        network: [m for m in getattr(variant, network).modules() if isinstance(m, SelfAttention)]
+        for network in ("discriminator", "generator")
+    }
+    assert [m.second_order for m in attentions["discriminator"]] == [unrolled > 0]
+    assert [m.second_order for m in attentions["generator"]] == [False]  # fused: it is faster
+
+
 def reference_penalty(matrix: torch.Tensor) -> torch.Tensor:
     mask = 1 - torch.eye(len(matrix), dtype=matrix.dtype)
     return ((matrix @ matrix.t()) * mask).square().sum()
