@@ -154,7 +154,8 @@ def test_the_figure_that_decides_may_be_good_when_high() -> None:
 def test_every_series_must_fill_a_batch() -> None:
     specs = {"image": TensorSpec((1, 2, 2), -1.0, 1.0),
              "other": TensorSpec((1, 2, 2), -1.0, 1.0, series="other")}  # fmt: skip
-    tensors = {"image": torch.zeros(9, 1, 2, 2), "other": torch.zeros(4, 1, 2, 2)}
+    shapes = {"image": (9, 1, 2, 2), "other": (4, 1, 2, 2)}
+    tensors = {name: torch.zeros(shape, dtype=torch.uint8) for name, shape in shapes.items()}
     examples = Examples(tensors, DataSpec(specs), "unpaired")
     check_examples(examples, batch_size=4)
     with pytest.raises(UserError, match="holds 4 examples, fewer than one batch of 5"):

@@ -123,6 +123,13 @@ def _check_form(what: str, tensor: Tensor, spec: TensorSpec, count: int) -> None
         raise UserError(f"{what} has the shape {tuple(tensor.shape)}, not {(count, *spec.shape)}")
     if spec.classes is not None:
         allowed: tuple[torch.dtype, ...] = (torch.int64,)
+    elif len(spec.shape) == 3 and (spec.low, spec.high) == (-1.0, 1.0):
+        # Resizing and padding are of pixels: floats would be rounded to two values.
+        if tensor.dtype != torch.uint8:
+            raise UserError(
+                f"{what} is {tensor.dtype}, not torch.uint8: give pictures as pixels of 0..255"
+            )
+        return
     elif (spec.low, spec.high) == (-1.0, 1.0):
         allowed = (torch.uint8, torch.float32)
     else:

@@ -211,6 +211,11 @@ def test_a_class_without_training_examples_is_named():
     [
         ("image", torch.zeros(12, 1, 4, 5, dtype=torch.uint8), "has the shape (12, 1, 4, 5)"),
         ("image", torch.zeros(12, 1, 4, 4, dtype=torch.float64), "is torch.float64"),
+        (
+            "image",
+            torch.zeros(12, 1, 4, 4),
+            "is torch.float32, not torch.uint8: give pictures as pixels of 0..255",
+        ),
         ("label", torch.zeros(12, dtype=torch.int32), "is torch.int32, not torch.int64"),
         ("label", torch.zeros(11, dtype=torch.int64), "has the shape (11,), not (12,)"),
         ("label", torch.zeros(12, 1, dtype=torch.int64), "has the shape (12, 1), not (12,)"),
