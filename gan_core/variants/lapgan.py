@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers import laplacian
+from gan_core.layers.labels import class_weights
 from gan_core.losses import LOSSES, UNPAIRED, r1_penalty
 from gan_core.options import option
 from gan_core.priors import Uniform
@@ -118,7 +119,7 @@ class LAPGANOptions(GameOptions):
 
 
 class _ClassPlane(nn.Module):
-    """A class (N,) as a plane (N, 1, S, S): one-hot, linear, ReLU."""
+    """A class (N,), or a mixture (N, classes), as a plane (N, 1, S, S): one-hot, linear, ReLU."""
 
     def __init__(self, classes: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -126,8 +127,8 @@ class _ClassPlane(nn.Module):
         self.linear = nn.Linear(classes, math.prod(size))
 
     def forward(self, label: Tensor) -> Tensor:
-        one_hot = F.one_hot(label, self.classes).to(self.linear.weight.dtype)
-        return F.relu(self.linear(one_hot)).unflatten(1, (1, *self.size))
+        weights = class_weights(label, self.classes, self.linear.weight)
+        return F.relu(self.linear(weights)).unflatten(1, (1, *self.size))
 
 
 class _Conditioned(nn.Module):
@@ -144,7 +145,7 @@ class _Conditioned(nn.Module):
             return values
         if self.plane is not None:
             return torch.cat((values, self.plane(label)), dim=1)
-        return torch.cat((values, F.one_hot(label, self.classes).to(values.dtype)), dim=1)
+        return torch.cat((values, class_weights(label, self.classes, values)), dim=1)
 
 
 class BaseGenerator(_Conditioned):

@@ -123,6 +123,18 @@ def test_the_class_that_is_asked_for_matters_at_every_level() -> None:
         assert not torch.allclose(one, other)
 
 
+def test_mixtures_of_classes_begin_and_end_at_the_classes_at_every_level() -> None:
+    variant = variant_of(pictures(1, 12, 3), conditional=True)
+    torch.nn.init.normal_(variant.generator_1.layers[-1].weight)  # type: ignore[union-attr,index]
+    batch = noise_for(variant, 2)
+    asked = {"label": torch.tensor([0, 2])}, {"label": torch.eye(3)[[0, 2]]}
+    for one, other in zip(*(variant.chain(batch | labels) for labels in asked), strict=True):
+        assert torch.equal(one, other)
+    between = variant.chain(batch | {"label": torch.tensor([[0.5, 0.0, 0.5]] * 2)})
+    for one, other in zip(between, variant.chain(batch | asked[0]), strict=True):
+        assert not torch.allclose(one, other)
+
+
 def test_levels_learn_from_real_pictures_alone() -> None:
     game = game_of()
     base = {n: v.clone() for n, v in game.variant.state_dict().items() if "_1." in n}
