@@ -84,8 +84,15 @@ class Game:
 
     @property
     def steps(self) -> int:
-        """The iterations of all stages together: those played, and those that are to come."""
-        return self.stage_start + sum(stage.steps for stage in self.stages[self.stage_index :])
+        """The iterations of all stages together: those played, and those that are to come.
+
+        A stage that has been made shorter than what was played of it ends where it is, if others
+        follow it, and takes nothing from them.
+        """
+        own, *following = (stage.steps for stage in self.stages[self.stage_index :])
+        if following:
+            own = max(own, self.step - self.stage_start)
+        return self.stage_start + own + sum(following)
 
     @property
     def finished(self) -> bool:

@@ -161,6 +161,22 @@ def test_other_numbers_of_steps_are_those_of_the_stages_not_yet_ended(cut: int, 
     assert longer.seats[0].updates == 6  # of the last stage, whole
 
 
+def test_a_stage_made_shorter_than_it_was_played_ends_and_the_next_one_is_played_whole() -> None:
+    begun, shorter = stacked_game(6), stacked_game(2)
+    begun.play(5)
+    shorter.load_state_dict(begun.state_dict())
+    assert not shorter.finished
+    assert shorter.steps == 5 + 2
+    shorter.play(99)
+    assert shorter.stage.name == "II"
+    assert (shorter.step, shorter.steps, shorter.stage_start) == (7, 7, 5)
+    assert shorter.seats[0].updates == 2
+    last = stacked_game(1)
+    last.load_state_dict(shorter.state_dict())
+    assert last.finished  # nothing follows the second stage
+    assert last.steps == 5 + 1
+
+
 class Continued(Stacked):
     """The second stage trains the first's generator further."""
 
