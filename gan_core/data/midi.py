@@ -80,11 +80,11 @@ class Midi(Source):
             raise UserError("--data midi needs --data-root: the folder of MIDI files")
         melody, chords = self.root / "melody", self.root / "chords"
         if not melody.is_dir():
-            return {path.stem: (path, path) for path in _listed(self.root)}
+            return {name: (path, path) for name, path in _listed(self.root).items()}
         if not chords.is_dir():
             raise UserError(f"{self.root} holds melody and no chords beside it: add them")
-        known = {path.stem: path for path in _listed(chords)}
-        return {path.stem: (path, known.get(path.stem)) for path in _listed(melody)}
+        known = _listed(chords)
+        return {name: (path, known.get(name)) for name, path in _listed(melody).items()}
 
     def load(self, split: Split) -> Examples:
         drawn = draw_splits(self._files, ["validation", "test"])
@@ -203,7 +203,8 @@ def cut_bars(melody: Sequence[Note], chords: Sequence[Note], steps: int) -> list
 
 def _line(melody: Sequence[Note], steps: int) -> tuple[list[int], list[bool]]:
     """For every sixteenth of whole bars the last pitch struck, and whether it still sounds."""
-    starts = {round(note.start): note.pitch for note in melody}  # sorted: the highest comes last
+    struck = sorted(melody, key=lambda note: (note.start, note.pitch))
+    starts = {round(note.start): note.pitch for note in struck}  # of several the last one stays
     end = max((round(note.end) for note in melody), default=0)
     length = -(-end // steps) * steps
     sounds = [False] * length
@@ -267,8 +268,11 @@ def bars_before(pitches: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
     return before
 
 
-def _listed(folder: Path) -> list[Path]:
-    """The MIDI files in ``folder``, sorted; ``UserError`` if there is none."""
+def _listed(folder: Path) -> dict[str, Path]:
+    """The MIDI files in ``folder`` by their tunes' names, sorted.
+
+    Raises ``UserError`` if there is none, or two of a name.
+    """
     try:
         visible = (p for p in folder.iterdir() if not p.name.startswith("."))
         files = sorted(p for p in visible if p.suffix.lower() in EXTENSIONS)
@@ -276,7 +280,15 @@ def _listed(folder: Path) -> list[Path]:
         raise UserError(f"cannot list {folder}: {problem.strerror}") from None
     if not files:
         raise UserError(f"no MIDI files (mid, midi) in {folder}: check --data-root")
-    return files
+    named: dict[str, Path] = {}
+    for path in files:
+        other = named.setdefault(path.stem, path)
+        if other != path:
+            raise UserError(
+                f"{folder} holds {other.name} and {path.name}, and a tune goes by its name without "
+                "the ending: rename or remove one of them"
+            )
+    return named
 
 
 @functools.cache

@@ -112,6 +112,12 @@ def test_pauses_are_filled_and_of_two_pitches_the_higher_sounds() -> None:
     assert bar.pitches == (60,) * 4 + (67,) * 6 + (62,) + (64,) * 5
 
 
+def test_of_pitches_struck_together_the_highest_sounds_however_long_the_others_last() -> None:
+    melody = sorted([Note(0, 12, 60), Note(0, 4, 67), Note(0, 8, 64), Note(12, 16, 62)])
+    (bar,) = cut_bars(melody, chord(*C), 16)
+    assert bar.pitches == (67,) * 12 + (62,) * 4
+
+
 def test_onsets_go_to_the_nearest_sixteenth() -> None:
     melody = [Note(0, 1.33, 60), Note(1.33, 2.67, 62), Note(2.67, 16, 64)]
     (bar,) = cut_bars(melody, chord(*C), 16)
@@ -261,6 +267,17 @@ def test_a_pitch_that_cannot_be_transposed_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, 30)
     tune(tmp_path / "high.mid", 119)
     assert "the pitch 122 is too near the end of MIDI's range" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["", "melody", "chords"])
+def test_two_files_of_one_name_are_refused(tmp_path: Path, folder: str) -> None:
+    for name in ("melody", "chords") if folder else ("",):
+        fill(tmp_path / name, 12)
+    other = tune(tmp_path / folder / "tune03.midi", 90)
+    assert refusal(tmp_path) == (
+        f"{other.parent} holds tune03.mid and tune03.midi, and a tune goes by its name without the "
+        "ending: rename or remove one of them"
+    )
 
 
 def test_folders_without_use_are_refused_in_one_line(tmp_path: Path) -> None:
