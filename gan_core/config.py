@@ -30,7 +30,12 @@ class RunConfig:
         choices=("train", "train+validation"),
     )
     options: dict[str, Any] = option(None, "options of the variant")
-    seed: int = option(0, "initial weights, noise and data order all follow from it", minimum=0)
+    seed: int = option(
+        0,
+        "initial weights, noise and data order all follow from it",
+        minimum=0,
+        maximum=2**64 - 1,
+    )
 
     workers: int = option(
         1,

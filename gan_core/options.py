@@ -94,7 +94,8 @@ def _check_bounds(value: Any, name: str, bounds: Mapping[str, float | None]) -> 
     for rule, bound in bounds.items():
         words, holds = rules[rule]
         if bound is not None and not holds(value, bound):
-            raise UserError(f"{flag(name)} must be {words} {bound:g}, not {value}")
+            limit = str(bound) if isinstance(bound, int) else f"{bound:g}"  # a large one in full
+            raise UserError(f"{flag(name)} must be {words} {limit}, not {value}")
 
 
 def _several(field: dataclasses.Field[Any], value: object) -> tuple[Any, ...]:

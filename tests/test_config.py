@@ -58,6 +58,7 @@ def test_values_as_typed_are_converted() -> None:
         ({"options": 3}, "--options must be a mapping"),
         ({"data_options": [1]}, "--data-options must be a mapping"),
         ({"k": 0}, "--k must be at least 1, not 0"),
+        ({"seed": 2**64}, "--seed must be at most 18446744073709551615, not 18446744073709551616"),
         ({"k": 1.5}, "--k must be a whole number, not '1.5'"),
         ({"lr_g": 0}, "--lr-g must be greater than 0"),
         ({"steps": None}, "--steps needs a value"),
