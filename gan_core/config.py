@@ -12,7 +12,7 @@ import yaml
 
 from gan_core.diagnostics.diagnosis import STOP_WORDS
 from gan_core.errors import UserError, unknown_word
-from gan_core.options import differences, option, parse
+from gan_core.options import differences, flag, option, parse
 from gan_core.variant import VARIANTS, GameOptions
 
 
@@ -228,7 +228,7 @@ def write_config(config: RunConfig, path: Path) -> None:
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
     """What changed in the schedule, in words; ``UserError`` if what changed is the identity."""
     old, new = _comparable(old), _comparable(new)
-    pairs = ((old, new), (old.game, new.game))
+    pairs = ((old, new), (_decided(old.game), _decided(new.game)))
     free = {"options", *old.game.unused}
     schedule = []
     for before, after in pairs:  # the variant first: another one has other options
@@ -236,13 +236,37 @@ def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:
         identity = [d for d in changed if d[0] not in free]
         if identity:
             name, was, now = identity[0]
+            why, remedy = "", "leave the option out"
+            causes = _what_decides(old.game, new.game, name) if before is not old else []
+            if causes:
+                why = f" by {' and '.join(causes)}"
+                remedy = f"give {new.game.keeping(name, was)}, leave that out"
             raise UserError(
-                f"cannot resume: {name} was {was} and is now {now}; a run keeps its networks and "
-                "data (leave the option out, or start a new run)"
+                f"cannot resume: {name} was {was} and is now {now}{why}; a run keeps its networks "
+                f"and data ({remedy}, or start a new run)"
             )
         schedule += differences(before, after, "schedule")
         schedule += [d for d in changed if d[0] in old.game.unused]
     return [f"{name}: {was} -> {now}" for name, was, now in schedule]
+
+
+def _decided(game: GameOptions) -> GameOptions:
+    """``game`` with what its options decide of others that are left open."""
+    left_open = {n: value for n, value in game.decided.items() if getattr(game, n) is None}
+    return dataclasses.replace(game, **left_open)
+
+
+def _what_decides(old: GameOptions, new: GameOptions, name: str) -> list[str]:
+    """The changed options, as the user types them, that decide anew of ``name``, left open."""
+    if name not in new.decided or getattr(new, name) is not None:
+        return []
+    changed = differences(old, new, "schedule")
+    alone = [
+        (n, was, now)
+        for n, was, now in changed
+        if dataclasses.replace(old, **{n: now}).decided != old.decided
+    ]
+    return [f"{flag(n)} {now} (before: {was})" for n, was, now in alone or changed]
 
 
 def _comparable(config: RunConfig) -> RunConfig:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.views import View
 from gan_core.errors import UserError
-from gan_core.options import option, parse
+from gan_core.options import flag, option, parse
 from gan_core.priors import Prior
 from gan_core.registry import Registry
 
@@ -144,6 +144,15 @@ class GameOptions:
         A resumed run that adds such a stage may choose them anew, whatever their kind.
         """
         return frozenset()
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """What other options make of those that are left open (``None``), whatever the data are."""
+        return {}
+
+    def keeping(self, name: str, value: object) -> str:
+        """What a user gives to have ``value`` where others would :attr:`decide <decided>` anew."""
+        return f"{flag(name)} {value}"
 
 
 class Variant(nn.Module, abc.ABC):

@@ -133,6 +133,42 @@ def test_another_schedule_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize("variant", ["dcgan", "midinet"])
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (
+            {},
+            {"gradient_penalty": 10},
+            "norm_d was batch and is now layer by --gradient-penalty 10.0 (before: None); a run "
+            "keeps its networks and data (give --gradient-penalty 0, leave that out,",
+        ),
+        (
+            {"label_smoothing": 0},
+            {"label_smoothing": 0, "loss": "wasserstein", "steps": 5},
+            "norm_d was batch and is now layer by --loss wasserstein (before: non-saturating); a "
+            "run keeps its networks and data (give --gradient-penalty 0, leave that out,",
+        ),
+        (
+            {"gradient_penalty": 10},
+            {"gradient_penalty": 0},
+            "norm_d was layer and is now batch by --gradient-penalty 0.0 (before: 10.0); a run "
+            "keeps its networks and data (give --norm-d layer, leave that out,",
+        ),
+    ],
+)
+def test_a_schedule_that_would_change_the_networks_is_named_with_what_keeps_them(
+    before: dict[str, Any], after: dict[str, Any], told: str, variant: str
+) -> None:
+    old = make_config({"variant": variant, **before})
+    with pytest.raises(UserError) as caught:
+        check_resumable(old, make_config({"variant": variant, **after}))
+    assert str(caught.value) == f"cannot resume: {told} or start a new run)"
+    kept = {"norm_d": "layer"} if before.get("gradient_penalty") else {"gradient_penalty": 0}
+    changed = check_resumable(old, make_config({"variant": variant, **after, **kept}))
+    assert any("gradient_penalty" in line for line in changed)
+
+
 def test_another_place_to_run_is_nobody_s_business() -> None:
     moved = config(workers=8, storage="/elsewhere", name="x", log_every=1, data_root="/data")
     assert check_resumable(config(), moved) == []

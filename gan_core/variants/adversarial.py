@@ -101,6 +101,25 @@ class AdversarialOptions(RemedyOptions):
         """Those of D's and of G's turns, and of the turns of D that G's looks ahead by."""
         return self.batch_size * (self.k + self.batch_scale_g + self.unrolled)
 
+    @property
+    def penalty_weight(self) -> float:
+        """The gradient penalty's weight, as given or as the loss has it."""
+        by_loss = WGAN_GP_WEIGHT if self.loss == "wasserstein" else 0.0
+        return by_loss if self.gradient_penalty is None else self.gradient_penalty
+
+
+@dataclasses.dataclass(frozen=True)
+class NormByPenaltyOptions(AdversarialOptions):
+    """Options with a ``norm_d`` that not given is batch, or layer under a gradient penalty."""
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        return {"norm_d": "layer" if self.penalty_weight > 0 else "batch"}
+
+    def keeping(self, name: str, value: object) -> str:
+        # Batch normalisation given by its name would be refused: the penalty must not mix examples.
+        return "--gradient-penalty 0" if value == "batch" else super().keeping(name, value)
+
 
 Term = tuple[str, Tensor, float]
 """A part of an objective beside its adversarial loss: its name in the log, scalar and weight."""
@@ -178,7 +197,7 @@ class AdversarialVariant(Variant):
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
         """Values for the options that are ``None``, by name."""
-        return {"gradient_penalty": WGAN_GP_WEIGHT if self.options.loss == "wasserstein" else 0.0}
+        return {"gradient_penalty": self.options.penalty_weight}
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)

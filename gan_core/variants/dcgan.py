@@ -26,14 +26,14 @@ from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
 from gan_core.options import option
 from gan_core.variant import register
-from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, default
+from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, default
 
 SIZES = (16, 32, 64)
 """Pixels a side of the pictures that the networks can be built for."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DCGANOptions(AdversarialOptions):
+class DCGANOptions(NormByPenaltyOptions):
     """The options of ``dcgan``."""
 
     steps: int = default("steps", 20_000)
@@ -132,7 +132,7 @@ class DCGAN(AdversarialVariant):
         if self.options.image_size not in SIZES:
             sizes = ", ".join(map(str, SIZES))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")
-        if self.options.norm_d == "batch" and self._penalty_weight(spec) > 0:
+        if self.options.norm_d == "batch" and self.options.penalty_weight > 0:
             raise UserError(
                 "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
                 "or none, or --gradient-penalty 0"
@@ -142,12 +142,7 @@ class DCGAN(AdversarialVariant):
         return SquareView(self.options.image_size)
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
-        norm = "layer" if self._penalty_weight(data) > 0 else "batch"
-        return {**super().resolve(data), "norm_d": norm}
-
-    def _penalty_weight(self, data: DataSpec) -> float:
-        weight = self.options.gradient_penalty
-        return super().resolve(data)["gradient_penalty"] if weight is None else weight
+        return {**super().resolve(data), **self.options.decided}
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)

@@ -44,7 +44,7 @@ from gan_core.losses import LOSSES, feature_matching
 from gan_core.options import flag, option
 from gan_core.priors import Integers
 from gan_core.variant import Loss, NoiseSpec, Stage, register
-from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, default
+from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, default
 
 _CONDITIONER = 16
 """Channels of the conditioner's layers."""
@@ -55,7 +55,7 @@ _WINDOW = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class MidiNetOptions(AdversarialOptions):
+class MidiNetOptions(NormByPenaltyOptions):
     """The options of ``midinet``."""
 
     steps: int = default("steps", 14_000)
@@ -349,19 +349,14 @@ class MidiNet(AdversarialVariant):
                     f"{flag(name)} is not for midinet, whose networks share a batch of single "
                     "bars: leave it out"
                 )
-        if options.norm_d == "batch" and self._penalty_weight(spec) > 0:
+        if options.norm_d == "batch" and options.penalty_weight > 0:
             raise UserError(
                 "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
                 "or none, or --gradient-penalty 0"
             )
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
-        norm = "layer" if self._penalty_weight(data) > 0 else "batch"
-        return {**super().resolve(data), "norm_d": norm}
-
-    def _penalty_weight(self, data: DataSpec) -> float:
-        weight = self.options.gradient_penalty
-        return super().resolve(data)["gradient_penalty"] if weight is None else weight
+        return {**super().resolve(data), **self.options.decided}
 
     def build(self, data: DataSpec) -> None:
         super().build(data)
