@@ -355,6 +355,15 @@ class MidiNet(AdversarialVariant):
                 "or none, or --gradient-penalty 0"
             )
 
+    def check_share(self, share: int) -> None:
+        super().check_share(share)
+        part = share // self.options.accumulate
+        if part < 2:
+            raise UserError(
+                "midinet's batch normalisation needs 2 of a worker's examples at once, and this "
+                f"is {part}: give a larger --batch-size, fewer --workers or a smaller --accumulate"
+            )
+
     def resolve(self, data: DataSpec) -> dict[str, Any]:
         return {**super().resolve(data), **self.options.decided}
 

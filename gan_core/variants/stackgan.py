@@ -358,6 +358,13 @@ class StackGAN(Variant):
         if self.options.image_size not in (128, 256):
             raise UserError(f"--image-size must be 128 or 256, not {self.options.image_size}")
 
+    def check_share(self, share: int) -> None:
+        if share < 2:
+            raise UserError(
+                "stackgan's batch normalisation needs 2 of a worker's examples at once, and this "
+                f"is {share}: give a larger --batch-size or fewer --workers"
+            )
+
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)
 

@@ -12,6 +12,7 @@ from gan_core.data.bars import RollView, to_pitches, to_roll, transpose_chord, t
 from gan_core.data.examples import Batch, Examples
 from gan_core.data.midi import SILENCE, bars_before, encode_chord, melody_spec
 from gan_core.engine.game import Game
+from gan_core.engine.world import World
 from gan_core.losses import feature_matching
 from gan_core.metrics.melody import chord_share, note_starts, pitch_classes
 from gan_core.variant import create
@@ -352,6 +353,17 @@ def test_instance_noise_falls_with_iterations_however_many_turns_they_have() -> 
     Game(variant, data, data, batch_size=8).play(6)
     assert left[::5] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     assert left == [share for share in left[::5] for _ in range(3 + 2)]
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_d": "layer"}, {"accumulate": 2}])
+def test_a_worker_s_share_of_one_example_is_refused_before_the_game(
+    options: dict[str, object],
+) -> None:
+    data, few = examples(), 2 * int(options.get("accumulate", 1))  # type: ignore[call-overload]
+    with pytest.raises(UserError, match="needs 2 of a worker's examples at once") as caught:
+        Game(midinet(**options), data, data, batch_size=few, world=World(1, 2))
+    assert "\n" not in str(caught.value)
+    Game(midinet(**options), data, data, batch_size=few).play(1)
 
 
 # -- what is generated -----------------------------------------------------------------------------

@@ -520,3 +520,11 @@ def test_what_stackgan_cannot_learn_is_said() -> None:
         create("stackgan", pictures, {})
     with pytest.raises(UserError, match="unknown --diffaug 'colour': did you mean 'color'"):
         create("stackgan", spec, {"diffaug": "colour"})
+
+
+def test_a_worker_s_share_of_one_example_is_refused_before_the_game() -> None:
+    data = pairs()
+    variant = create("stackgan", data.spec, TINY)
+    with pytest.raises(UserError, match="needs 2 of a worker's examples at once, and this is 1:"):
+        Game(variant, data, data, batch_size=2, world=World(1, 2))
+    variant.check_share(2)
