@@ -22,6 +22,8 @@ def scales(size: int) -> tuple[int, tuple[float, ...]]:
     """
     window = 11 if size >= 22 else 7 if size >= 14 else 3
     count = max(1, min(len(_WEIGHTS), 1 + int(math.log2(size / window))))
+    while count > 1 and size // (count - 1) ** 2 < window:
+        count -= 1  # torchmetrics refuses what would fit: four scales below 99 pixels
     chosen = _WEIGHTS[:count]
     return window, tuple(weight / sum(chosen) for weight in chosen)
 

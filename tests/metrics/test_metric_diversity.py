@@ -173,6 +173,16 @@ def test_every_size_has_scales(size: int) -> None:
     assert (size == 200) == (len(weights) == 5)
 
 
+def test_no_size_has_more_scales_than_torchmetrics_accepts() -> None:
+    for size in range(4, 201):
+        window, weights = similarity.scales(size)
+        assert size // max(1, len(weights) - 1) ** 2 > window - 1, size
+        assert size >= 2 ** len(weights), size
+    for size in (4, 13, 14, 21, 22, 43, 44, 87, 88, 98, 99, 175, 176):
+        pictures = images(2, size)
+        assert similarity.ms_ssim(pictures, pictures) == pytest.approx(1.0), size
+
+
 # -- what the others promise -----------------------------------------------------------------------
 
 
