@@ -36,10 +36,12 @@ def check_extractor(config: RunConfig, spec: DataSpec) -> None:
 
 
 def count_modes(config: RunConfig, spec: DataSpec) -> int:
-    """The modes in the run's data: Gaussians, else classes, 0 where there are neither."""
+    """The modes in the run's data: Gaussians, else classes, 0 where there are no two of them."""
     from gan_core.data.mixtures import MIXTURES
 
-    return len(MIXTURES[config.data].modes) if config.data in MIXTURES else spec.classes
+    if config.data in MIXTURES:
+        return len(MIXTURES[config.data].modes)
+    return spec.classes if spec.labelled else 0
 
 
 def tracked_figure(
@@ -121,7 +123,8 @@ def _make_matcher(
 def extractor_names(config: RunConfig, labels: bool | None) -> tuple[str, ...]:
     """The extractors that ``config`` may come to use for pictures, in the order of preference.
 
-    ``labels``: whether the source has them, ``None`` where that is not known yet.
+    ``labels``: whether the source has some, of two classes or more; ``None`` where that is not
+    known yet.
     """
     if config.extractor == "none":
         return ()
@@ -139,7 +142,7 @@ def make_extractors(
     Under auto: the classifier of a labelled source, else the first whose weights are at hand.
     """
     check_extractor(config, train.spec)
-    names = extractor_names(config, train.spec.classes > 0) if train.spec.pictures else ()
+    names = extractor_names(config, train.spec.labelled) if train.spec.pictures else ()
     if config.extractor != "auto":
         return [_make_extractor(name, config, train, world) for name in names]
     missing: list[str] = []

@@ -23,6 +23,7 @@ from gan_core.errors import UserError
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
 from gan_core.run import Run, check_data, play
+from pipelines.tuning.figures import names_of_data
 
 ALONE = World()
 
@@ -46,6 +47,17 @@ class Unlabelled(Untested):
         found = super().load(split)
         spec = picture_spec((1, 8, 8))
         return dataclasses.replace(found, tensors={"image": found.tensors["image"]}, spec=spec)
+
+
+class OfOneClass(Untested):
+    """The same pictures, all called the same, as those of one folder are."""
+
+    def load(self, split: Split) -> Examples:
+        found = super().load("train")
+        labels = torch.zeros_like(found.tensors["label"])
+        spec = picture_spec((1, 8, 8), ("faces",))
+        tensors = {"image": found.tensors["image"], "label": labels}
+        return dataclasses.replace(found, tensors=tensors, spec=spec, split=split)
 
 
 class Means(Extractor):
@@ -75,6 +87,7 @@ class InceptionMeans(Means):
 def _sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES._entries, "untested", Untested)
     monkeypatch.setitem(SOURCES._entries, "unlabelled", Unlabelled)
+    monkeypatch.setitem(SOURCES._entries, "of-one-class", OfOneClass)
 
 
 class Listener(Observer):
@@ -110,6 +123,7 @@ def config_of(folder: Path, **values: Any) -> RunConfig:
     [
         ("untested", "classifier", "no file t10k: put it there"),
         ("unlabelled", "classifier", "--extractor classifier needs labels and 'unlabelled' has"),
+        ("of-one-class", "classifier", "needs two classes or more and 'of-one-class' has one: "),
         ("ring", "classifier", "--extractor classifier needs pictures and 'ring' has point data"),
         ("ring", "inception", "--extractor inception needs pictures and 'ring' has point data"),
         ("ring", "mobilenet_v2", "--extractor mobilenet_v2 needs pictures"),
@@ -162,6 +176,21 @@ def test_auto_downloads_nothing_and_says_what_is_missing(
     assert second.startswith("no figures by mobilenet_v2: ")
     with pytest.raises(AssertionError, match="a download"):
         play(config_of(tmp_path, data="unlabelled", extractor="inception"), ALONE, Observer())
+
+
+def test_pictures_of_one_class_are_judged_like_those_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, extractor in (("inception", InceptionMeans), ("mobilenet_v2", MobileMeans)):
+        monkeypatch.setitem(EXTRACTORS._entries, name, extractor)
+    config, listener = config_of(tmp_path, data="of-one-class"), Listener()
+    play(config, ALONE, listener)
+    assert listener.of_level("info")[-1] == "figures by inception, against 64 real pictures"
+    assert listener.info["modes_in_data"] == 0
+    known = names_of_data(config, check_data(config))
+    assert known is not None
+    assert "fid" in listener.figures
+    assert not {"modes_covered", "min_class_recall"} & {*listener.figures, *known.all()}
 
 
 @pytest.mark.usefixtures("nothing_is_fetched")

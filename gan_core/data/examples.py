@@ -50,6 +50,11 @@ class DataSpec:
         return 0 if label is None else int(label.classes or 0)
 
     @property
+    def labelled(self) -> bool:
+        """Whether labels tell examples apart: one class of all of them says nothing."""
+        return self.classes > 1
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """The shape of one example of the target, such as (channels, height, width)."""
         return self.tensors[self.target].shape

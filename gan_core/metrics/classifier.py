@@ -167,6 +167,11 @@ def check_spec(spec: DataSpec, source: str) -> None:
             f"--extractor classifier needs labels and '{source}' has none: "
             "choose mobilenet_v2 or inception"
         )
+    if not spec.labelled:
+        raise UserError(
+            f"--extractor classifier needs two classes or more and '{source}' has one: "
+            "choose mobilenet_v2 or inception"
+        )
     if not spec.pictures or min(spec.target_shape[1:]) < 4:
         raise UserError(
             f"--extractor classifier needs pictures of at least 4 x 4 pixels; "

@@ -91,7 +91,7 @@ class Evaluator:
         self._shape = reference.spec.target_shape
         self._similar: float | None = None
         self._stored = reference.tensors[reference.spec.target]
-        self._labels = reference.tensors["label"] if reference.spec.classes else None
+        self._labels = reference.tensors["label"] if reference.spec.labelled else None
         self._real = {
             name: real_features(reference, extractor, world, cache, batch_size)
             for name, extractor in self.extractors.items()

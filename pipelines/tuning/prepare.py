@@ -72,8 +72,7 @@ def prepare(
     steps = sum(stage.steps for stage in variant.stages())
     own = own_figures(variant, train, held_out, config)
     come = own if len(variant.stages()) == 1 else None  # a later stage may give others
-    labels = train.spec.classes > 0
-    asked.check(config, names_to_come(config, names, labels=labels, own=come))
+    asked.check(config, names_to_come(config, names, labels=train.spec.labelled, own=come))
     metric, mode = default_metric(config, names, own, modes)
     return Ground(metric, mode, own, str(facts["target"]), modes, steps, tuple(told))
 
