@@ -20,7 +20,8 @@ WARM_UP = 0.3
 """The share of the run's iterations in which samples may move about."""
 
 LOSS = Threshold(30, 100)
-"""The size of a player's loss: logits beyond any that a probability needs."""
+"""The size of a player's loss: logits beyond any that a probability needs. A Wasserstein critic's
+values have no scale: there samples that move about tell of divergence, and values not finite."""
 MOVEMENT = Threshold(0.5, 0.65)
 """How far samples at fixed noise move between logging points, over the distance of two real
 examples: they are somewhere else each time."""
@@ -39,7 +40,7 @@ ADVICE = (
 
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of non-convergence in what was measured so far."""
-    signs = [*_not_finite(history), *_huge(history)]
+    signs = [*_not_finite(history), *_huge(history, facts)]
     if history.step < WARM_UP * facts.steps:
         return signs
     return [*signs, *_moving(history), *_unsettled(history, facts)]
@@ -51,7 +52,9 @@ def _not_finite(history: History) -> list[Sign]:
     return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")] if bad else []
 
 
-def _huge(history: History) -> list[Sign]:
+def _huge(history: History, facts: Facts) -> list[Sign]:
+    if facts.options.get("loss") == "wasserstein":
+        return []
     signs = []
     for name in history.names("loss/"):
         size = abs(history.median(name, WINDOW))

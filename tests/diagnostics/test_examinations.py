@@ -119,6 +119,16 @@ def test_a_duality_gap_counts_for_two_evaluations_and_has_no_scale_with_wasserst
     assert levels(wasserstein, duality_gap=8.0) == only("non_convergence", 0)
 
 
+def test_the_values_of_a_wasserstein_critic_may_be_of_any_size_but_must_be_finite() -> None:
+    wasserstein = dataclasses.replace(FACTS, options={"loss": "wasserstein"})
+    large = {"loss__generator": 5e3, "loss__discriminator": -180.0}
+    assert levels(wasserstein, **large) == only("non_convergence", 0)
+    assert levels(wasserstein, loss__generator=math.nan) == only("non_convergence", 2)
+    assert levels(wasserstein, movement=3.0, **large) == only("non_convergence", 2)
+    hinge = dataclasses.replace(FACTS, options={"loss": "hinge"})
+    assert levels(hinge, **large) == only("non_convergence", 2)
+
+
 def test_one_bad_logging_point_is_no_failure() -> None:
     for name in ("diversity", "movement", "loss/generator", "slope/generator", "overfitting/rv"):
         history = History()
