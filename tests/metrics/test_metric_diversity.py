@@ -144,6 +144,28 @@ def test_what_is_near_is_what_brute_force_finds() -> None:
     assert reference.figures(fake)["copied_share"] == pytest.approx((nearest < near).mean())
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+@pytest.mark.parametrize("twice", [30, 100, 500])
+def test_pictures_that_the_data_hold_twice_hide_no_copies(twice: int, noise: float) -> None:
+    real = gaussian(1000, 64)
+    real = torch.cat((real, real[:twice] + noise * gaussian(twice, 64, seed=7)))
+    reference, plain = RealDiversity(real), RealDiversity(real[:1000])
+    assert reference.near_training == pytest.approx(plain.near_training, rel=0.02)
+    assert reference.near_each_other == pytest.approx(plain.near_each_other, rel=0.02)
+    copies = real[:10][torch.randint(10, (400,), generator=torch.Generator().manual_seed(3))]
+    found = reference.figures(copies)
+    assert found["copied_share"] == 1.0
+    assert found["birthday_support"] == pytest.approx(10, rel=0.1)
+    assert reference.figures(gaussian(400, 64, seed=1))["copied_share"] < 0.05
+
+
+def test_copies_are_seen_in_data_that_hold_everything_twice() -> None:
+    real = gaussian(500, 16).repeat(2, 1)
+    assert RealDiversity(real).figures(real[::3])["copied_share"] == 1.0
+    assert RealDiversity(real).figures(gaussian(400, 16, seed=1))["copied_share"] == 0.0
+    assert RealDiversity(torch.ones(50, 4)).figures(torch.ones(20, 4))["copied_share"] == 1.0
+
+
 # -- MS-SSIM within classes ------------------------------------------------------------------------
 
 
