@@ -443,7 +443,7 @@ class Run:
         return Facts(
             modes=count_modes(self.config, self.train.spec),
             steps=self.game.steps,
-            samples=self.config.samples,
+            samples=self._asked(),
             target=self.train.spec.target,
             options=options,
         )
@@ -583,6 +583,7 @@ class Run:
             "source": self.config.data,
             "target": self.train.spec.target,
             "modes_in_data": count_modes(self.config, self.train.spec),
+            "samples": self._asked(),
             "decided": self._decided(),
         }
 

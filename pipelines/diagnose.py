@@ -93,7 +93,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
     return Facts(
         modes=int(started.get("modes_in_data", 0)),
         steps=int(started.get("steps", config.game.steps)),
-        samples=config.samples,
+        samples=int(started.get("samples", config.samples)),
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
     )

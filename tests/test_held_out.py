@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_core.config import RunConfig, make_config
+from gan_core.config import RunConfig, make_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec, to_unit_range
 from gan_core.data.loading import check_examples
@@ -23,6 +23,7 @@ from gan_core.pictures import image_grid
 from gan_core.release import load_generator
 from gan_core.run import Run
 from gan_core.variant import VARIANTS, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+from pipelines.diagnose import diagnose
 from pipelines.evaluate import EvaluateOptions, evaluate
 
 HELD_OUT = 30
@@ -109,6 +110,16 @@ def test_a_run_is_judged_by_the_variants_own_figures_on_held_out_examples(tmp_pa
     assert "30 examples of validation" in summary["protocol"]["invert"]
     assert -1.1 < weight < 0
     assert (config.folder / summary["grid"]).exists()
+
+
+def test_a_diagnosis_knows_how_many_samples_an_evaluation_makes(tmp_path: Path) -> None:
+    config = config_of(tmp_path, steps=2, samples=500)
+    config.folder.mkdir()
+    write_config(config, config.folder / "config.yaml")
+    run = Run(config, World(), FolderObserver(config.folder, World()))
+    run.play()
+    assert run.diagnosis.facts.samples == HELD_OUT
+    assert diagnose(config.folder).facts == run.diagnosis.facts
 
 
 def test_the_released_generator_has_examples_of_what_it_is_asked_for(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ NEIGHBOURS = Threshold(0.35, 0.15)
 """Distance of pictures to the nearest other sample, over real ones': the same come again."""
 SUPPORT = Threshold(400, 150)
 """How many different pictures there are, by the birthday paradox: too few for any data set."""
+PAIRS = 10
+"""Pairs of samples, for each picture of the larger :data:`SUPPORT`, from which on the paradox says
+anything: of fewer pairs there are as few where none is the same."""
 LEAST_MODE = Threshold(0.25, 0.15)
 """The rarest mode's share of the samples over its share of the data: it is hardly made."""
 MODES = Threshold(0.9, 0.6)
@@ -52,6 +55,8 @@ def _alike(history: History, facts: Facts) -> list[Sign]:
         near = history.median("neighbour_distance", WINDOW)
         text = f"samples are {near:.2f} times as far from their nearest as real ones"
         signs.append(NEIGHBOURS.sign(near, text))
+        if facts.samples * (facts.samples - 1) / 2 < PAIRS * SUPPORT.suspected:
+            return signs
         for name in history.names("birthday_support"):
             support = history.latest(name)
             text = f"about {support:,.0f} different pictures by the birthday paradox"

@@ -147,6 +147,18 @@ def test_few_samples_do_not_show_every_mode() -> None:
     assert levels(facts, modes_covered=400.0, least_mode_ratio=0.0) == only("mode_collapse", 2)
 
 
+def test_few_samples_do_not_show_how_many_pictures_there_are() -> None:
+    for samples in (8, 17, 30, 80):  # none the same: the number of pairs, or one of them
+        facts = dataclasses.replace(FACTS, modes=0, samples=samples)
+        pairs = samples * (samples - 1) / 2
+        for support in (pairs, pairs / 2):
+            seen = levels(facts, birthday_support_classifier=support)
+            assert seen == only("mode_collapse", 0), samples
+    facts = dataclasses.replace(FACTS, modes=0, samples=100)
+    assert levels(facts, birthday_support_classifier=100 * 99 / 2) == only("mode_collapse", 0)
+    assert levels(facts, birthday_support_classifier=20.0) == only("mode_collapse", 2)
+
+
 def test_a_classifier_s_word_on_what_it_has_never_seen_is_no_proof() -> None:
     for missing in ({"least_mode_ratio": 0.0}, {"modes_covered": 3.0}):
         assert levels(**missing, density_classifier=0.9) == only("mode_collapse", 2)
