@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gan_core.config import RunConfig
 from gan_core.data.examples import DataSpec, Examples
 from gan_core.engine.world import World
@@ -42,6 +44,16 @@ def count_modes(config: RunConfig, spec: DataSpec) -> int:
     if config.data in MIXTURES:
         return len(MIXTURES[config.data].modes)
     return spec.classes if spec.labelled else 0
+
+
+def least_share(config: RunConfig, examples: Examples) -> float | None:
+    """The share of the rarest mode that there is among ``examples``; None where none is known."""
+    if not count_modes(config, examples.spec):
+        return None
+    if not examples.spec.labelled:
+        return 1 / count_modes(config, examples.spec)
+    counts = torch.bincount(examples.tensors["label"].flatten())
+    return int(counts[counts > 0].min()) / int(counts.sum())
 
 
 def tracked_figure(

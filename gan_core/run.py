@@ -25,7 +25,13 @@ from gan_core.engine.sampling import Sampler, undisturbed
 from gan_core.engine.taking_turns import Place
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.judging import check_extractor, count_modes, make_evaluator, tracked_figure
+from gan_core.judging import (
+    check_extractor,
+    count_modes,
+    least_share,
+    make_evaluator,
+    tracked_figure,
+)
 from gan_core.observers import Observer
 from gan_core.release import save_generator
 from gan_core.splits import load_test_split, load_training_data
@@ -444,9 +450,15 @@ class Run:
             modes=count_modes(self.config, self.train.spec),
             steps=self.game.steps,
             samples=self._asked(),
+            least_share=self._least_share(),
             target=self.train.spec.target,
             options=options,
         )
+
+    def _least_share(self) -> float | None:
+        """The share of the rarest mode in what samples are compared with."""
+        game = self.game
+        return least_share(self.config, game.held_out if game.variant.asks_held_out else self.train)
 
     def _announce(self, finding: Finding) -> None:
         """One line when a failure begins, gets worse or is over, and the run's tags."""
@@ -584,6 +596,7 @@ class Run:
             "target": self.train.spec.target,
             "modes_in_data": count_modes(self.config, self.train.spec),
             "samples": self._asked(),
+            "least_share": self._least_share(),
             "decided": self._decided(),
         }
 

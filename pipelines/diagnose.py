@@ -94,6 +94,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         modes=int(started.get("modes_in_data", 0)),
         steps=int(started.get("steps", config.game.steps)),
         samples=int(started.get("samples", config.samples)),
+        least_share=started.get("least_share"),  # earlier versions have not told
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
     )

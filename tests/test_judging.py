@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core import weights as published
-from gan_core.config import RunConfig, make_config
+from gan_core.config import RunConfig, make_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import DataSpec, Examples, Split
 from gan_core.data.sources import SOURCES, picture_spec
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.judging import least_share
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
 from gan_core.run import Run, check_data, play
+from pipelines.diagnose import diagnose
 from pipelines.tuning.figures import names_of_data
 
 ALONE = World()
@@ -56,6 +58,18 @@ class OfOneClass(Untested):
         found = super().load("train")
         labels = torch.zeros_like(found.tensors["label"])
         spec = picture_spec((1, 8, 8), ("faces",))
+        tensors = {"image": found.tensors["image"], "label": labels}
+        return dataclasses.replace(found, tensors=tensors, spec=spec, split=split)
+
+
+class Unbalanced(Untested):
+    """The same pictures, of which one alone is of the first class, and none of the last."""
+
+    def load(self, split: Split) -> Examples:
+        found = super().load("train")
+        labels = torch.ones(64, dtype=torch.int64)
+        labels[0], labels[40:] = 0, 2
+        spec = picture_spec((1, 8, 8), ("few", "many", "some", "none"))
         tensors = {"image": found.tensors["image"], "label": labels}
         return dataclasses.replace(found, tensors=tensors, spec=spec, split=split)
 
@@ -176,6 +190,25 @@ def test_auto_downloads_nothing_and_says_what_is_missing(
     assert second.startswith("no figures by mobilenet_v2: ")
     with pytest.raises(AssertionError, match="a download"):
         play(config_of(tmp_path, data="unlabelled", extractor="inception"), ALONE, Observer())
+
+
+@pytest.mark.parametrize(
+    ("data", "share"), [(Unbalanced(), 1 / 64), (OfOneClass(), None), (Unlabelled(), None)]
+)
+def test_the_rarest_mode_is_that_of_the_fewest_labels(
+    data: Digits, share: float | None, tmp_path: Path
+) -> None:
+    assert least_share(config_of(tmp_path), data.load("train")) == share
+
+
+def test_a_diagnosis_knows_the_rarest_mode_also_from_the_journal(tmp_path: Path) -> None:
+    config = config_of(tmp_path, data="ring")
+    config.folder.mkdir()
+    write_config(config, config.folder / "config.yaml")
+    run = Run(config, ALONE, FolderObserver(config.folder, ALONE))
+    run.play()
+    assert run.diagnosis.facts.least_share == 1 / 8
+    assert diagnose(config.folder).facts == run.diagnosis.facts
 
 
 def test_pictures_of_one_class_are_judged_like_those_of_none(

@@ -16,13 +16,15 @@ class Facts:
     """What is known of a run beside its metrics.
 
     ``modes``: classes or Gaussians in the data, 0 where they cannot be counted. ``steps``: the
-    iterations that the run is to have, ``samples``: those of an evaluation. ``options``: the
+    iterations that the run is to have, ``samples``: those of an evaluation. ``least_share``: the
+    share of the rarest mode in the data, where it is known. ``options``: the
     variant's, by name, as they are played. ``target``: the kind of data ("image", "point").
     """
 
     modes: int = 0
     steps: int = 0
     samples: int = 2000
+    least_share: float | None = None
     target: str = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

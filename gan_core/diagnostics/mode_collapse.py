@@ -12,7 +12,8 @@ WARM_UP = 0.1
 WINDOW = 3
 """Logging points whose median is judged."""
 FEWEST = 20
-"""Samples a mode from which on a rare mode is no accident of sampling."""
+"""Samples of the rarest mode, as many as real examples would show, from which on it is no accident
+of sampling that there are few."""
 
 DIVERSITY = Threshold(0.6, 0.3)
 """Mean distance between two samples over that between two real examples: all are alike."""
@@ -72,11 +73,16 @@ def _missing(history: History, facts: Facts) -> list[Sign]:
         text = f"{covered:.0f} of {facts.modes} classes"
         share = covered / expected_modes(facts.modes, facts.samples)
         signs.append(_as_classified(MODES.sign(share, text), history))
-    if facts.modes and facts.samples >= FEWEST * facts.modes:
+    if facts.modes and facts.samples * _least_share(facts) >= FEWEST:
         what = "class" if facts.target == "image" else "mode"
         text = f"the rarest {what} is made {least:.2f} times as often as in the data"
         signs.append(_as_classified(LEAST_MODE.sign(least, text), history))
     return signs
+
+
+def _least_share(facts: Facts) -> float:
+    """The rarest mode's share of the data; runs that do not tell it are taken to be balanced."""
+    return 1 / facts.modes if facts.least_share is None else facts.least_share
 
 
 def _as_classified(sign: Sign, history: History) -> Sign:

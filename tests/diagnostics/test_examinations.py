@@ -159,6 +159,12 @@ def test_few_samples_do_not_show_how_many_pictures_there_are() -> None:
     assert levels(facts, birthday_support_classifier=20.0) == only("mode_collapse", 2)
 
 
+def test_a_mode_that_is_rare_in_the_data_may_be_missing_in_few_samples() -> None:
+    for share, level in ((0.005, 0), (0.009, 0), (0.011, 2), (None, 2)):  # of 2,000 samples
+        facts = dataclasses.replace(FACTS, least_share=share)
+        assert levels(facts, least_mode_ratio=0.0) == only("mode_collapse", level), share
+
+
 def test_a_classifier_s_word_on_what_it_has_never_seen_is_no_proof() -> None:
     for missing in ({"least_mode_ratio": 0.0}, {"modes_covered": 3.0}):
         assert levels(**missing, density_classifier=0.9) == only("mode_collapse", 2)
