@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gan_core.config import RunConfig, import_plugins
-from gan_core.data.examples import Examples
+from gan_core.data.examples import DataSpec, Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
@@ -58,6 +58,7 @@ def check_data(config: RunConfig) -> dict[str, Any]:
     variant.check(train.spec)
     variant.load_pretrained()
     check_extractor(config, train.spec)
+    check_counts(config, variant, train.spec, len(held_out), max(1, config.workers))
     if config.extractor == "classifier":
         load_test_split(config)
     return {
@@ -68,6 +69,32 @@ def check_data(config: RunConfig) -> dict[str, Any]:
         "shape": list(train.spec.target_shape),
         "target": train.spec.target,
     }
+
+
+def check_counts(
+    config: RunConfig, variant: Variant, spec: DataSpec, held_out: int, workers: int
+) -> None:
+    """Raises ``UserError`` if there is too little to evaluate: fewer samples, or held-out examples
+    of which they are made, than workers that share them, or no two pictures to compare.
+    """
+    from gan_core.data.mixtures import MIXTURES
+
+    compared = config.extractor != "none" and spec.pictures
+    if not (variant.asks_held_out or compared or config.data in MIXTURES):
+        return
+    if config.samples < workers:
+        raise UserError(
+            f"--samples {config.samples} cannot be shared by {workers} workers: give more"
+        )
+    needed = max(2 if compared else 1, workers)
+    if variant.asks_held_out and held_out < needed:
+        raise UserError(
+            f"{config.variant} is judged by the validation split of '{config.data}', and of its "
+            f"examples ({held_out}) {workers} workers need {needed}: give more, or fewer --workers"
+            if workers > 1
+            else f"{config.variant} is judged by the validation split of '{config.data}', which "
+            f"holds {held_out} example: give {needed}, or --extractor none"
+        )
 
 
 def build_variant(config: RunConfig, train: Examples) -> Variant:
@@ -96,6 +123,7 @@ class Run:
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint  # once: it reads every value
         variant, engine = self._build()
+        check_counts(config, variant, self.train.spec, len(held_out), world.size)
         self.game = Game(
             variant,
             self.train,

@@ -18,10 +18,10 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.judging import tracked_figure
 from gan_core.metrics.held_out import held_out_figures
-from gan_core.observers import FolderObserver
+from gan_core.observers import FolderObserver, Observer
 from gan_core.pictures import image_grid
 from gan_core.release import load_generator
-from gan_core.run import Run
+from gan_core.run import Run, check_data
 from gan_core.variant import VARIANTS, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
 from pipelines.diagnose import diagnose
 from pipelines.evaluate import EvaluateOptions, evaluate
@@ -32,9 +32,11 @@ HELD_OUT = 30
 class Negatives(Digits):
     """Digits to be made from their negatives."""
 
+    held_out = HELD_OUT
+
     def load(self, split: Split) -> Examples:
         found = super().load(split)
-        images = found.tensors["image"][: 64 if split == "train" else HELD_OUT]
+        images = found.tensors["image"][: 64 if split == "train" else self.held_out]
         specs = {
             "image": TensorSpec((1, 8, 8), -1.0, 1.0),
             "input": TensorSpec((1, 8, 8), -1.0, 1.0),
@@ -143,6 +145,42 @@ def test_the_released_generator_has_examples_of_what_it_is_asked_for(tmp_path: P
     chosen = EvaluateOptions(extractor="none", split="validation")
     validated = evaluate(generator, chosen, tmp_path / "c")
     assert validated.figures["validation/l1"] == scores.figures["l1"]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "values", "told"),
+    [
+        (1, {"extractor": "mobilenet_v2"}, "holds 1 example: give 2, or --extractor none"),
+        (1, {"extractor": "auto"}, "invert is judged by the validation split of 'negatives'"),
+        (2, {"workers": 3}, r"of its examples \(2\) 3 workers need 3: give more, or fewer"),
+        (30, {"workers": 3, "samples": 2}, "--samples 2 cannot be shared by 3 workers"),
+    ],
+)
+def test_too_few_examples_to_judge_by_are_told_before_training(
+    held_out: int,
+    values: dict[str, object],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Negatives, "held_out", held_out)
+    config = config_of(tmp_path, **values)
+    with pytest.raises(UserError, match=told) as caught:
+        check_data(config)
+    assert "\n" not in str(caught.value)
+    alone = dataclasses.replace(config, workers=0, extractor="none")
+    assert check_data(alone)["held_out"] == held_out
+    with pytest.raises(UserError, match=told):
+        Run(config, World(size=max(1, config.workers)), Observer())
+
+
+def test_one_held_out_example_is_enough_for_figures_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Negatives, "held_out", 1)
+    summary = Run(config_of(tmp_path, steps=4, log_every=2), World(), Observer()).play()
+    assert summary["figures"]["count"] == 1
+    assert {found["state"] for found in summary["diagnosis"].values()} == {"none"}
 
 
 def test_more_samples_than_examples_go_round(tmp_path: Path) -> None:

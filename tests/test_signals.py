@@ -95,6 +95,14 @@ def test_diversity_is_a_ratio_of_mean_distances_and_zero_at_a_collapse() -> None
     assert signals.diversity(game, {})["diversity"].item() == 0.0
 
 
+def test_one_sample_is_not_compared_with_others() -> None:
+    game = game_of(points(300, 0), points(1, 1))
+    game.variant.asks_held_out = True
+    memory: signals.Memory = {}
+    assert signals.diversity(game, memory) == {}
+    assert all(math.isfinite(value) for value in signals.measure(game, memory).values())
+
+
 def test_examples_to_judge_go_on_from_a_start_and_begin_again_at_the_end() -> None:
     game = game_of(points(50, 0), points(30, 1))
     whole = game.examples_for_judgement(50, held_out=False)["point"]

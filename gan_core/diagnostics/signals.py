@@ -72,11 +72,15 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
       towards 0; noise of high contrast shows as more than 1
     - ``neighbour_distance``: mean distance to the nearest other sample; 0 if all appear twice
     - ``movement``: how far samples have moved since ``memory`` was last used (not at first)
+
+    There are none where there is one example to make a sample for.
     """
     sampler = game.sampler(averaged=False, for_now=True)
     target, count = game.train.spec.target, min(COMPARED, looked_at(game))
     if game.variant.asks_held_out:  # another sample of the same example is none of its own
         count = min(count, len(game.held_out))
+    if count < 2:
+        return {}
     fake = sampler(torch.arange(count))[target]
     real = game.examples_for_judgement(count, held_out=False)[target]
     scale = mean_pairwise_distance(real).clamp_min(1e-12)
