@@ -32,6 +32,7 @@ VERSION = 1
 _SHARED = 256  # dimensions of the space in which pictures and texts meet
 _UPDATES, _BATCH, _RATE, _WEIGHT_DECAY = 600, 256, 1e-3, 0.1
 _HOTTEST = 100.0  # of the similarities, as in CLIP
+_ROWS = 1_000  # pictures that are asked at once
 
 
 class MatchingNetwork(nn.Module):
@@ -68,10 +69,16 @@ def preference(cosines: Tensor, texts: Tensor) -> float:
     ``cosines`` (N, N): of picture i with text j. Every text but the picture's own (and those equal
     to it, of ``texts`` (N, d)) is wrong once; a tie counts half. NaN if no text is wrong.
     """
-    right = cosines.diagonal()[:, None]
-    wrong = (texts[:, None] != texts[None]).any(dim=2)
-    wins = (right > cosines).double() + 0.5 * (right == cosines).double()
-    return float((wins * wrong).sum() / wrong.sum()) if wrong.any() else math.nan
+    right = cosines.diagonal()
+    _, text = texts.unique(dim=0, return_inverse=True)  # equal texts have one number
+    wins, asked = 0.0, 0
+    for rows in torch.arange(len(cosines), device=cosines.device).split(_ROWS):
+        own, found = right[rows, None], cosines[rows]
+        wrong = text[rows, None] != text
+        won = (own > found).double() + 0.5 * (own == found).double()
+        wins += float((won * wrong).sum())
+        asked += int(wrong.sum())
+    return wins / asked if asked else math.nan
 
 
 def train_matcher(

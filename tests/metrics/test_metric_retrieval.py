@@ -73,6 +73,29 @@ def test_the_preference_is_the_share_of_won_comparisons() -> None:
     assert preference(cosines, texts) == pytest.approx(sum(won) / len(won))
 
 
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_many_pictures_are_asked_in_parts(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_ROWS", rows)
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randint(0, 2, (60, 5), generator=generator).float()  # many are equal
+    cosines = torch.randint(0, 9, (60, 60), generator=generator).float()
+    right = cosines.diagonal()[:, None]
+    wrong = (texts[:, None] != texts[None]).any(dim=2)
+    wins = (right > cosines).double() + 0.5 * (right == cosines).double()
+    assert preference(cosines, texts) == float((wins * wrong).sum() / wrong.sum())
+    assert math.isnan(preference(cosines, torch.ones(60, 5)))
+
+
+def test_texts_are_compared_without_a_table_of_all_their_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, size = 300, 1000
+    with torch.profiler.profile(profile_memory=True) as profile:
+        preference(torch.eye(count), torch.arange(count)[:, None] / torch.ones(1, size))
+    most = max(event.cpu_memory_usage for event in profile.events())
+    assert most < count * count * size / 10  # bytes
+
+
 def test_chance_is_a_half_and_the_ends_are_none_and_all() -> None:
     texts = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
     assert preference(torch.eye(200), texts) == 1
