@@ -90,6 +90,7 @@ class Evaluator:
         self.matcher = matcher
         self._shape = reference.spec.target_shape
         self._similar: float | None = None
+        self._of_training = reference.split in ("train", "train+validation")
         self._stored = reference.tensors[reference.spec.target]
         self._labels = reference.tensors["label"] if reference.spec.labelled else None
         self._real = {
@@ -188,6 +189,8 @@ class Evaluator:
             own, recall = self._manifold_figures(name, features, labels)
             figures |= own
             alike = self._diversity[name].figures(features)
+            if not self._of_training:  # what is near to these was not copied from training
+                del alike["copied_share"]
             figures |= {f"{figure}{suffix}": value for figure, value in alike.items()}
             if recall is not None:
                 present = recall[~recall.isnan()]

@@ -56,15 +56,18 @@ def evaluation_names(
     mixture: bool,
     conditions: Collection[str],
     own: Collection[str] = (),
+    held_out: bool = False,
 ) -> FigureNames:
     """What evaluations give of a variant with ``conditions``, by ``extractors``.
 
     ``labels``: whether the source has them; ``mixture``: it is one of points; ``own``: the
-    variant's own figures.
+    variant's own figures; ``held_out``: samples are compared with held-out examples.
     """
     if mixture:
         return FigureNames((*own, *_OF_MIXTURES))
     plain, stems = list(own), list(_OF_FEATURES if extractors else ())
+    if held_out and extractors:
+        stems.remove("copied_share")
     if labels and extractors:
         stems.append("min_class_recall")
     if labels and "classifier" in extractors:

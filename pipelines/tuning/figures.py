@@ -88,4 +88,5 @@ def names_to_come(
         mixture=config.data in MIXTURES,
         conditions=variant.conditions(),
         own=known,
+        held_out=variant.asks_held_out,
     )

@@ -144,6 +144,18 @@ def test_all_names_are_known_before_anything_is_evaluated(name, conditions):
     assert found <= known
 
 
+@pytest.mark.parametrize("split", ["train", "train+validation", "validation", "test"])
+def test_what_is_near_to_held_out_pictures_is_no_copy_of_training(split):
+    reference = pictures(90, split=split)
+    evaluator = Evaluator(reference=reference, extractors=[Projection()], samples=60, world=World())
+    found, held_out = set(evaluator(generator_of(60)).figures), not split.startswith("train")
+    assert ("copied_share_classifier" in found) != held_out
+    known = evaluation_names(
+        ["classifier"], labels=True, mixture=False, conditions=(), held_out=held_out
+    )
+    assert known.all() == found
+
+
 def test_the_names_of_figures_of_texts_are_known_too():
     class Undecided:
         extractor, protocol = "inception", "none"
