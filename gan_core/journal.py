@@ -10,7 +10,8 @@ Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), an
   fingerprint), ``resumed_from`` (a checkpoint's folder or null), ``variant``, ``source``,
   ``target`` (kind of data), ``modes_in_data`` (classes or Gaussians, 0 if there are none to count),
   ``samples`` (that an evaluation makes), ``least_share`` (of the rarest mode, or null),
-  ``decided`` (options that were left to the variant, name to value)
+  ``decided`` (options that were left to the variant, name to value), ``refused`` (names of
+  options that these data or the others forbid)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")

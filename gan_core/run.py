@@ -626,6 +626,7 @@ class Run:
             "samples": self._asked(),
             "least_share": self._least_share(),
             "decided": self._decided(),
+            "refused": sorted(self.game.variant.refused_options()),
         }
 
     def _decided(self) -> dict[str, Any]:

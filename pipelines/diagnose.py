@@ -85,11 +85,14 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
 
     config = make_config(read_config(folder / "config.yaml"))
     options = dataclasses.asdict(config.game)
-    for name in VARIANTS[config.variant](config.game).refused_options():
-        options.pop(name, None)
     started: Mapping[str, Any] = {}
     for event in events:
         started = event if event["kind"] == "start" else started
+    refused = started.get("refused")
+    if refused is None:  # a start of an earlier version
+        refused = VARIANTS[config.variant](config.game).refused_options()
+    for name in refused:
+        options.pop(name, None)
     return Facts(
         modes=int(started.get("modes_in_data", 0)),
         steps=int(started.get("steps", config.game.steps)),

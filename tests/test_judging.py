@@ -208,6 +208,7 @@ def test_a_diagnosis_knows_the_rarest_mode_also_from_the_journal(tmp_path: Path)
     run = Run(config, ALONE, FolderObserver(config.folder, ALONE))
     run.play()
     assert run.diagnosis.facts.least_share == 1 / 8
+    assert "diffaug" not in run.diagnosis.facts.options  # refused for points
     assert diagnose(config.folder).facts == run.diagnosis.facts
 
 

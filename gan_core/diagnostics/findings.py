@@ -68,14 +68,18 @@ class Advice:
     """``words`` (an option as the user types it, and why) for runs where it is not in use.
 
     It is in use where ``option`` is not one of ``unused``; a variant without it gets no advice.
+    ``optimizer``: the only one under which it does anything; empty: any.
     """
 
     option: str
     unused: tuple[Any, ...]
     words: str
+    optimizer: str = ""
 
     def applies(self, options: Mapping[str, Any]) -> bool:
         """Whether a run with ``options`` could follow it."""
+        if self.optimizer and options.get("optimizer", "adam") != self.optimizer:
+            return False
         return self.option in options and options[self.option] in self.unused
 
 

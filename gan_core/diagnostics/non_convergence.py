@@ -33,7 +33,10 @@ The Wasserstein loss has no such scale."""
 ADVICE = (
     Advice("r1", (0, 0.0), "--r1 1: damps the rotation of the game (Mescheder et al. 2018)"),
     Advice("ema", (0, 0.0), "--ema 0.999: the average of a rotation is its centre"),
-    Advice("beta1", (0.5, 0.9), "--beta1 0: momentum feeds oscillation"),
+    Advice("beta1", (0.5, 0.9), "--beta1 0: momentum feeds oscillation", "adam"),
+    Advice(
+        "momentum", (0.5, 0.9), "--momentum 0 --momentum-end 0: momentum feeds oscillation", "sgd"
+    ),
     Advice("lr_decay_to", (1, 1.0), "--lr-decay-to 0.1, or lower --lr-g and --lr-d"),
 )
 

@@ -205,7 +205,10 @@ class AdversarialVariant(Variant):
         remedies.check(self.options, self.options.loss, self.conditional)
 
     def refused_options(self) -> frozenset[str]:
-        return frozenset({"packing"}) if self.conditional else frozenset()
+        target = getattr(self, "target", None)  # not known until it is built
+        pictures = "image" in self.targets if target is None else target == "image"
+        refused = {"packing": self.conditional, "diffaug": not pictures}
+        return frozenset(name for name, is_refused in refused.items() if is_refused)
 
     def check_share(self, share: int) -> None:
         options = self.options

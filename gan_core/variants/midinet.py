@@ -398,7 +398,7 @@ class MidiNet(AdversarialVariant):
         return (*super().noise(stage), *[key] * (self.recipe.keys == "random"))
 
     def refused_options(self) -> frozenset[str]:
-        return frozenset(_ALONE)
+        return super().refused_options() | frozenset(_ALONE)
 
     def conditions(self) -> tuple[str, ...]:
         return ("previous", "chord")

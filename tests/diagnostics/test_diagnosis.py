@@ -89,6 +89,23 @@ def test_advice_is_of_options_that_the_variant_has_and_does_not_use() -> None:
     assert "--beta1" not in advice  # unknown to the variant
 
 
+@pytest.mark.parametrize(
+    ("options", "advised"),
+    [
+        ({"beta1": 0.5}, "--beta1 0"),
+        ({"beta1": 0.5, "optimizer": "adam", "momentum": 0.5}, "--beta1 0"),
+        ({"beta1": 0.5, "optimizer": "sgd", "momentum": 0.5}, "--momentum 0 --momentum-end 0"),
+    ],
+)
+def test_advice_of_momentum_is_of_the_optimizer_that_plays(
+    options: dict[str, object], advised: str
+) -> None:
+    diagnosis = Diagnosis(Facts(steps=100, options=options))
+    diagnosis.take(1, NAN)
+    found = diagnosis.findings["non_convergence"].advice
+    assert found == (f"{advised}: momentum feeds oscillation",)
+
+
 def test_every_word_of_stop_on_means_a_failure() -> None:
     assert set(STOP_WORDS.values()) == {*FAILURES, "divergence"}
     diagnosis = Diagnosis(FACTS)

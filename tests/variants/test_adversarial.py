@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
+from gan_core.data.loading import load_examples
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.options import parse
-from gan_core.variant import Variant, create
+from gan_core.variant import VARIANTS, Variant, create
 from gan_core.variants.adversarial import AdversarialOptions, default
 
 LABELLED = DataSpec(
@@ -196,6 +197,14 @@ def test_nobody_is_advised_to_use_what_is_refused() -> None:
     assert small("dcgan").refused_options() == frozenset()
     with pytest.raises(UserError, match="--packing"):
         small("cgan", packing=2)
+    assert small("gan").refused_options() == frozenset()
+    ring = load_examples("ring", None, "train").spec
+    points = create("gan", ring, {"hidden": 4, "maxout_units": 4})
+    assert points.refused_options() == {"diffaug"}
+    with pytest.raises(UserError, match="--diffaug is for pictures"):
+        create("gan", ring, {"diffaug": "color"})
+    midinet = VARIANTS["midinet"]
+    assert midinet(midinet.Options()).refused_options() >= {"diffaug", "packing"}
 
 
 def test_the_mixing_numbers_are_drawn_only_for_the_gradient_penalty() -> None:
