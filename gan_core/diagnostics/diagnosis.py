@@ -84,19 +84,26 @@ class Diagnosis:
             in_words(signs),
             strongest[0] if strongest else "",
             tuple(advice),
+            self._confirmed_since(before, level),
         )
+
+    def _confirmed_since(self, before: Finding, level: int) -> int | None:
+        if STATES[level] != "confirmed":
+            return None
+        known = before.confirmed_since
+        return self.history.step if known is None else known
 
     def wants_stop(self, words: Sequence[str], patience: float = 0.0) -> Finding | None:
         """A confirmed finding that one of the ``--stop-on`` words means.
 
-        It must have stood for the share ``patience`` of the run's iterations; divergence, from
-        which nothing comes back, counts at once.
+        It must have stood confirmed for the share ``patience`` of the run's iterations; divergence,
+        from which nothing comes back, counts at once.
         """
         wanted = {STOP_WORDS[word] for word in words}
         for finding in self.findings.values():
             if finding.state != "confirmed" or not wanted & {finding.failure, finding.form}:
                 continue
-            stood = self.history.step - (finding.since or 0)
+            stood = self.history.step - (finding.confirmed_since or 0)
             if finding.form == "divergence" or stood >= patience * self.facts.steps:
                 return finding
         return None

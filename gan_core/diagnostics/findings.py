@@ -88,7 +88,8 @@ class Finding:
     """What is known of one failure.
 
     ``state``: "none", "suspected" or "confirmed"; ``since``: the iteration at which it began
-    (``None`` in state none); ``evidence``: what was seen, in words with numbers; ``form``: its
+    (``None`` in state none), ``confirmed_since``: at which it was proved, as it still is;
+    ``evidence``: what was seen, in words with numbers; ``form``: its
     strongest form, where it has one ("divergence"); ``advice``: options to try, with reasons.
     """
 
@@ -98,6 +99,7 @@ class Finding:
     evidence: str = ""
     form: str = ""
     advice: tuple[str, ...] = ()
+    confirmed_since: int | None = None
 
     def line(self) -> str:
         """One line for the user."""

@@ -129,6 +129,30 @@ def test_a_finding_ends_a_run_once_it_has_stood_and_divergence_at_once() -> None
     assert other.wants_stop(words, 1.0) is not None
 
 
+def test_the_time_under_suspicion_is_not_that_of_the_patience() -> None:
+    rows = [{"step": float(step), "diversity": 0.5} for step in range(20, 60)]
+    rows += [{"step": float(step), "diversity": 0.1} for step in range(60, 90)]
+    diagnosis, stops = Diagnosis(FACTS), []
+    for row in rows:
+        diagnosis.take(int(row["step"]), {"diversity": row["diversity"]})
+        stops.append(diagnosis.wants_stop(("collapse",), 10 / FACTS.steps) is not None)
+    found = diagnosis.findings["mode_collapse"]
+    assert (found.since, found.confirmed_since) == (22, 61)  # medians of 3
+    assert rows[stops.index(True)]["step"] == 71
+    resumed = Diagnosis(FACTS)
+    resumed.replay(rows[:45])
+    resumed.replay(rows[45:])
+    assert resumed.findings == diagnosis.findings
+
+
+def test_a_finding_that_was_only_suspected_again_is_confirmed_anew() -> None:
+    diagnosis = Diagnosis(FACTS)
+    for step in range(20, 80):
+        diagnosis.take(step, {"diversity": 0.5 if 30 <= step < 60 else 0.1})
+    found = diagnosis.findings["mode_collapse"]
+    assert (found.since, found.confirmed_since) == (22, 61)
+
+
 def test_the_words_of_stop_on_are_checked() -> None:
     values = {"variant": "gan", "stop_on": "collapse,divergence"}
     assert make_config(values).stop_on == ("collapse", "divergence")
