@@ -296,7 +296,10 @@ class Evaluator:
         )
         lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
         if self.classifier is not None and self._labels is not None:
-            lines["modes"] = f"classes by {self.classifier}: {against}"
+            lines["modes"] = (
+                f"classes by {self.classifier}, their shares against those of "
+                f"{self.reference.split}'s own labels: {against}"
+            )
         if self.matcher is not None:
             lines["retrieval"] = f"{self.matcher.protocol}: {against}"
         if self.mixture is not None:

@@ -198,6 +198,16 @@ def test_the_protocol_says_what_was_compared_with_what():
     assert "k=5 on 90 against 60" in line
 
 
+def test_the_protocol_says_whose_shares_the_modes_are_compared_with():
+    for split in ("train", "test"):
+        evaluator = Evaluator(
+            reference=pictures(90, split=split), extractors=[Projection()], samples=60,
+            world=World(),
+        )  # fmt: skip
+        line = evaluator(generator_of(60)).protocol["modes"]
+        assert f", their shares against those of {split}'s own labels: 90 {split} of" in line
+
+
 def test_conditional_recall_of_a_class_is_by_the_fakes_of_that_class():
     result = evaluate(conditional=True)
     real = Projection().features(to_unit_range(pictures(90).tensors["image"]))[0]
