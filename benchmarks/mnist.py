@@ -80,8 +80,24 @@ RECIPES: dict[str, dict[str, Any]] = {
         "init_label": 0.5,
         "ema": 0.998,
     },
-    # The paper's, at half its width, with an average of weights.
-    "dcgan": {"steps": 16_000, "checkpoint_every": 2_000, "width": 64, "ema": 0.999},
+    # The paper's networks at a quarter of their width. Many updates do more than wide layers: ten
+    # times the paper's rates, which fall to 0, are borne with a short memory of squares and R1
+    # beside batch normalisation, of every fourth picture. Sized for an hour of one CPU core.
+    "dcgan": {
+        "steps": 38_000,
+        "checkpoint_every": 2_000,
+        "width": 32,
+        "kernel": 4,
+        "batch_size": 64,
+        "precision": "bf16",
+        "lr_d": 2e-3,
+        "lr_g": 2e-3,
+        "lr_decay_to": 0.0,
+        "beta2": 0.99,
+        "r1": 0.1,
+        "penalty_stride": 4,
+        "ema": 0.999,
+    },
 }
 CHOSEN_BY = {"gan": "parzen", "cgan": "parzen", "dcgan": "fid_classifier"}
 LEAST_CLASS_ACCURACY = 0.97
