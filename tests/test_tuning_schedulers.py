@@ -265,3 +265,15 @@ def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     write_trial(study, 1, {}, status="failed", summary={"reason": "ValueError"})
     read_page(render(study, read_trials(study), schedulers.study_space(study)))
+
+
+@pytest.mark.parametrize("words", [{}, {"search": "random"}, {"scheduler": "none"}])
+def test_searchers_take_any_seed_of_a_run(tmp_path: Path, words: dict[str, str]) -> None:
+    study = make_study(tmp_path, **words)
+    large = dataclasses.replace(study, run=dataclasses.replace(study.run, seed=2**64 - 1))
+    schedulers.make_searcher(large, 2)
+
+
+def test_instance_noise_may_change_while_a_population_plays(tmp_path: Path) -> None:
+    study = dataclasses.replace(make_study(tmp_path, scheduler="pbt"), target="point")
+    assert "instance_noise" in schedulers.mutations(study)
