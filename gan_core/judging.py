@@ -101,6 +101,11 @@ def make_evaluator(
     if not extractors and mixture is None:
         return False
     real = train if reference is None else reference
+    if extractors and len(real) < 2:
+        raise UserError(
+            f"the {real.split} split of '{real.source}' holds {len(real)} picture, of which no "
+            "figures can be made: give more, or choose another --split"
+        )
     for extractor in extractors:
         say(f"figures by {extractor.name}, against {len(real)} real pictures", "info")
     return Evaluator(

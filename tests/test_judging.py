@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core import judging
 from gan_core import weights as published
 from gan_core.config import RunConfig, make_config, write_config
 from gan_core.data.digits import Digits
@@ -393,3 +395,17 @@ def test_the_data_s_shape_decides_whether_a_classifier_is_possible() -> None:
     small: DataSpec = picture_spec((1, 3, 8), ("a", "b"))
     with pytest.raises(UserError, match="at least 4 x 4 pixels"):
         check_spec(small, "slits")
+
+
+def test_one_picture_is_nothing_to_compare_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "make_extractors", lambda *_: [SimpleNamespace(name="any")])
+    config, examples = config_of(tmp_path, data="digits"), Digits().load("test")
+    one = dataclasses.replace(
+        examples, tensors={name: tensor[:1] for name, tensor in examples.tensors.items()}
+    )
+    with pytest.raises(UserError, match="the test split of 'digits' holds 1 picture"):
+        judging.make_evaluator(
+            config, examples, ALONE, reference=one, conditional=False, resizer="none", say=print
+        )
