@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import socket
+import subprocess
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,42 @@ def test_nothing_listens_to_the_world_and_ray_asks_for_the_token(cluster: dict[s
     assert "RAY_AUTH_MODE=token" in first
     assert "RAY_AUTH_MODE=token" in second
     assert "/home/ray/.ray/auth_token" in cluster["file_mounts"]
+
+
+def test_the_tracking_server_is_started_where_none_listens(
+    cluster: dict[str, Any], tmp_path: Path
+) -> None:
+    (line,) = [c for c in cluster["head_start_ray_commands"] if "mlflow server" in c]
+    stub = tmp_path / "mlflow"
+    stub.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/started\n")
+    stub.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        command = line.replace("5000", str(server.getsockname()[1])).replace(
+            "/tmp/", f"{tmp_path}/"
+        )
+        for listens in (True, False):
+            if listens:
+                server.listen()
+            else:
+                server.close()
+            # As Ray has it run: its text is in the command line of the shell that runs it.
+            subprocess.run(["bash", "-c", command], env=environment, check=True, timeout=20)
+            deadline = time.monotonic() + (1 if listens else 20)
+            while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert (tmp_path / "started").exists() == (not listens)
+
+
+def test_all_of_the_project_goes_to_the_machines(cluster: dict[str, Any]) -> None:
+    """rsync tries a pattern after every slash of a path, but for one that begins with a slash."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+    )
+    parts = {part for path in listed.stdout.split() for part in Path(path).parts}
+    for pattern in cluster["rsync_exclude"]:
+        assert pattern.startswith("/") or pattern.strip("*/") not in parts, pattern
 
 
 def test_the_image_has_the_ray_that_the_project_asks_for(cluster: dict[str, Any]) -> None:
