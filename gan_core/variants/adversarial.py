@@ -173,7 +173,7 @@ class AdversarialVariant(Variant):
     conditional: bool = False
     uniform_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     """The uniform prior's bounds in the paper."""
-    one_pass: bool
+    one_pass: bool = True
     """Whether D may see real and fake in one batch: faster, wrong with batch statistics."""
 
     generator: nn.Module

@@ -14,6 +14,7 @@ from gan_core.data.midi import melody_spec
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.metrics.names import declared_figures
+from gan_core.options import parse
 from gan_core.priors import draw
 from gan_core.randomness import stream_key
 from gan_core.variant import VARIANTS, Player, Stage, Variant, create, list_variants
@@ -210,6 +211,19 @@ def test_every_parameter_of_a_player_gets_a_gradient_and_no_other_does(
             assert any(p.grad.abs().sum() > 0 for p in own.values() if p.grad is not None)
             strangers = {n: p for n, p in variant.named_parameters() if n not in own}
             assert [n for n, p in strangers.items() if p.grad is not None] == []
+
+
+@every_row
+def test_what_is_asked_before_the_data_are_seen_needs_no_networks(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    kind = VARIANTS[name]
+    known = {field.name for field in dataclasses.fields(kind.Options)}
+    costly = {"r1": 1.0, "penalty_stride": 2}
+    penalised = costly if known >= set(costly) else {}
+    variant = kind(parse(kind.Options, {**options, **penalised}))
+    variant.check_share(64)
+    assert variant.refused_options() <= known
 
 
 @every_row
