@@ -45,7 +45,7 @@ from gan_core.splits import load_split
 SAMPLES = 10_000
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's networks but for a wider discriminator. Its SGD lets the discriminator win
-    # within 2,000 updates (see the README): Adam, R1 and less dropout keep the game going.
+    # within 2,000 updates (docs/results.md): Adam, R1 and less dropout keep the game going.
     "gan": {
         "steps": 80_000,
         "checkpoint_every": 5_000,

@@ -5,7 +5,7 @@
     python -m benchmarks.search writers --out FOLDER
 
 winner    One `tune` of `gan` on the source, then its winner and the default setting are trained
-          with three fresh seeds each, both for twice the examples of a trial, and judged by
+          with three fresh seeds each, both for twice the length of a trial, and judged by
           their last generator on other samples than those that the search has looked at.
 stopping  A list of settings (the papers' and random ones) is played twice, in full and with asha
           and the diagnosis' stopping: the best metric of both, the share of the iterations, and the

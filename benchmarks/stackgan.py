@@ -2,7 +2,8 @@
 
     python -m benchmarks.stackgan RUN [--split test] [--picture docs/text-stackgan.png]
 
-``RUN`` is the folder of a run of ``train stackgan --data captions`` (the README has the command).
+``RUN`` is the folder of a run of ``train stackgan --data captions`` (by the command in
+``docs/results.md``).
 For each stage that the run has trained, the held-out captions' pictures are judged by the matcher
 that the pipeline trains on the training split (gan_core/metrics/retrieval.py): how often a picture
 prefers its own text to another's, beside the same for the real held-out pictures, and beside what
