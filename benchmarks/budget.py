@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept import check_asked
 from gan_core.config import RunConfig
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
@@ -88,6 +90,28 @@ class Session:
         return self._run.play(find_checkpoint(self.config.folder))
 
 
+def kept_figures(kept: Path, extractors: Sequence[str], samples: int) -> dict[str, Any] | None:
+    """What ``judged`` has found before; ``UserError`` if it was asked for other figures then."""
+    file = kept / "figures.json"
+    if not file.exists():
+        return None
+    found = dict(json.loads(file.read_text()))
+    asked = {"extractors": list(extractors), "samples": samples}
+    check_asked(file, found.get("asked") or _told(found, asked), asked)
+    return found
+
+
+def _told(found: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """What figures were ``asked``, by the protocol alone: earlier versions wrote no more down."""
+    protocol = found.get("protocol", {})
+    told: dict[str, Any] = {}
+    if protocol:
+        told["extractors"] = [name for name in asked["extractors"] if name in protocol]
+    for samples in re.findall(r" against (\d+) generated", " ".join(protocol.values())):
+        told["samples"] = int(samples)
+    return told
+
+
 def judged(
     kept: Path,
     extractors: Sequence[str],
@@ -101,12 +125,13 @@ def judged(
 
     ``weights`` is the file of the first extractor's weights.
     """
-    file = kept / "figures.json"
-    if file.exists():
-        return dict(json.loads(file.read_text()))
+    before = kept_figures(kept, extractors, samples)
+    if before is not None:
+        return before
     generator = load_generator(kept, device)
     found: dict[str, Any] = json.loads((kept / "training.json").read_text())
-    found |= {"figures": {}, "protocol": {}}
+    asked = {"extractors": list(extractors), "samples": samples}
+    found |= {"figures": {}, "protocol": {}, "asked": asked}
     for number, extractor in enumerate(extractors):
         options = EvaluateOptions(
             extractor=extractor,
@@ -116,5 +141,5 @@ def judged(
         scores = evaluate(generator, options, cache)
         found["figures"] |= scores.figures
         found["protocol"] |= scores.protocol
-    file.write_text(json.dumps(found, indent=1))
+    (kept / "figures.json").write_text(json.dumps(found, indent=1))
     return found

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.budget import Session, judged, kept_folder
+from benchmarks.budget import Session, judged, kept_figures, kept_folder
+from benchmarks.kept import SUFFIX, check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
@@ -112,9 +113,14 @@ def judge(config: RunConfig, seconds: float, arguments: argparse.Namespace) -> d
     )
 
 
-def judged_already(config: RunConfig, seconds: list[float]) -> bool:
-    """Whether the run has its figures at all times."""
-    return all((kept_folder(config, s) / "figures.json").exists() for s in seconds)
+def judged_already(config: RunConfig, arguments: argparse.Namespace) -> bool:
+    """Whether the run has its figures at all times; ``UserError`` if they are of other options."""
+    check_run(config, SUFFIX)
+    found = [
+        kept_figures(kept_folder(config, seconds), arguments.extractors, arguments.samples)
+        for seconds in arguments.seconds
+    ]
+    return None not in found
 
 
 def check_weights(arguments: argparse.Namespace) -> None:
@@ -198,7 +204,8 @@ def main() -> None:
     wanted = [
         config_of(name, seed, arguments) for name in arguments.systems for seed in arguments.seeds
     ]
-    if not all(judged_already(config, arguments.seconds) for config in wanted):
+    ready = [judged_already(config, arguments) for config in wanted]
+    if not all(ready):
         check_weights(arguments)
     done = all(run(config, arguments) for config in wanted)
     found = results(arguments.out)

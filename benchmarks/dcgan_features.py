@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="DCGAN's options, as name=value")
     arguments = parser.parse_args()
     config = config_of(arguments)
+    check_run(config)
     world = World.current(None)
     run = Run(config, world, Deadline(config.folder, world, arguments.minutes))
     before = run.game.variant.discriminator

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from benchmarks.kept import check_run
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
 from gan_core.engine.checkpoint import find_checkpoint
@@ -119,13 +120,33 @@ def train(config: RunConfig, seconds: float) -> None:
         Run(config, World(), observer).play(find_checkpoint(config.folder))
 
 
+def whole_of(given: Any) -> RunConfig:
+    """The configuration of the levels put together."""
+    return config_of("lapgan", "lapgan", LAPGAN, given)
+
+
+def levels_of(given: Any) -> dict[str, RunConfig]:
+    """The configuration of every level."""
+    return {
+        stage: config_of("lapgan", f"lapgan-{stage}", LAPGAN | LEVELS[stage] | own, given)
+        for stage, own in VARIANTS["lapgan"].parts(whole_of(given).game).items()
+    }
+
+
+def gans_of(given: Any) -> dict[str, RunConfig]:
+    """The configuration of every setting of the GAN."""
+    return {
+        name: config_of("gan", f"gan-{number}", values, given)
+        for number, (name, values) in enumerate(GANS.items())
+    }
+
+
 def train_lapgan(given: Any) -> Path:
     """The folder of the levels, trained apart and put together."""
-    whole = config_of("lapgan", "lapgan", LAPGAN, given)
+    whole = whole_of(given)
     if find_checkpoint(whole.folder) is None:
         folders = {}
-        for stage, own in VARIANTS["lapgan"].parts(whole.game).items():
-            part = config_of("lapgan", f"lapgan-{stage}", LAPGAN | LEVELS[stage] | own, given)
+        for stage, part in levels_of(given).items():
             train(part, given.seconds * SHARES[stage])
             folders[stage] = part.folder
         Run(whole, World(), FolderObserver(whole.folder, World())).join(folders)
@@ -197,11 +218,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    judge = Judge(config_of("lapgan", "lapgan", LAPGAN, given), given)  # before what takes long
+    for config in (whole_of(given), *levels_of(given).values(), *gans_of(given).values()):
+        check_run(config)
+    judge = Judge(whole_of(given), given)  # before what takes long
     folder = train_lapgan(given)
     folders = {}
-    for number, (name, values) in enumerate(GANS.items()):
-        config = config_of("gan", f"gan-{number}", values, given)
+    for name, config in gans_of(given).items():
         train(config, given.seconds)
         folders[name] = config.folder
     generators = {name: load_generator(path) for name, path in folders.items()}

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.budget import Budget
+from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.bars import to_pitches, to_roll
@@ -228,7 +229,10 @@ def main() -> int:
     parser.add_argument("--set", action="append", metavar="OPTION=VALUE", help="another option")
     arguments = parser.parse_args()
     deadline = time.time() + 60 * arguments.minutes
-    complete = [train(config_of(name, arguments), deadline) for name in arguments.recipes]
+    configs = [config_of(name, arguments) for name in arguments.recipes]
+    for config in configs:
+        check_run(config)
+    complete = [train(config, deadline) for config in configs]
     if not all(complete):
         print("not at the end yet: give the same command again")
     report(arguments)

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.kept import SUFFIX, check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
@@ -365,6 +366,8 @@ def main() -> None:
         run_one(arguments)
         return
     for variant in arguments.variants:
+        for seed in arguments.seeds:
+            check_run(config_of(variant, seed, arguments), SUFFIX)
         check_data(config_of(variant, arguments.seeds[0], arguments))
     codes = [child.wait() for child in start_children(arguments)]
     if any(codes):

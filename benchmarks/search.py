@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.kept import check_asked
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.engine.world import World
@@ -76,9 +77,14 @@ def pipelines(words: list[str], folder: Path) -> float:
     return time.monotonic() - begun
 
 
-def search(folder: Path, name: str, begin: list[str]) -> Study:
-    """The finished search ``name``: begun, gone on with, or only read."""
+def search(folder: Path, name: str, begin: list[str], asked: dict[str, Any]) -> Study:
+    """The finished search ``name``: begun, gone on with, or only read.
+
+    ``asked``: what it must have been told to do, as :func:`told` says it.
+    """
     place = folder / name
+    if (place / "config.yaml").exists():
+        check_asked(place, told(load_study(place)), asked)
     summary = place / "summary.json"
     if not (place / "config.yaml").exists():
         seconds = pipelines([*begin, "--name", name, "--storage", str(folder)], folder)
@@ -88,13 +94,20 @@ def search(folder: Path, name: str, begin: list[str]) -> Study:
     return load_study(place)
 
 
+def told(study: Study) -> dict[str, Any]:
+    """What a search was told to do."""
+    points = list(study.points)
+    return {"steps": study.max_steps, "trials": study.options.trials, "points": points}
+
+
 # -- winner --------------------------------------------------------------------------------------
 
 
 def winner(folder: Path, data: str, steps: int, trials: int) -> None:
     """The search, then its winner against the default."""
     words = ["tune", "gan", "--data", data, "--trials", str(trials), "--max-steps", str(steps)]
-    study = search(folder, f"winner-{data}", [*words, *ARGUMENTS[data]])
+    asked = {"steps": steps, "trials": trials}
+    study = search(folder, f"winner-{data}", [*words, *ARGUMENTS[data]], asked)
     best = best_trial(read_trials(study))
     assert best is not None, "no trial was played to its end"
     fixed = {name: study.run.options[name] for name in study.fixed}
@@ -103,6 +116,9 @@ def winner(folder: Path, data: str, steps: int, trials: int) -> None:
         "default": {"data": data, **fixed, "steps": LONGER * steps},
         "winner": {"data": data, **fixed, **best.point, "steps": LONGER * its_steps},
     }
+    for name, options in settings.items():
+        for seed in SEEDS:
+            kept_figures(folder, f"{data}-{name}", options, seed)
     wall = study.folder / "wall.json"
     minutes = f"{json.loads(wall.read_text()) / 60:.1f} minutes" if wall.exists() else "in parts"
     share = saved_share(read_trials(study), steps)
@@ -131,10 +147,24 @@ def train_all(folder: Path, data: str, settings: dict[str, dict[str, Any]]) -> N
             end.result()
 
 
-def trained(folder: Path, name: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
-    """The figures of the last generator of one training."""
+def kept_figures(
+    folder: Path, name: str, settings: dict[str, Any], seed: int
+) -> dict[str, float] | None:
+    """The figures of a training that is done; ``UserError`` if it had other settings."""
     path = folder / f"winner-{name}-{seed}.json"
     if not path.exists():
+        return None
+    found = dict(json.loads(path.read_text()))
+    if "settings" not in found:  # earlier versions kept figures alone
+        return found
+    check_asked(path, found["settings"], json.loads(json.dumps(settings)))
+    return dict(found["figures"])
+
+
+def trained(folder: Path, name: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
+    """The figures of the last generator of one training."""
+    figures = kept_figures(folder, name, settings, seed)
+    if figures is None:
         config = make_config(
             {
                 "variant": "gan",
@@ -147,8 +177,10 @@ def trained(folder: Path, name: str, settings: dict[str, Any], seed: int) -> dic
                 **settings,
             }
         )
-        path.write_text(json.dumps(play(config, World(), Observer())["figures"]))
-    return dict(json.loads(path.read_text()))
+        figures = dict(play(config, World(), Observer())["figures"])
+        path = folder / f"winner-{name}-{seed}.json"
+        path.write_text(json.dumps({"settings": settings, "figures": figures}))
+    return figures
 
 
 # -- stopping ------------------------------------------------------------------------------------
@@ -215,7 +247,7 @@ def stopping(folder: Path, repeats: int, steps: int) -> None:
             study = listed(folder, seed, scheduler, steps)
             if not (study.folder / "config.yaml").exists():
                 study.save()
-            found[scheduler] = read_trials(search(folder, study.folder.name, []))
+            found[scheduler] = read_trials(search(folder, study.folder.name, [], told(study)))
         full, stopped = found["none"], found["asha"]
         one, other = best_trial(full), best_trial(stopped)
         assert one is not None
@@ -244,7 +276,7 @@ def writers(folder: Path) -> None:
         *("--max-steps", "400", "--log-every", "2", "--evaluate-every", "40"),
         *("--samples", "200", "--stop-on", "divergence", "--register", "none"),
     ]
-    study = search(folder, "writers", words)
+    study = search(folder, "writers", words, {})
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder.resolve()}/mlflow.db")

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.kept import check_asked
 from gan_core.config import make_config
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
@@ -95,7 +96,8 @@ def play_one(variant: str, setting: dict[str, Any], cache: Path, steps: int) -> 
         figures = summary["figures"]
     except (FloatingPointError, ArithmeticError, torch.linalg.LinAlgError):
         figures = {}
-    return {"setting": setting, "figures": figures, "seconds": time.monotonic() - begun}
+    seconds = time.monotonic() - begun
+    return {"setting": setting, "steps": steps, "figures": figures, "seconds": seconds}
 
 
 def healthy(figures: dict[str, float], coverage: float = COVERAGE, fid: float = FID) -> bool:
@@ -120,6 +122,16 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 def results(folder: Path, variant: str) -> list[dict[str, Any]]:
     """What has been played so far."""
     return [json.loads(p.read_text()) for p in sorted((folder / variant).glob("*.json"))]
+
+
+def check_kept(folder: Path, variants: Sequence[str], steps: int) -> None:
+    """``UserError`` if what has been played so far was played otherwise."""
+    for number, setting in enumerate(settings()):
+        for variant in variants:
+            path = folder / variant / f"{number:02d}.json"
+            if path.exists():
+                asked = {"setting": setting, "steps": steps}
+                check_asked(path, json.loads(path.read_text()), asked)
 
 
 def table(folder: Path, variants: Sequence[str]) -> str:
@@ -199,6 +211,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
     variants = arguments.variants.split(",")
+    check_kept(arguments.out, variants, arguments.steps)
     limit = time.monotonic() + 60 * arguments.minutes
     for number, setting in enumerate(settings()):
         for variant in variants:

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.budget import Session, judged, kept_folder
+from benchmarks.budget import Session, judged, kept_figures, kept_folder
+from benchmarks.kept import check_run
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
@@ -28,6 +29,7 @@ from gan_core.release import load_generator
 
 FIRST = 5.0
 """Seconds of training after which the figure is first measured."""
+EXTRACTORS = ["classifier"]
 SMALL = {"image_size": 16, "batch_size": 32}
 RESNET = SMALL | {"width_g": 16, "width_d": 16, "k": 1, "batch_scale_g": 1}
 FAST = {"lr_d": 1e-3, "lr_g": 1e-3}
@@ -67,6 +69,14 @@ def config_of(name: str, arguments: argparse.Namespace, log_every: int) -> RunCo
     )
 
 
+def check_kept(name: str, arguments: argparse.Namespace) -> None:
+    """``UserError`` if what is kept of one system is not what is asked for."""
+    config = config_of(name, arguments, 2)
+    check_run(config)
+    for seconds in (FIRST, arguments.seconds):
+        kept_figures(kept_folder(config, seconds), EXTRACTORS, arguments.samples)
+
+
 def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]] | None:
     """Figures after the first seconds and at the end; ``None`` if the deadline came first."""
     found = []
@@ -76,7 +86,7 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]] | 
         if kept is None:
             return None
         cache = arguments.out / "cache"
-        found.append(judged(kept, ["classifier"], arguments.samples, cache=cache, device="cpu"))
+        found.append(judged(kept, EXTRACTORS, arguments.samples, cache=cache, device="cpu"))
     generator = load_generator(kept_folder(config, arguments.seconds))
     images = generator.generate(torch.arange(80), native=True)
     save_png(image_grid(images, columns=10), config.folder / "samples.png")
@@ -115,6 +125,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.deadline = time.time() + 60 * arguments.minutes
     torch.set_num_threads(1)
+    for name in arguments.only:
+        check_kept(name, arguments)
     rows: dict[str, list[dict[str, Any]]] = {}
     for name in arguments.only:
         found = measure(name, arguments)

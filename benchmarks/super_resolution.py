@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.kept import check_run
 from benchmarks.mnist import Keeper
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
@@ -216,6 +217,7 @@ def main() -> None:
                         default=(13, 90, 200, 96), help="of Set14, for the picture")  # fmt: skip
     arguments = parser.parse_args()
     config = config_of(arguments)
+    check_run(config, "give another --out (or --name)")
     for folder in (arguments.set5, arguments.set14):
         pictures_in(folder)  # before what takes long
     if not train(config, arguments.minutes):

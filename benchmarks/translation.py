@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.kept import SUFFIX, check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Batch, Examples
@@ -258,6 +259,8 @@ def main() -> None:
     arguments = parser.parse_args()
     deadline = time.time() + 60 * arguments.minutes
     configs = {name: config_of(name, arguments) for name in arguments.runs}
+    for config in configs.values():
+        check_run(config, SUFFIX)
     world = World.current(None if arguments.device == "auto" else arguments.device)
     judge = Judge(arguments.weights, arguments.out / "cache", world)  # before what takes long
     for config in configs.values():
