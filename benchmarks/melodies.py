@@ -234,7 +234,7 @@ def main() -> int:
         check_run(config)
     complete = [train(config, deadline) for config in configs]
     if not all(complete):
-        print("not at the end yet: give the same command again")
+        sys.exit("not finished: give the command again to go on")
     report(arguments)
     return 0
 

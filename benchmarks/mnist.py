@@ -115,7 +115,9 @@ COLUMNS = (
 
 
 class Keeper(FolderObserver):
-    """Keeps the generators of checkpoints at multiples of ``every``, stops at ``deadline``."""
+    """Keeps the generators of checkpoints at multiples of ``every`` (0: none) and of the run's
+    end, stops at ``deadline``.
+    """
 
     def __init__(self, folder: Path, world: World, deadline: float, every: int = 1) -> None:
         super().__init__(folder, world)
@@ -125,8 +127,15 @@ class Keeper(FolderObserver):
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
     ) -> None:
         super().checkpoint(step, write, figures)
-        if step % self.every:
-            return  # written because the run was stopped: chance shall not add candidates
+        if self.every and step % self.every == 0:
+            self._keep(step)  # a stop saves too, but chance shall not add candidates
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        super().end(step, status, summary)
+        if status == "finished":
+            self._keep(step)
+
+    def _keep(self, step: int) -> None:
         kept = self.folder / "kept" / f"step_{step:08d}"
         kept.mkdir(parents=True, exist_ok=True)
         for file in (self.folder / "checkpoints" / f"step_{step:08d}").glob("generator.*"):
@@ -164,6 +173,11 @@ def train_one(config: RunConfig, deadline: float) -> None:
     world = World.current(device)
     observer = Keeper(config.folder, world, deadline, config.checkpoint_every)
     Run(config, world, observer).play(find_checkpoint(config.folder))
+
+
+def ended(config: RunConfig) -> bool:
+    """Whether the run has come to its end, and that is kept."""
+    return (config.folder / "kept" / f"step_{config.game.steps:08d}").exists()
 
 
 def _generate(
@@ -372,13 +386,12 @@ def main() -> None:
     codes = [child.wait() for child in start_children(arguments)]
     if any(codes):
         sys.exit("a run failed: see above; give the command again to go on")
+    wanted = [config_of(v, seed, arguments) for v in arguments.variants for seed in arguments.seeds]
+    if not all(map(ended, wanted)):  # the test split is looked at once
+        sys.exit("not finished: give the command again to go on")
     world = World.current(None if arguments.device == "auto" else arguments.device)
     judge = Judge(config_of(arguments.variants[0], 0, arguments), world)
-    rows = []
-    for variant in arguments.variants:
-        for seed in arguments.seeds:
-            config = config_of(variant, seed, arguments)
-            rows.append((config.name or variant, judge_one(config, world, judge)))
+    rows = [(config.name or config.variant, judge_one(config, world, judge)) for config in wanted]
     rows += [mean_of(variant, rows) for variant in arguments.variants]
     rows.append(("10,000 training images", {"figures": judge.training_images()}))
     print(table(rows))

@@ -93,6 +93,16 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     )
 
 
+def check_steps(config: RunConfig) -> None:
+    """``UserError`` if the generator with which the game begins would not be kept."""
+    pretrained, every = config.options["pretrain_steps"], config.checkpoint_every
+    if not every or pretrained % every:
+        raise UserError(
+            f"SRResNet is judged as it is after pretrain_steps ({pretrained}), which must be a "
+            f"multiple of checkpoint_every ({every}): set another of the two"
+        )
+
+
 def train(config: RunConfig, minutes: float) -> bool:
     """Train for as long as is allowed; whether the run has come to its end."""
     world = World.current(None if config.device == "auto" else config.device)
@@ -217,6 +227,7 @@ def main() -> None:
                         default=(13, 90, 200, 96), help="of Set14, for the picture")  # fmt: skip
     arguments = parser.parse_args()
     config = config_of(arguments)
+    check_steps(config)
     check_run(config, "give another --out (or --name)")
     for folder in (arguments.set5, arguments.set14):
         pictures_in(folder)  # before what takes long
