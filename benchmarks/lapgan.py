@@ -21,10 +21,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.kept import check_run
+from benchmarks.kept import check_asked, check_run
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
-from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.checkpoint import find_checkpoint, read_manifest
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
@@ -76,6 +76,12 @@ GANS: dict[str, dict[str, Any]] = {
 }
 
 
+def seconds_of(folder: Path) -> float:
+    """Processor seconds that the run in ``folder`` was trained for."""
+    file = folder / "processor_seconds"
+    return float(file.read_text()) if file.exists() else 0.0
+
+
 class Budget(FolderObserver):
     """Stops a run after ``seconds`` of this process, from before too if it is resumed.
 
@@ -85,7 +91,7 @@ class Budget(FolderObserver):
     def __init__(self, folder: Path, seconds: float) -> None:
         super().__init__(folder, World())
         self._file = folder / "processor_seconds"
-        self._before = float(self._file.read_text()) if self._file.exists() else 0.0
+        self._before = seconds_of(folder)
         self._since, self._seconds = time.process_time(), seconds
 
     @property
@@ -141,6 +147,27 @@ def gans_of(given: Any) -> dict[str, RunConfig]:
     }
 
 
+def check_seconds(given: Any) -> None:
+    """``UserError`` if what is kept was trained for other seconds, and so not all would be equal.
+
+    Levels that have been put together are not trained further, and nothing is trained less.
+    """
+    joined = find_checkpoint(whole_of(given).folder) is not None
+    runs = [(part, SHARES[stage], joined) for stage, part in levels_of(given).items()]
+    runs += [(config, 1.0, False) for config in gans_of(given).values()]
+    for config, share, done in runs:
+        used, wanted = seconds_of(config.folder), share * given.seconds
+        late = 0.2 * wanted + 5  # a stop comes when it is asked for, every few seconds
+        if used > wanted + late or (done and used < wanted and not ended(config)):
+            check_asked(config.folder, {"seconds": round(used)}, {"seconds": round(wanted)})
+
+
+def ended(config: RunConfig) -> bool:
+    """Whether the run has no iterations left, however much time."""
+    last = find_checkpoint(config.folder)
+    return last is not None and bool(read_manifest(last)["step"] >= config.game.steps)
+
+
 def train_lapgan(given: Any) -> Path:
     """The folder of the levels, trained apart and put together."""
     whole = whole_of(given)
@@ -151,6 +178,12 @@ def train_lapgan(given: Any) -> Path:
             folders[stage] = part.folder
         Run(whole, World(), FolderObserver(whole.folder, World())).join(folders)
     return whole.folder
+
+
+def seconds_used(given: Any) -> dict[str, float]:
+    """Processor seconds of every system, by its name in the table."""
+    used = {name: seconds_of(config.folder) for name, config in gans_of(given).items()}
+    return used | {"lapgan": sum(seconds_of(part.folder) for part in levels_of(given).values())}
 
 
 class Judge:
@@ -220,6 +253,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for config in (whole_of(given), *levels_of(given).values(), *gans_of(given).values()):
         check_run(config)
+    check_seconds(given)
     judge = Judge(whole_of(given), given)  # before what takes long
     folder = train_lapgan(given)
     folders = {}
@@ -233,11 +267,14 @@ def main() -> None:
     }
     best = min(chosen, key=lambda name: chosen[name])
     rows = {"lapgan": load_generator(folder), best: generators[best]}
-    lines = ["| | fid_mobilenet_v2 | kid_mobilenet_v2 | Parzen log-likelihood |", "|---" * 4 + "|"]
+    used = seconds_used(given)
+    columns = ("seconds", "fid_mobilenet_v2", "kid_mobilenet_v2", "Parzen log-likelihood")
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, generator in rows.items():
         found = judge.distances(generator, "test") | judge.parzen(generator)
         lines.append(
-            f"| {name} | {found['fid_mobilenet_v2']:.2f} | {found['kid_mobilenet_v2']:.4f} | "
+            f"| {name} | {used[name]:.0f} | "
+            f"{found['fid_mobilenet_v2']:.2f} | {found['kid_mobilenet_v2']:.4f} | "
             f"{found['parzen_log_likelihood']:.0f} +- {found['parzen_standard_error']:.0f} |"
         )
     told = parzen_protocol(judge.splits["validation"], judge.splits["test"], 2 * SAMPLES)

@@ -15,6 +15,7 @@ from benchmarks.budget import Budget, Session
 from gan_core.config import RunConfig, make_config
 from gan_core.data.loading import load_examples
 from gan_core.engine.world import World
+from gan_core.errors import UserError
 from gan_core.pictures import save_png
 from gan_core.run import Run
 from gan_core.variant import VARIANTS
@@ -125,6 +126,36 @@ def test_each_level_of_the_pyramid_has_a_share_of_the_time_and_options_of_its_ow
     for stage, own in parts.items():
         assert not networks & set(lapgan.LEVELS[stage])  # the whole could not take them over
         lapgan.config_of("lapgan", stage, lapgan.LAPGAN | lapgan.LEVELS[stage] | own, given)
+
+
+def test_systems_of_unequal_seconds_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = argparse.Namespace(data_root=Path("data"), out=tmp_path, seed=0, seconds=180)
+    runs = {part.folder: lapgan.SHARES[stage] for stage, part in lapgan.levels_of(given).items()}
+    runs |= {config.folder: 1.0 for config in lapgan.gans_of(given).values()}
+    joined: list[Path] = []
+    monkeypatch.setattr(lapgan, "find_checkpoint", lambda f: f if f in joined else None)
+    lapgan.check_seconds(given)
+    for folder, share in runs.items():
+        folder.mkdir(parents=True)
+        (folder / "processor_seconds").write_text(str(share * 180 + 1.5))
+    joined.append(lapgan.whole_of(given).folder)
+    lapgan.check_seconds(given)
+    used = lapgan.seconds_used(given)
+    assert used.pop("lapgan") == 184.5
+    assert used == dict.fromkeys(lapgan.GANS, 181.5)
+    given.seconds = 600
+    with pytest.raises(UserError, match=r"level_0 holds .*seconds was 64 and is now 210\b"):
+        lapgan.check_seconds(given)
+    joined.extend(runs)
+    monkeypatch.setattr(lapgan, "read_manifest", lambda folder: {"step": 100_000})
+    lapgan.check_seconds(given)  # all their steps took no longer
+    joined.clear()
+    lapgan.check_seconds(given)  # all are trained further
+    given.seconds = 60
+    with pytest.raises(UserError, match=r"level_0 holds .*seconds was 64 and is now 21\b"):
+        lapgan.check_seconds(given)
 
 
 def test_loading_is_no_part_of_a_systems_seconds(
