@@ -261,6 +261,21 @@ def play(case: Case, roots: dict[str, str | None], out: Path) -> None:
     (config.folder / "done.json").write_text(json.dumps(done))
 
 
+def played(out: Path, roots: dict[str, str | None]) -> str:
+    """How many cases ``out`` holds, and what the others need."""
+    every = cases()
+    left = [case for case in every if not (out / case.name / "done.json").exists()]
+    told = [f"{len(every) - len(left)} of {len(every)} played"]
+    for data, word in (("mnist-part", "--mnist"), ("fashion-part", "--fashion-mnist")):
+        count = sum(case.data == data for case in left)
+        if count and roots[data] is None:
+            told.append(f"{count} need {word}")
+            left = [case for case in left if case.data != data]
+    if left:
+        told.append(f"{len(left)} to play: call again, without --only or --data")
+    return "; ".join(told)
+
+
 def main() -> None:
     """Play what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -279,14 +294,12 @@ def main() -> None:
         if not Path(folder).is_dir():
             raise UserError(f"no folder {folder}: give an existing one")
     out, began = Path(arguments.out), time.monotonic()
-    missing = False
     order = cases()[::-1] if arguments.backwards else cases()
     for case in [] if arguments.table else order:
         if (out / case.name / "done.json").exists() or not case.name.startswith(arguments.only):
             continue
         if time.monotonic() - began > 60 * arguments.minutes:
-            print("time is up: call again for the rest")
-            missing = True
+            print("time is up")
             break
         if arguments.data and case.data not in arguments.data.split(","):
             continue
@@ -295,8 +308,7 @@ def main() -> None:
         started = time.monotonic()
         play(case, roots, out)
         print(f"{case.name}: {time.monotonic() - started:.0f} s", flush=True)
-    if not missing:
-        print("all played")
+    print(played(out, roots))
     print(report(cases(), out, arguments.parts.split(",")))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.planted_failures import cases, configuration
+from benchmarks.planted_failures import cases, configuration, main
 from benchmarks.planted_table import Verdict, mistakes, table
 from gan_core.data import load_examples
 from gan_core.diagnostics.diagnosis import FAILURES
@@ -88,3 +89,36 @@ def test_the_table_counts_what_is_found_missed_and_invented(part: str) -> None:
     else:
         assert row == "| mode collapse | 1 of 2 (50 %) | 2 of 2 (100 %) | 1 of 1 (100 %) |"
         assert mistakes(found, part) == ["missed: b: suspected", "false alarm: c: confirmed"]
+
+
+def test_what_was_not_played_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cases that were passed over, for want of their data or by --only, are not "all played"."""
+    monkeypatch.setattr("benchmarks.planted_failures.play", lambda *given: None)
+    monkeypatch.setattr("benchmarks.planted_failures.report", lambda *given: "")
+    words = ["planted_failures", "--out", str(tmp_path)]
+
+    def told(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        main()
+        return next(line for line in capsys.readouterr().out.splitlines() if " played" in line)
+
+    every = cases()
+    mnist = [case.name for case in every if case.data == "mnist-part"]
+    fashion = [case.name for case in every if case.data == "fashion-part"]
+    others = [case.name for case in every if case.name not in {*mnist, *fashion}]
+    for name in others[1:]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done.json").touch()
+    played = f"{len(others) - 1} of {len(every)} played"
+    needed = f"{len(fashion)} need --fashion-mnist"
+    assert told("--only", "none").startswith(
+        f"{played}; {len(mnist)} need --mnist; {needed}; 1 to play: call again"
+    )
+    with_mnist = told("--mnist", str(tmp_path), "--minutes", "-1")
+    assert with_mnist.startswith(f"{played}; {needed}; {len(mnist) + 1} to play: call again")
+    for name in [others[0], *mnist, *fashion]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done.json").touch()
+    assert told() == f"{len(every)} of {len(every)} played"
