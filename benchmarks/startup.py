@@ -17,13 +17,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gan_core import journal
 from gan_core.exit_codes import exit_code
 
 RUN = ["--data", "digits", "--image-size", "16", "--width", "32", "--kernel", "4", "--steps", "40",
        "--log-every", "1", "--evaluate-every", "0", "--extractor", "none"]  # fmt: skip
+
+
+def bounds(events: list[dict[str, Any]]) -> tuple[float, float]:
+    """When the first iteration of a run had ended, and when its last: as each is logged first.
+
+    After the last, a probe takes its time and is an event of the same step.
+    """
+    points = [event for event in events if event["kind"] == "metrics"]
+    last = next(event for event in points if event["step"] == points[-1]["step"])
+    return points[0]["time"], last["time"]
 
 
 class Start(NamedTuple):
@@ -47,8 +57,8 @@ def start(workers: int, words: list[str], folder: Path) -> Start:
     if done.returncode:
         raise RuntimeError(f"the run failed: {done.stderr.strip()[-500:]}")
     events = [event for event, _ in journal.read(folder / "run" / journal.FILE, 0)]
-    points = [event["time"] for event in events if event["kind"] == "metrics"]
-    return Start(points[0] - begun, ended - points[-1])
+    first, last = bounds(events)
+    return Start(first - begun, ended - last)
 
 
 def main() -> None:
