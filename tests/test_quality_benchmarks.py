@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import cifar, lapgan, picture_folder, remedies, small, translation
+from benchmarks import (
+    cifar,
+    lapgan,
+    picture_folder,
+    remedies,
+    small,
+    super_resolution,
+    translation,
+)
 from benchmarks.budget import Budget, Session
 from gan_core.config import RunConfig, make_config
 from gan_core.data.loading import load_examples
@@ -126,6 +135,19 @@ def test_each_level_of_the_pyramid_has_a_share_of_the_time_and_options_of_its_ow
     for stage, own in parts.items():
         assert not networks & set(lapgan.LEVELS[stage])  # the whole could not take them over
         lapgan.config_of("lapgan", stage, lapgan.LAPGAN | lapgan.LEVELS[stage] | own, given)
+
+
+def test_other_pictures_than_set5_are_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.randint(0, 256, (3, 32, 32), generator=torch.Generator().manual_seed(0))
+    save_png(pixels.to(torch.uint8), tmp_path / "noise.png")
+    sets = ["--set5", str(tmp_path), "--set14", str(tmp_path), "--out", str(tmp_path / "out")]
+    words = ["super_resolution", "--train", "x", "--weights", "w", *sets]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(super_resolution, "train", lambda *given: pytest.fail("trained"))
+    with pytest.raises(UserError, match=rf"bicubic on the pictures in {tmp_path} gives"):
+        super_resolution.main()
 
 
 def test_systems_of_unequal_seconds_are_not_compared(
