@@ -13,6 +13,7 @@ adds is the difference. The paper: 82.8 % on CIFAR-10 with a discriminator train
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -29,6 +30,7 @@ from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
+from gan_core.engine.averaging import STATISTICS_BATCHES, measure_batch_statistics
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
@@ -71,6 +73,22 @@ def features_of(discriminator: Discriminator | None, examples: Examples, run: Ru
         )
         parts.append(seen.cpu())
     return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def untrained_state(run: Run) -> dict[str, Tensor]:
+    """The discriminator's state before training, with batch statistics of training pictures.
+
+    Fresh ones are 0 and 1, those of a trained one measured: that is no merit of its weights.
+    """
+    discriminator = copy.deepcopy(run.game.variant.discriminator)
+    assert isinstance(discriminator, Discriminator)
+    size = run.config.game.batch_size
+    seen = chosen(run.train, size * STATISTICS_BATCHES)
+    stored = run.game.stage.view.prepare(seen).tensors["image"].split(size)
+    batches = [to_unit_range(part.to(run.world.device)) for part in stored]
+    measure_batch_statistics(discriminator, lambda i: discriminator(batches[i]), len(batches))
+    return discriminator.state_dict()
 
 
 def svm_accuracy(train: Array, labels: Tensor, test: Array, test_labels: Tensor) -> dict[str, Any]:
@@ -146,7 +164,7 @@ def main() -> None:
     run = Run(config, world, Deadline(config.folder, world, arguments.minutes))
     before = run.game.variant.discriminator
     assert isinstance(before, Discriminator)
-    initial = {name: tensor.clone() for name, tensor in before.state_dict().items()}
+    initial = untrained_state(run)
     summary = run.play(find_checkpoint(config.folder))
     if summary["status"] != "finished":
         print(f"at step {summary['step']}: give the command again to go on")

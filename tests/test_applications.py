@@ -10,11 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import dcgan_features, picture_tags, stackgan
-from benchmarks.dcgan_features import pooled_features, svm_accuracy
+from benchmarks.dcgan_features import pooled_features, svm_accuracy, untrained_state
 from benchmarks.picture_tags import NEAREST, TAGS, most_frequent, precision, read_tags, vote
-from gan_core.data.examples import DataSpec, TensorSpec
+from gan_core.config import make_config
+from gan_core.data.examples import DataSpec, TensorSpec, to_unit_range
 from gan_core.engine.game import Game
+from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.observers import Observer
+from gan_core.run import Run
 from gan_core.variants.dcgan import DCGANOptions, Discriminator
 
 # -- tags ------------------------------------------------------------------------------------------
@@ -125,6 +129,28 @@ def test_all_layers_are_pooled_to_four_by_four() -> None:
     assert torch.equal(found[:, :48], pooled.flatten(1))
     last = judge.layers(images)  # 4 x 4 places: nothing to pool
     assert torch.equal(found[:, -16 * 12 :], last.flatten(1))
+
+
+def test_the_untrained_discriminator_has_seen_pictures_too() -> None:
+    config = make_config({
+        "variant": "dcgan", "data": "digits", "image_size": 16, "width": 4, "batch_size": 64,
+        "steps": 1, "workers": 0, "device": "cpu", "extractor": "none", "evaluate_every": 0,
+    })  # fmt: skip
+    run = Run(config, World(), Observer())
+    own = run.game.variant.discriminator
+    assert isinstance(own, Discriminator)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    state = untrained_state(run)
+    assert all(torch.equal(before[n], t) for n, t in own.state_dict().items())
+    assert own.training  # the game begins as if nothing had been asked
+    seen = run.game.stage.view.prepare(run.train.select(torch.arange(500))).tensors["image"]
+    own.load_state_dict(state)
+    own.eval().requires_grad_(False)
+    normalised = own.layers[:4](to_unit_range(seen))  # to the first batch normalisation
+    assert normalised.mean((0, 2, 3)).abs().max() < 0.2
+    assert (normalised.std((0, 2, 3)) - 1).abs().max() < 0.2
+    weights = {n for n, p in own.named_parameters()}
+    assert all(torch.equal(before[n], state[n]) for n in weights)
 
 
 def test_the_svm_separates_what_is_separable(monkeypatch: pytest.MonkeyPatch) -> None:
