@@ -226,7 +226,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--minutes", type=float, default=1e6, help="stop training after these")
     parser.add_argument("--recipes", nargs="+", default=["held"], choices=list(RECIPES))
-    parser.add_argument("--set", action="append", metavar="OPTION=VALUE", help="another option")
+    parser.add_argument("--set", nargs="*", help="other options, as name=value")
     arguments = parser.parse_args()
     deadline = time.time() + 60 * arguments.minutes
     configs = [config_of(name, arguments) for name in arguments.recipes]

@@ -87,6 +87,18 @@ def test_nor_are_tunes_before_every_run_has_ended(
         melodies.main()
 
 
+def test_tunes_take_several_options_after_one_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--data-root", "x", "--out", str(tmp_path), "--set", "seed=3", "steps=7"]
+    monkeypatch.setattr(sys, "argv", ["melodies", *words])
+    made: list[RunConfig] = []
+    monkeypatch.setattr(melodies, "train", lambda config, deadline: made.append(config))
+    with pytest.raises(SystemExit, match="not finished"):
+        melodies.main()
+    assert [(config.seed, config.options["steps"]) for config in made] == [(3, 7)]
+
+
 def test_a_pretraining_that_would_not_be_kept_is_told_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
