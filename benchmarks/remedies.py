@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config, write_config
 from gan_core.engine.checkpoint import find_checkpoint
@@ -156,17 +157,23 @@ def main() -> None:
     arguments = parser.parse_args()
     out, began = Path(arguments.out), time.monotonic()
     sources = [d for d in arguments.data.split(",") if d != "stacked-mnist" or arguments.mnist]
+    wanted = [
+        (data, recipe, config_of(data, recipe, seed, arguments))
+        for seed in arguments.seeds
+        for data in sources
+        for recipe in RECIPES[data]
+        if arguments.recipes in recipe
+    ]
+    for _, _, config in wanted:
+        check_run(config)
     for data in sources:
         check_data(config_of(data, next(iter(RECIPES[data])), SEEDS[0], arguments))
-    for seed in arguments.seeds:
-        for data in sources:
-            for recipe in RECIPES[data]:
-                done = (out / run_name(data, recipe, seed) / "summary.json").exists()
-                late = time.monotonic() - began > 60 * arguments.minutes
-                if done or late or arguments.recipes not in recipe:
-                    continue
-                play_one(config_of(data, recipe, seed, arguments))
-                print(row(data, recipe, out) or f"{data}, {recipe}: stopped", flush=True)
+    for data, recipe, config in wanted:
+        late = time.monotonic() - began > 60 * arguments.minutes
+        if late or (config.folder / "summary.json").exists():
+            continue
+        play_one(config)
+        print(row(data, recipe, out) or f"{data}, {recipe}: stopped", flush=True)
     print("| data | recipe | modes, and high quality or KL | each seed | steps | training |")
     print("|---|---|---|---|---|---|")
     rows = [row(data, recipe, out) for data in GAMES for recipe in RECIPES[data]]
