@@ -26,7 +26,8 @@ def write_translations(
 
     ``out`` that ends in .png gets one sheet with a row for each picture: itself and what became of
     it. Otherwise it is a folder, with one PNG for each under its name. Returns lines to print;
-    raises ``UserError`` for a generator that translates nothing and for pictures it cannot see.
+    raises ``UserError`` for a generator that translates nothing, for pictures it cannot see, and
+    rather than overwrite one of them.
     """
     import torch
 
@@ -41,7 +42,9 @@ def write_translations(
     for field in dataclasses.fields(options):
         if field.name not in _USED and getattr(options, field.name) != field.default:
             raise UserError(f"{flag(field.name)} does not go with --inputs: leave it out")
-    paths = pictures_in(Path(str(options.inputs)).expanduser())
+    folder = Path(str(options.inputs)).expanduser()
+    paths = pictures_in(folder)
+    check_apart(out, folder, paths)
     chosen = paths[: options.n]
     given = read_inputs(generator, chosen)
     parts = [
@@ -77,6 +80,16 @@ def pictures_in(folder: Path) -> list[Path]:
                 f"{stems[path.stem]} and {path} have one name but for the ending: rename one"
             )
     return found
+
+
+def check_apart(out: Path, folder: Path, paths: list[Path]) -> None:
+    """Raises ``UserError`` if ``out`` is the ``folder`` of the inputs, or one of their ``paths``.
+
+    Results have their inputs' names: they would take the place of the user's own pictures.
+    """
+    if out.exists() and any(out.samefile(given) for given in (folder, *paths)):
+        what = "the folder" if out.is_dir() else "one of the pictures"
+        raise UserError(f"--out {out} is {what} of --inputs: name another, which overwrites none")
 
 
 def read_inputs(generator: ReleasedGenerator, paths: list[Path]) -> Tensor:

@@ -101,3 +101,23 @@ def test_what_cannot_be_translated_is_told_in_a_line(trained: Path, tmp_path: Pa
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "b.png").write_bytes(b"nothing")
     assert "b.png is no readable picture" in refused("--inputs", str(tmp_path / "bad"))
+
+
+def test_one_s_own_pictures_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for i, name in enumerate(("x", "y")):
+        save(own / f"{name}.png", i, (20, 20))
+    (tmp_path / "link").symlink_to(own)
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    for out, told in (
+        (own, "is the folder of --inputs: name another"),
+        (tmp_path / "link", "is the folder of --inputs: name another"),
+        (own / "y.png", "is one of the pictures of --inputs: name another"),
+    ):
+        words = ["--inputs", str(own), "--n", "1", "--out", str(out), "--device", "cpu"]
+        with pytest.raises(UserError, match=told) as caught:
+            command(["sample", str(trained), *words])
+        assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in own.iterdir()} == before
+    command(["sample", str(trained), "--inputs", str(own), "--out", str(own / "sheet.png")])
+    assert (own / "sheet.png").exists(), "beside them it is welcome"
