@@ -121,7 +121,7 @@ class Run:
         self.config, self.world, self.observer = config, world, observer
         self._place = place or Place()
         self.train, held_out = load_training_data(config)
-        self.fingerprint = self.train.fingerprint  # once: it reads every value
+        self.fingerprint = self.train.fingerprint
         variant, engine = self._build()
         check_counts(config, variant, self.train.spec, len(held_out), world.size)
         self.game = Game(
@@ -352,7 +352,7 @@ class Run:
 
     def _own_protocol(self) -> dict[str, str]:
         held_out = self.game.held_out
-        where = f"{self._asked()} examples of {held_out.split} of {held_out.source}"
+        where = f"{self._asked()} examples of {held_out.told}"
         text = self.game.variant.protocol(self.game.stage.name)
         return {self.config.variant: f"{text}: {where}" if text else where}
 

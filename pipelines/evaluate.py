@@ -215,7 +215,7 @@ def compare_held_out(
     count, prefix = min(config.samples, len(native)), prefix_of(options.split)
     own = held_out_figures(sampler, held_out, count, world)
     scores.figures |= {prefix + name: value for name, value in own.items()}
-    where = f"{count} examples of {split} of {config.data}"
+    where = f"{count} examples of {native.told}"
     if own:
         told = filter(None, (variant.protocol(stage.name), where))
         scores.protocol[variant.name] = ": ".join(told)

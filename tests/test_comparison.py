@@ -28,6 +28,7 @@ def write_run(
     protocol: str = HERE,
     variant: str = "gan",
     seed: int = 0,
+    data: str = "0123456789abcdef",
     **options: Any,
 ) -> Path:
     """A run's folder with two evaluations, the last of which found ``fid``."""
@@ -36,7 +37,7 @@ def write_run(
     config = {"variant": variant, "data": "digits", "seed": seed, "options": {"k": 1, **options}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     book = Journal(folder)
-    book.write("start", 0, steps=20)
+    book.write("start", 0, steps=20, data=data)
     for step, value in ((10, 2 * fid), (20, fid)):
         logged = {"seconds": step / 10, "images_seen": 64.0 * step, "diversity": 0.9}
         book.write("metrics", step, values=logged | {"loss/generator": 1.0})
@@ -112,6 +113,13 @@ def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
     (row,) = mean_rows(entries, columns(entries))
     assert row[:4] == ["gan", "digits", "3", "2 +- 1"]
     assert differing_settings(entries) == ["k"]
+
+
+def test_no_mean_is_of_runs_on_different_pictures(tmp_path: Path) -> None:
+    for seed, data in enumerate(("aaaa", "aaaa", "bbbb", "bbbb")):
+        write_run(tmp_path, f"a{seed}", float(seed), seed=seed, data=data)
+    entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
+    assert [[e.seed for e in group] for group in repeats(entries)] == [[0, 1], [2, 3]]
 
 
 class Page(HTMLParser):
@@ -212,6 +220,7 @@ def test_runs_are_read_from_mlflow_as_from_their_folders(
     wanted = read_folder(folder)
     assert found.grid is not None
     same = ("name", "variant", "data", "settings", "figures", "curves", "protocols", "clock")
+    same += ("fingerprint",)
     assert [getattr(found, n) for n in same] == [getattr(wanted, n) for n in same]
     assert (found.status, found.step) == ("finished", 20)
     with pytest.raises(UserError, match="no experiment 'other'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -98,15 +99,25 @@ class Examples:
     def __len__(self) -> int:
         return len(self.tensors[self.spec.target])
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that depend on every value: the key of what is cached."""
+        """16 hexadecimal digits that depend on every value: the key of what is cached.
+
+        They are computed once, so nothing must change ``tensors`` afterwards.
+        """
         digest = hashlib.sha256()
         for name in sorted(self.tensors):
             tensor = self.tensors[name].contiguous()
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.numpy().data)  # no copy: it may be large
         return digest.hexdigest()[:16]
+
+    @property
+    def told(self) -> str:
+        """Split, source and content for a protocol: one source's name may stand for many folders'
+        pictures, and for other sizes of them.
+        """
+        return f"{self.split} of {self.source} (data {self.fingerprint[:8]})"
 
     def select(self, index: Tensor) -> Examples:
         """The examples at the positions ``index`` (int64, (M,)); other series stay whole."""

@@ -279,8 +279,8 @@ class Evaluator:
     def _protocol(self) -> dict[str, str]:
         real = len(self.reference)
         against = (
-            f"{real} {self.reference.split} of {self.reference.source} against {self.samples} "
-            f"generated, resized to native: {self.resizer}"
+            f"{real} {self.reference.told} against {self.samples} generated, "
+            f"resized to native: {self.resizer}"
         )
         size = distances.kernel_subset_size(real, self.samples)
         bins = count_bins(real)

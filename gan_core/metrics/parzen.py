@@ -102,8 +102,8 @@ def parzen_figures(
 def parzen_protocol(validation: Examples, test: Examples | None, samples: int = SAMPLES) -> str:
     """One line that says what the figures of :func:`parzen_figures` mean."""
     tuned = min(len(validation), VALIDATION_IMAGES)
-    judged = f"{len(test)} {test.split}" if test is not None else "no test"
+    judged = "no test images" if test is None else f"{len(test)} images of {test.told}"
     return (
         f"Parzen window (Goodfellow et al. 2014): {samples} generated, sigma of 10 from 0.1 to 1 "
-        f"by {tuned} {validation.split} images, {judged} images, pixels in [0, 1]"
+        f"by {tuned} images of {validation.told}, {judged}, pixels in [0, 1]"
     )

@@ -24,8 +24,8 @@ class Entry:
     """One run. ``figures``: by name, the last of each; ``curves``: all of each, as (step, value).
 
     ``protocols``: how figures were measured, by family, with ``evaluate.SPLIT.`` before those of
-    the verb ``evaluate``. ``clock``: (step, images seen, seconds). ``grid``: the last picture of
-    samples, PNG or WebP.
+    the verb ``evaluate``. ``clock``: (step, images seen, seconds). ``fingerprint``: of what was
+    learned from, "" if that is not known. ``grid``: the last picture of samples, PNG or WebP.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Entry:
     protocols: dict[str, str] = dataclasses.field(default_factory=dict)
     clock: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
+    fingerprint: str = ""
     grid: bytes | None = None
 
     @property
@@ -103,6 +104,7 @@ def read_folder(folder: Path) -> Entry:
         elif kind == "picture":
             picture = folder / event["path"]
         elif kind in ("start", "end"):
+            entry.fingerprint = event.get("data") or entry.fingerprint
             entry.status = event.get("status") or "open"
     if picture is not None and picture.is_file():
         entry.grid = picture.read_bytes()
@@ -143,10 +145,14 @@ def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
 
 
 def repeats(entries: list[Entry]) -> list[list[Entry]]:
-    """Runs that differ in nothing but their seed, together, in the order of the first of each."""
+    """Runs that differ in nothing but their seed, together, in the order of the first of each.
+
+    Two folders of pictures are different data, though their source is called the same.
+    """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        key = repr((entry.variant, entry.data, sorted(entry.settings.items(), key=str)))
+        data = (entry.data, entry.fingerprint)
+        key = repr((entry.variant, data, sorted(entry.settings.items(), key=str)))
         groups.setdefault(key, []).append(entry)
     return list(groups.values())
 

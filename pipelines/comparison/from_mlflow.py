@@ -76,6 +76,7 @@ def _entry(client: Any, run: Any) -> Entry:
             run.info.status, run.info.status.lower()
         ),
         place=f"MLflow run {run.info.run_id}",
+        fingerprint=tags.get("data", ""),
     )
     for name, value in tags.items():
         take_tag(entry, name, value)

@@ -191,11 +191,26 @@ def test_all_names_of_a_mixture_are_known_before():
 
 def test_the_protocol_says_what_was_compared_with_what():
     line = evaluate(resizer="8 px to 8 x 8, none").protocol["classifier"]
-    assert line.startswith("classifier (weights fixed): 90 train of columns against 60 generated")
+    data = f"90 train of columns (data {pictures(90).fingerprint[:8]})"
+    assert line.startswith(f"classifier (weights fixed): {data} against 60 generated")
     assert "resized to native: 8 px to 8 x 8, none" in line
     assert "subsets of 60" in line
     assert "k=3" in line
     assert "k=5 on 90 against 60" in line
+
+
+def test_the_protocols_of_two_folders_differ_though_their_source_is_called_the_same():
+    lines = []
+    for seed in (0, 0, 1):
+        reference = pictures(90, seed)
+        evaluator = Evaluator(
+            reference=reference, extractors=[Projection()], samples=60, world=World()
+        )
+        lines.append(evaluator(generator_of(60)).protocol)
+        assert reference.fingerprint is reference.fingerprint, "every value is read once"
+    for family in ("classifier", "modes"):
+        first, again, other = (protocol[family] for protocol in lines)
+        assert first == again != other
 
 
 def test_the_protocol_says_whose_shares_the_modes_are_compared_with():

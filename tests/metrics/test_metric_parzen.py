@@ -82,6 +82,14 @@ def test_the_protocol_chooses_sigma_on_validation_and_reports_the_test_set():
     )
 
 
+def test_the_protocol_names_the_pictures_that_were_scored():
+    one, two, tuned = pictures(50, 1), pictures(50, 2), pictures(50, 0)
+    lines = [parzen.parzen_protocol(tuned, test) for test in (one, one, two, None)]
+    assert lines[0] == lines[1] != lines[2]
+    assert f"50 images of validation of noise (data {one.fingerprint[:8]})" in lines[0]
+    assert "no test images" in lines[3]
+
+
 def test_samples_that_are_not_finite_give_nan_and_a_warning(caplog):
     figures = parzen.parzen_figures(
         lambda index: torch.full((len(index), 1, 4, 4), math.nan),
