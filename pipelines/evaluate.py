@@ -401,14 +401,20 @@ def _write_to_journal(folder: Path, scores: Scores, step: int, split: str) -> No
     if len(new) < len(values):
         kept = scores_file(folder, split).name
         _warn(f"the run has such figures of step {step} already: the new ones are in {kept} alone")
-    families = {family(name, scores.protocol) for name in new}
+    # By the names, as they are read: Parzen's have no split before them, whatever --split was.
+    about = {(family(name, scores.protocol), split_of(name)) for name in new}
     book = journal.Journal(folder)
     if new:
         book.write("metrics", step, values=new)
     for name, text in scores.protocol.items():
-        if name in families:
-            book.write("tag", step, name=f"protocol.evaluate.{split}.{name}", value=text)
+        for where in sorted(where for kind, where in about if kind == name):
+            book.write("tag", step, name=f"protocol.evaluate.{where}.{name}", value=text)
     book.close()
+
+
+def split_of(tracked: str) -> str:
+    """The split whose protocols are those of a figure, by its name among those of training."""
+    return next(split for prefix, split in PREFIXES.items() if tracked.startswith(prefix))
 
 
 def tracked_name(figure: str) -> str:

@@ -27,6 +27,7 @@ from gan_core.variant import VARIANTS
 from pipelines import __main__ as command
 from pipelines import tracking
 from pipelines.command_line import join_negative_numbers
+from pipelines.comparison.entries import read_folder
 from pipelines.evaluate import (
     Scores,
     as_table,
@@ -503,12 +504,29 @@ def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
     assert (event["kind"], event["step"]) == ("metrics", 5)
     assert event["values"] == {"evaluate/fid": 1.0, "test/mode_kl": 2.0}
     assert [(tag["kind"], tag["name"], tag["value"]) for tag in tags] == [
-        ("tag", "protocol.evaluate.test.inception", "features"),
+        ("tag", "protocol.evaluate.train.inception", "features"),
         ("tag", "protocol.evaluate.test.modes", "ten"),
     ]
     assert (
         "MLflow does not take the figures (ConnectionError: no server)" in capsys.readouterr().err
     )
+
+
+def test_parzen_figures_beside_those_of_a_split_keep_their_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(planned("gan --name mine"), tmp_path / "config.yaml")
+    tracking.State("sqlite:///none.db", "gan", "key").save(tmp_path)
+    monkeypatch.setattr(tracking.Tracker, "send", lambda _: 0)
+    figures = {"test/fid": 1.0, "parzen_log_likelihood": 2.0, "parzen_training_sigma": 0.1}
+    how = {"inception": "on test", "parzen": "windows", "parzen_training": "memory"}
+    track(tmp_path, Scores(figures, how), 5, "test")
+    entry = read_folder(tmp_path)
+    assert {name: entry.protocol_of(name) for name in entry.figures} == {
+        "test/fid": "on test",
+        "evaluate/parzen_log_likelihood": "windows",
+        "evaluate/parzen_training_sigma": "memory",
+    }
 
 
 def test_figures_that_the_run_has_already_keep_the_protocol_that_they_were_measured_by(
