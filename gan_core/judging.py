@@ -76,6 +76,15 @@ def tracked_figure(
     return None
 
 
+def check_reference(real: Examples) -> None:
+    """Raises ``UserError`` if there are too few pictures for figures that compare with them."""
+    if len(real) < 2:
+        raise UserError(
+            f"the {real.split} split of '{real.source}' holds {len(real)} picture, of which no "
+            "figures can be made: give more, or choose another --split"
+        )
+
+
 def make_evaluator(
     config: RunConfig,
     train: Examples,
@@ -101,11 +110,8 @@ def make_evaluator(
     if not extractors and mixture is None:
         return False
     real = train if reference is None else reference
-    if extractors and len(real) < 2:
-        raise UserError(
-            f"the {real.split} split of '{real.source}' holds {len(real)} picture, of which no "
-            "figures can be made: give more, or choose another --split"
-        )
+    if extractors:
+        check_reference(real)
     for extractor in extractors:
         say(f"figures by {extractor.name}, against {len(real)} real pictures", "info")
     return Evaluator(

@@ -156,7 +156,7 @@ def compare(
 ) -> None:
     """Add the evaluator's figures; those on a split but train have it before their names."""
     from gan_core.data.mixtures import MIXTURES
-    from gan_core.judging import make_extractors
+    from gan_core.judging import check_reference, make_extractors
     from gan_core.metrics.evaluation import Evaluator
 
     if generator.variant.asks_held_out:
@@ -167,8 +167,11 @@ def compare(
     mixture = MIXTURES.get(config.data)
     if not extractors and mixture is None:
         return
+    reference = train if options.split == "train" else load(generator, config, options.split)
+    if extractors:
+        check_reference(reference)
     evaluator = Evaluator(
-        reference=train if options.split == "train" else load(generator, config, options.split),
+        reference=reference,
         extractors=extractors,
         samples=config.samples,
         world=world,

@@ -8,14 +8,17 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gan_core import judging
 from gan_core.config import RunConfig, make_config, read_config, write_config
-from gan_core.data.examples import to_pixels
+from gan_core.data.digits import Digits
+from gan_core.data.examples import Examples, Split, to_pixels
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.observers import FolderObserver, Observer
@@ -463,6 +466,24 @@ def test_figures_against_held_out_examples_say_so_in_their_names(
     assert f"{split}/modes_covered" in capsys.readouterr().out
     kept = json.loads(scores_file(storage / "points", split).read_text())
     assert f"{split}/modes_covered" in kept["figures"]
+
+
+def test_a_split_of_one_picture_is_refused_in_a_line(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Digits.load
+
+    def of_one(source: Digits, split: Split) -> Examples:
+        found = load(source, split)
+        return found.select(torch.arange(1)) if split == "validation" else found
+
+    monkeypatch.setattr(Digits, "load", of_one)
+    monkeypatch.setattr(judging, "make_extractors", lambda *_: [SimpleNamespace(name="any")])
+    words = ["evaluate", str(storage / "classes"), "--split", "validation"]
+    assert command.main(words) == 2
+    error = capsys.readouterr().err
+    assert "the validation split of 'digits' holds 1 picture, of which no figures" in error
+    assert error.count("\n") == 1
 
 
 def test_parzen_figures_stand_beside_those_of_training_images(
