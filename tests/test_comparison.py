@@ -13,7 +13,7 @@ from gan_core.journal import Journal
 from gan_core.pictures import save_png
 from pipelines.compare import CompareOptions, chosen, compare_command, write_page
 from pipelines.comparison.entries import Entry, read_folder, repeats
-from pipelines.comparison.render import html, markdown
+from pipelines.comparison.render import _over, html, markdown
 from pipelines.comparison.table import best, columns, differing_settings, mean_rows, rows
 from pipelines.report.scales import Choices, Linear, Log, fitting
 
@@ -155,6 +155,31 @@ def read_page(text: str) -> Page:
     assert "script" not in page.tags
     assert all(link.startswith("data:") for link in page.links)
     return page
+
+
+def test_a_curve_joins_no_points_of_different_protocols(tmp_path: Path) -> None:
+    """A run that was resumed at step 20 with other --samples, and replayed it."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"variant": "gan", "data": "digits"}))
+    book = Journal(folder)
+    played = [
+        (10, 9.0, HERE),
+        (20, 8.0, HERE),
+        (20, 2.0, THERE),
+        (30, 1.0, THERE),
+        (40, 0.5, THERE),
+    ]
+    for step, value, protocol in played:
+        book.write("metrics", step, values={"fid_classifier": value})
+        book.write("tag", step, name="protocol.classifier", value=protocol)
+    book.close()
+    entry = read_folder(folder)
+    (column,) = columns([entry])
+    assert (column.protocol, column.value(entry)) == (THERE, 0.5)
+    assert column.curve(entry) == [(30, 1.0), (40, 0.5)]
+    assert _over(entry, column, "step") == [(30.0, 1.0), (40.0, 0.5)]
+    assert entry.protocol_at("fid_classifier", 20) == HERE, "the first figure of a step stays"
 
 
 @pytest.mark.parametrize("by", ["step", "images", "seconds"])

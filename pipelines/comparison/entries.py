@@ -24,8 +24,10 @@ class Entry:
     """One run. ``figures``: by name, the last of each; ``curves``: all of each, as (step, value).
 
     ``protocols``: how figures were measured, by family, with ``evaluate.SPLIT.`` before those of
-    the verb ``evaluate``. ``clock``: (step, images seen, seconds). ``fingerprint``: of what was
-    learned from, "" if that is not known. ``grid``: the last picture of samples, PNG or WebP.
+    the verb ``evaluate``; those of single points of a curve are in ``said``, by figure and step
+    (MLflow knows only the last: there it is empty). ``clock``: (step, images seen, seconds).
+    ``fingerprint``: of what was learned from, "" if that is not known. ``grid``: the last picture
+    of samples, PNG or WebP.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Entry:
     figures: dict[str, float] = dataclasses.field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
     protocols: dict[str, str] = dataclasses.field(default_factory=dict)
+    said: dict[tuple[str, int], dict[str, str]] = dataclasses.field(default_factory=dict)
     clock: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
     fingerprint: str = ""
@@ -55,23 +58,31 @@ class Entry:
         return self.clock[-1][1] if self.clock else 0.0
 
     def protocol_of(self, figure: str) -> str:
-        """How ``figure`` was measured; "" if that is not known."""
-        split = next((s for prefix, s in PREFIXES.items() if figure.startswith(prefix)), None)
-        if split is None:
-            known = {k: v for k, v in self.protocols.items() if not k.startswith("evaluate.")}
-        else:
-            start = f"evaluate.{split}."
-            known = {
-                k.removeprefix(start): v for k, v in self.protocols.items() if k.startswith(start)
-            }
-        about = family(figure, known)
-        return known.get(about or "", "")
+        """How ``figure`` was measured the last time; "" if that is not known."""
+        curve = self.curves.get(figure)
+        return self.protocol_at(figure, curve[-1][0]) if curve else _how(figure, self.protocols)
+
+    def protocol_at(self, figure: str, step: int) -> str:
+        """How ``figure`` was measured at ``step``: a resumed run may have other ``--samples``."""
+        return _how(figure, self.said.get((figure, step), {})) or _how(figure, self.protocols)
 
     def take(self, name: str, step: int, value: float) -> None:
         """Add one figure of one evaluation."""
         if is_figure(name):
             self.figures[name] = value
             self.curves.setdefault(name, []).append((step, value))
+
+
+def _how(figure: str, protocols: dict[str, str]) -> str:
+    """Which of the ``protocols`` is about ``figure``; "" if none is."""
+    split = next((s for prefix, s in PREFIXES.items() if figure.startswith(prefix)), None)
+    if split is None:
+        known = {k: v for k, v in protocols.items() if not k.startswith("evaluate.")}
+    else:
+        start = f"evaluate.{split}."
+        known = {k.removeprefix(start): v for k, v in protocols.items() if k.startswith(start)}
+    about = family(figure, known)
+    return known.get(about or "", "")
 
 
 def is_figure(name: str) -> bool:
@@ -94,13 +105,17 @@ def read_folder(folder: Path) -> Entry:
         place=str(folder),
     )
     picture: Path | None = None
+    said: tuple[int, dict[str, str]] = (-1, {})
     for event in journal.read_standing(folder / journal.FILE):
         kind, step = event["kind"], int(event["step"])
         if kind == "metrics":
             entry.step = max(entry.step, step)
-            _take_metrics(entry, step, event["values"])
+            said = step, _take_metrics(entry, step, event["values"])
         elif kind == "tag":
             take_tag(entry, event["name"], event["value"])
+            if event["name"].startswith(PROTOCOL) and step == said[0]:
+                # The first: an evaluation that is replayed says it again, and adds no figures.
+                said[1].setdefault(event["name"].removeprefix(PROTOCOL), event["value"])
         elif kind == "picture":
             picture = folder / event["path"]
         elif kind in ("start", "end"):
@@ -111,12 +126,16 @@ def read_folder(folder: Path) -> Entry:
     return entry
 
 
-def _take_metrics(entry: Entry, step: int, values: dict[str, float]) -> None:
+def _take_metrics(entry: Entry, step: int, values: dict[str, float]) -> dict[str, str]:
+    """Take in one event's metrics; where the protocols go that are told right after it."""
+    said: dict[str, str] = {}
     if "seconds" in values:  # a logging point
         entry.clock.append((step, values.get("images_seen", 0.0), values["seconds"]))
-        return
+        return said
     for name, value in values.items():
         entry.take(name, step, value)
+        entry.said[name, step] = said
+    return said
 
 
 def take_tag(entry: Entry, name: str, value: str) -> None:

@@ -68,7 +68,7 @@ def _curves(entries: Sequence[Entry], found: Sequence[Column], by: str) -> str:
         series = [
             Line(_over(entry, column, by), colours[entry.place], entry.name)
             for entry in entries
-            if column.value(entry) is not None and len(entry.curves[column.figure]) > 1
+            if column.value(entry) is not None and len(column.curve(entry)) > 1
         ]
         if not series:
             continue
@@ -84,7 +84,7 @@ def _curves(entries: Sequence[Entry], found: Sequence[Column], by: str) -> str:
 
 def _over(entry: Entry, column: Column, by: str) -> list[tuple[float, float]]:
     """The curve of a figure over iterations, images seen or seconds."""
-    curve = entry.curves[column.figure]
+    curve = column.curve(entry)
     if by == "step":
         return [(float(step), value) for step, value in curve]
     place = 1 if by == "images" else 2

@@ -32,6 +32,12 @@ class Column:
             return None
         return entry.figures.get(self.figure)
 
+    def curve(self, entry: Entry) -> list[tuple[int, float]]:
+        """All points of the run's figure by this protocol, as (step, value)."""
+        points = entry.curves.get(self.figure, [])
+        at = entry.protocol_at
+        return [(s, value) for s, value in points if at(self.figure, s) == self.protocol]
+
     @property
     def lower_is_better(self) -> bool:
         """Which direction is better."""
