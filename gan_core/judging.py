@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,18 @@ def tracked_figure(
         share = figures["high_quality_share"]
         return "high_quality_share", -(figures["modes_covered"] + share)
     return None
+
+
+_FAMILIES = {"fid": "inception", "kid": "inception", "high_quality_share": "modes"}
+
+
+def tracked_protocol(metric: str, protocol: Mapping[str, str], own: str) -> str | None:
+    """Which line of ``protocol`` is about the figure that decides; ``None`` where none is.
+
+    ``own``: the name under which the variant's own figures are told.
+    """
+    of_extractor = (name for name in protocol if metric.endswith(f"_{name}"))
+    return protocol.get(_FAMILIES.get(metric) or next(of_extractor, own))
 
 
 def check_reference(real: Examples) -> None:

@@ -31,6 +31,7 @@ from gan_core.judging import (
     least_share,
     make_evaluator,
     tracked_figure,
+    tracked_protocol,
 )
 from gan_core.observers import Observer
 from gan_core.release import save_generator
@@ -422,21 +423,25 @@ class Run:
         if found is None:
             return
         metric, score = found
+        how = tracked_protocol(metric, self.protocol, self.config.variant)
         best = self.best
-        if best is not None and self._compares(best, metric) and not score < best["score"]:
+        if best is not None and self._compares(best, metric, how) and not score < best["score"]:
             self._warn_if_doubled(best, score)
             return
-        value = self.figures[metric]
-        self.best = {"metric": metric, "value": value, "step": self.game.step, "score": score}
+        now = {"metric": metric, "value": self.figures[metric], "step": self.game.step}
+        self.best = {**now, "score": score, "protocol": how}
         self._release(sampler, "best")
 
-    def _compares(self, best: dict[str, Any], metric: str) -> bool:
-        """Whether scores by ``metric`` compare with that of ``best``.
+    def _compares(self, best: dict[str, Any], metric: str, how: str | None) -> bool:
+        """Whether scores by ``metric``, measured as ``how`` says, compare with that of ``best``.
 
-        Those of another metric do not (resumed with another extractor), nor those of an earlier
-        stage: that may pursue nothing but this figure (PSNR), and the last stage is the aim.
+        Those of another metric or protocol do not (resumed with another extractor, or other
+        ``--samples``), nor those of an earlier stage: that may pursue nothing but this figure
+        (PSNR), and the last stage is the aim.
         """
-        return bool(best["metric"] == metric and best["step"] > self.game.stage_start)
+        was = best.get("protocol")  # those of earlier versions do not say
+        alike = None in (was, how) or was == how
+        return bool(best["metric"] == metric and alike and best["step"] > self.game.stage_start)
 
     def _warn_if_doubled(self, best: dict[str, Any], score: float) -> None:
         """Say so, once, when a figure of which low is good is twice its best or more."""
@@ -636,7 +641,7 @@ class Run:
         return {name: getattr(recipe, name) for name in left if hasattr(recipe, name)}
 
     def _summary(self, status: str) -> dict[str, Any]:
-        best = self.best and {k: v for k, v in self.best.items() if k != "score"}
+        best = self.best and {k: v for k, v in self.best.items() if k not in ("score", "protocol")}
         return {
             "status": status,
             "step": self.game.step,

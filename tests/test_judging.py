@@ -289,10 +289,47 @@ def test_the_best_of_another_metric_does_not_stand_in_the_way(tmp_path: Path) ->
     run.game.step = 1
     run.figures = {"fid_classifier": 50.0}
     run._keep_if_best(sampler)
-    assert run.best == {"metric": "fid_classifier", "value": 50.0, "step": 1, "score": 50.0}
+    kept = {"metric": "fid_classifier", "value": 50.0, "step": 1, "score": 50.0, "protocol": None}
+    assert run.best == kept
     run.figures = {"fid_classifier": 60.0}
     run._keep_if_best(sampler)
     assert run.best["value"] == 50.0
+
+
+def test_a_figure_of_other_samples_does_not_compare_with_the_best(tmp_path: Path) -> None:
+    """A few samples have a lower fid than many: resumed with more, nothing would ever be better."""
+    config = config_of(tmp_path, data="ring", samples=40)
+    play(config, ALONE, FolderObserver(config.folder, ALONE))
+    more = config_of(tmp_path, data="ring", samples=60)
+    run = Run(more, ALONE, Observer())
+    checkpoint = find_checkpoint(config.folder)
+    assert checkpoint is not None
+    run._restore(checkpoint)
+    assert run.best is not None
+    assert "40 generated points" in run.best["protocol"]
+    assert "protocol" not in run._summary("finished")["best"]
+    worse = {"high_quality_share": 0.0, "modes_covered": 0.0}
+    run.best["score"], run.game.step, run.figures = -9.0, 6, worse
+    run._keep_if_best(run.game.sampler())
+    assert run.best["step"] <= 4, "measured as it was, it is worse"
+    run.protocol = {"modes": run.best["protocol"].replace("40", "60")}
+    run._keep_if_best(run.game.sampler())
+    assert (run.best["step"], run.best["protocol"]) == (6, run.protocol["modes"])
+    del run.best["protocol"]  # as an earlier version kept it
+    run.best["score"], run.game.step = -9.0, 8
+    run._keep_if_best(run.game.sampler())
+    assert run.best["step"] == 6
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [("fid", "inception"), ("kid", "inception"), ("fid_classifier", "classifier"),
+     ("kid_mobilenet_v2", "mobilenet_v2"), ("high_quality_share", "modes"), ("l1", "pix2pix")],
+)  # fmt: skip
+def test_the_figure_that_decides_has_its_own_line_of_the_protocol(metric: str, line: str) -> None:
+    names = ("pix2pix", "inception", "classifier", "mobilenet_v2", "modes")
+    assert judging.tracked_protocol(metric, {name: name for name in names}, "pix2pix") == line
+    assert judging.tracked_protocol(metric, {}, "pix2pix") is None
 
 
 class Telltale(Listener):
