@@ -88,6 +88,13 @@ def tracked_protocol(metric: str, protocol: Mapping[str, str], own: str) -> str 
     return protocol.get(_FAMILIES.get(metric) or next(of_extractor, own))
 
 
+def told_of_training(config: RunConfig, split: str, protocol: dict[str, str]) -> dict[str, str]:
+    """``protocol`` of figures on ``split``, which says so where the run has learned from that."""
+    if split != "validation" or config.train_split == "train":
+        return protocol
+    return {name: f"{text}; trained on validation as well" for name, text in protocol.items()}
+
+
 def check_reference(real: Examples) -> None:
     """Raises ``UserError`` if there are too few pictures for figures that compare with them."""
     if len(real) < 2:

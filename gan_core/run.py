@@ -30,6 +30,7 @@ from gan_core.judging import (
     count_modes,
     least_share,
     make_evaluator,
+    told_of_training,
     tracked_figure,
     tracked_protocol,
 )
@@ -331,6 +332,8 @@ class Run:
                 )
                 self.figures |= {n: float(value) for n, value in evaluation.figures.items()}
                 self.protocol |= evaluation.protocol
+            if self.game.variant.asks_held_out:
+                self.protocol = told_of_training(self.config, "validation", self.protocol)
         self._judged_at = self.game.step
         self._remember(self.figures)
         self.observer.metrics(self.game.step, self.figures)

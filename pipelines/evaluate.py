@@ -104,6 +104,7 @@ def run_folder(path: Path) -> Path | None:
 def evaluate(generator: ReleasedGenerator, options: EvaluateOptions, cache: Path) -> Scores:
     """All figures that ``options`` ask for; ``cache`` keeps classifiers and statistics."""
     from gan_core.engine.world import World
+    from gan_core.judging import told_of_training
 
     config = evaluation_config(generator, options, cache)
     world = World(device=generator.device)
@@ -111,6 +112,8 @@ def evaluate(generator: ReleasedGenerator, options: EvaluateOptions, cache: Path
     if options.parzen:
         check_parzen(generator)
     compare(generator, config, options, world, scores)
+    split = judged_split(generator, options.split)
+    scores.protocol = told_of_training(config, split, scores.protocol)
     if options.parzen:
         add_parzen(generator, config, world, scores)
     if not scores.figures:
@@ -188,6 +191,11 @@ def compare(
     scores.per_class |= {prefix + name: row for name, row in found.per_class.items()}
 
 
+def judged_split(generator: ReleasedGenerator, split: str) -> str:
+    """The split that figures asked for on ``split`` are of: held-out examples are of validation."""
+    return "validation" if generator.variant.asks_held_out and split == "train" else split
+
+
 def prefix_of(split: str) -> str:
     """What stands before the names of figures on ``split``."""
     return "" if split == "train" else f"{split}/"
@@ -209,7 +217,7 @@ def compare_held_out(
     from gan_core.judging import make_evaluator
     from gan_core.metrics.held_out import held_out_figures
 
-    split = "validation" if options.split == "train" else options.split
+    split = judged_split(generator, options.split)
     native, variant, stage = load(generator, config, split), generator.variant, generator.stage
     prepared = stage.view.prepare(native).tensors
     held_out = stage.view.present({n: t.to(world.device) for n, t in prepared.items()})

@@ -486,6 +486,18 @@ def test_a_split_of_one_picture_is_refused_in_a_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_figures_on_what_was_trained_on_say_so(split: str, tmp_path: Path) -> None:
+    told = {}
+    for learned in ("train", "train+validation"):
+        _trained(tmp_path, learned, variant="gan", data="ring", train_split=learned)
+        words = ["evaluate", str(tmp_path / learned), "--samples", "64", "--split", split]
+        assert command.main(words) == 0
+        told[learned] = json.loads(scores_file(tmp_path / learned, split).read_text())["protocol"]
+    last = "; trained on validation as well" if split == "validation" else ""
+    assert told["train+validation"] == {"modes": told["train"]["modes"] + last}
+
+
 def test_parzen_figures_stand_beside_those_of_training_images(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

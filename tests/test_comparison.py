@@ -115,6 +115,12 @@ def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
     assert differing_settings(entries) == ["k"]
 
 
+def test_no_mean_is_of_runs_that_learned_from_different_splits() -> None:
+    splits = ("train", "train", "train+validation")
+    entries = [entry_of(seed=seed, train_split=split) for seed, split in enumerate(splits)]
+    assert [[e.seed for e in group] for group in repeats(entries)] == [[0, 1], [2]]
+
+
 def test_no_mean_is_of_runs_on_different_pictures(tmp_path: Path) -> None:
     for seed, data in enumerate(("aaaa", "aaaa", "bbbb", "bbbb")):
         write_run(tmp_path, f"a{seed}", float(seed), seed=seed, data=data)

@@ -115,6 +115,17 @@ def test_a_run_is_judged_by_the_variants_own_figures_on_held_out_examples(tmp_pa
     assert (config.folder / summary["grid"]).exists()
 
 
+def test_figures_on_held_out_examples_that_were_trained_on_say_so(tmp_path: Path) -> None:
+    config = config_of(tmp_path, steps=2, train_split="train+validation")
+    run = Run(config, World(), FolderObserver(config.folder, World()))
+    protocol = run.play()["protocol"]
+    assert protocol["invert"].endswith("; trained on validation as well")
+    for split, expected in (("train", True), ("validation", True), ("test", False)):
+        options = EvaluateOptions(extractor="none", split=split)
+        found = evaluate(load_generator(config.folder), options, tmp_path / "cache").protocol
+        assert [("trained on" in text) for text in found.values()] == [expected]
+
+
 def test_a_diagnosis_knows_how_many_samples_an_evaluation_makes(tmp_path: Path) -> None:
     config = config_of(tmp_path, steps=2, samples=500)
     config.folder.mkdir()

@@ -35,6 +35,7 @@ class Entry:
     data: str
     settings: dict[str, Any]
     seed: int = 0
+    train_split: str = "train"
     status: str = "open"
     step: int = 0
     place: str = ""
@@ -102,6 +103,7 @@ def read_folder(folder: Path) -> Entry:
             **{f"data.{k}": v for k, v in (config.get("data_options") or {}).items()},
         },
         seed=int(config.get("seed") or 0),
+        train_split=config.get("train_split") or "train",
         place=str(folder),
     )
     picture: Path | None = None
@@ -170,7 +172,7 @@ def repeats(entries: list[Entry]) -> list[list[Entry]]:
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        data = (entry.data, entry.fingerprint)
+        data = (entry.data, entry.train_split, entry.fingerprint)
         key = repr((entry.variant, data, sorted(entry.settings.items(), key=str)))
         groups.setdefault(key, []).append(entry)
     return list(groups.values())

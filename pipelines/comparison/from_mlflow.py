@@ -72,6 +72,7 @@ def _entry(client: Any, run: Any) -> Entry:
         data=params.get("data", tags.get("dataset", "?")),
         settings={k: _value(v) for k, v in params.items() if k not in _CONFIG},
         seed=int(params.get("seed", 0)),
+        train_split=params.get("train_split", "train"),
         status={"RUNNING": "open", "KILLED": "stopped"}.get(
             run.info.status, run.info.status.lower()
         ),
