@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
 
 from gan_core import journal
 from gan_core.errors import UserError
+from gan_core.pictures import save_png
 from pipelines.cluster import Cluster
 from pipelines.tuning import schedulers
 from pipelines.tuning.driver import Watching, resources, room
@@ -227,6 +230,33 @@ def many_trials(study: Any, count: int = 30) -> None:
         point = {n: d.sample(random_state=random) for n, d in space.domains().items()}
         curve = {10: 50.0, 90: 5.0 + 100 * abs(np.log10(point["lr_d"] / 0.001))}
         write_trial(study, number, curve, point=point)
+
+
+@pytest.mark.parametrize(
+    ("count", "modes", "names"),
+    [
+        (0, 10.0, []),
+        (1, 10.0, ["best"]),
+        (2, 10.0, ["best", "worst"]),
+        (4, 10.0, ["best", "median", "worst"]),
+        (2, 8.0, ["first in rank", "worst"]),  # none meets what is required
+    ],
+)
+def test_pictures_in_the_report_are_called_what_they_are(
+    tmp_path: Path, count: int, modes: float, names: list[str]
+) -> None:
+    study = make_study(tmp_path, require=("modes_covered>=9",))
+    picture = tmp_path / "s.png"
+    save_png(torch.zeros(1, 4, 4, dtype=torch.uint8), picture)
+    for number in range(1, count + 1):
+        write_trial(study, number, {90: float(number)}, modes=modes)
+    trials = read_trials(study)
+    for trial in trials:
+        trial.grid = picture
+    text = render(study, trials, schedulers.study_space(study))
+    captions = re.findall(r">([a-z ]+): trial_\d+: fid_classifier", text)
+    assert captions == names
+    assert ("Best: trial_0001" in text) == ("best" in names)
 
 
 def test_the_option_that_decides_is_found_important(tmp_path: Path) -> None:

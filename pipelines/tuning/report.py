@@ -37,7 +37,7 @@ def render(study: Study, trials: Sequence[Trial], space: SearchSpace) -> str:
     order = ranked([t for t in trials if t.curve or t.ended])
     sections = [
         _summary(study, trials),
-        page.section("The best, the median and the worst trial", _grids(study, order)),
+        page.section("Samples, from the best trial to the worst", _grids(study, order)),
         page.section("What mattered", _importance(order, domains)),
         page.section(
             f"{study.options.metric} against each option", _against(study, order, domains)
@@ -101,14 +101,15 @@ def _grids(study: Study, order: Sequence[Trial]) -> str:
     shown = [t for t in order if t.grid is not None]
     if not shown:
         return ""
-    places = dict.fromkeys([0, len(shown) // 2, len(shown) - 1])
-    names = ("best", "median", "worst")[: len(places)]
+    # The best is what the summary calls so: it was played to its end and meets what is required.
+    places = {len(shown) // 2: "median", len(shown) - 1: "worst"}
+    places[0] = "best" if shown[0] is best_trial(order) else "first in rank"
     return page.row(
         page.figure(
             page.picture(shown[place].grid, f"samples of {shown[place].name}", 340),
             f"{name}: {_told(shown[place], study.options.metric)}",
         )
-        for name, place in zip(names, places, strict=True)
+        for place, name in sorted(places.items())
     )
 
 
