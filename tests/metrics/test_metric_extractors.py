@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_a_cached_classifier_is_loaded_and_a_damaged_one_trained_again(
         assert str(path) in caplog.text
         assert create().protocol == first.protocol
         assert len(trainings) == number + 2, "trained again once, then found whole"
+
+
+def test_a_cached_classifier_is_judged_by_the_present_test_split(tmp_path, monkeypatch):
+    examples, easy = drawings(60, (1, 8, 8)), drawings(30, (1, 8, 8), 5, "test")
+    labels = (easy.tensors["label"] + 1) % easy.spec.classes
+    wrong = dataclasses.replace(easy, tensors={**easy.tensors, "label": labels})
+
+    def create(test, cache):
+        return create_extractor("classifier", world=World(), train=examples, test=test, cache=cache)
+
+    fresh = create(wrong, None)
+    first = create(easy, tmp_path)
+    monkeypatch.setattr(classifier, "train_classifier", None)
+    other, again = create(wrong, tmp_path), create(easy, tmp_path)
+    assert other.test_accuracy == fresh.test_accuracy != first.test_accuracy
+    assert other.protocol == fresh.protocol
+    assert again.protocol == first.protocol
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, caplog):
