@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_core.config import RunConfig
-    from gan_core.data.examples import Examples
+    from gan_core.data.examples import DataSpec, Examples
     from gan_core.engine.world import World
     from gan_core.release import ReleasedGenerator
 
@@ -117,8 +117,24 @@ def evaluate(generator: ReleasedGenerator, options: EvaluateOptions, cache: Path
     if options.parzen:
         add_parzen(generator, config, world, scores)
     if not scores.figures:
-        raise UserError("nothing to measure with --extractor none: name one, or add --parzen")
+        raise UserError(nothing_to_measure(generator.spec, config, options))
     return scores
+
+
+def nothing_to_measure(spec: DataSpec, config: RunConfig, options: EvaluateOptions) -> str:
+    """What to say where no figure can be made: which extractor is in use, and what to do."""
+    from gan_core.judging import extractor_names
+
+    if not spec.pictures:
+        return "nothing to measure: extractors see pictures, and these data are none"
+    if config.extractor == "none":
+        whose = "the run's " if options.extractor is None else ""
+        return f"nothing to measure with {whose}--extractor none: name one, or add --parzen"
+    names = " or ".join(extractor_names(config, spec.labelled))
+    return (
+        f"nothing to measure: --extractor {config.extractor} takes {names}, and there is none "
+        "here: give the file of one by --extractor-weights, name another, or add --parzen"
+    )
 
 
 def evaluation_config(

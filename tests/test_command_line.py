@@ -19,6 +19,7 @@ from gan_core import judging
 from gan_core.config import RunConfig, make_config, read_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import Examples, Split, to_pixels
+from gan_core.data.sources import picture_spec
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.observers import FolderObserver, Observer
@@ -32,10 +33,12 @@ from pipelines import tracking
 from pipelines.command_line import join_negative_numbers
 from pipelines.comparison.entries import read_folder
 from pipelines.evaluate import (
+    EvaluateOptions,
     Scores,
     as_table,
     asked_labels,
     family,
+    nothing_to_measure,
     run_folder,
     scores_file,
     track,
@@ -515,9 +518,26 @@ def test_what_cannot_be_measured_is_refused(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["evaluate", str(storage / "classes")]) == 2
-    assert "nothing to measure" in capsys.readouterr().err
+    assert "nothing to measure with the run's --extractor none" in capsys.readouterr().err
+    assert command.main(["evaluate", str(storage / "classes"), "--extractor", "none"]) == 2
+    assert "nothing to measure with --extractor none: name one" in capsys.readouterr().err
     assert command.main(["evaluate", str(storage / "points"), "--parzen"]) == 2
     assert "--parzen is for pictures" in capsys.readouterr().err
+
+
+def test_who_has_no_weights_is_told_where_to_give_them(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "make_extractors", lambda *_: [])
+    options, config = EvaluateOptions(), planned("gan --extractor auto")
+    text = nothing_to_measure(picture_spec((1, 8, 8)), config, options)
+    assert "--extractor auto takes inception or mobilenet_v2, and there is none here" in text
+    assert "by --extractor-weights" in text
+    words = ["evaluate", str(storage / "classes"), "--extractor", "auto"]
+    assert command.main(words) == 2
+    error = capsys.readouterr().err
+    assert "nothing to measure: --extractor auto takes classifier" in error
+    assert error.count("\n") == 1
 
 
 def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
