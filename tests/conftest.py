@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,11 @@ SHARED_OUT = "PYTEST_XDIST_WORKER" in os.environ
 if SHARED_OUT:
     # One process a core: threads of their own would be in each other's way. Before torch is here.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+    # The usual one is every program's of this user: one that was killed in the middle of writing
+    # to it leaves a broken file there, on which all compile tests fail from then on.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="inductor-")
+    atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

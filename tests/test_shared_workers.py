@@ -120,7 +120,7 @@ def test_games_on_a_shared_worker_are_the_games_alone(tmp_path: Path) -> None:
         assert (summary["status"], summary["step"]) == ("finished", 60)
         assert logged(tmp_path / "shared" / name) == logged(tmp_path / "alone" / name)
         assert list((tmp_path / "shared" / name).glob("report-*")) == []
-    assert worker.has_room()
+    until_there_is_room(worker)
 
 
 def test_a_game_waits_for_its_trial_while_others_play_to_their_ends(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_game_that_fails_says_why_and_leaves_the_others_alone(tmp_path: Path) 
     begin(worker, configure(tmp_path, "plays"))
     with pytest.raises(Exception, match="nowhere"):
         ask(worker, "fails")
-    assert worker.has_room()
+    until_there_is_room(worker)
     assert equal(networks(ask(worker, "plays").folder), expected[0])
 
 

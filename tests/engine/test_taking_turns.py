@@ -127,15 +127,19 @@ def test_games_in_company_are_the_games_alone(tmp_path: Path) -> None:
             assert found[name][key] == expected[name][key], (name, key)
 
 
-def turns(iterations: int, seconds: float) -> str:
-    """Who has played when, of three games whose iterations take so many seconds."""
+def turns(iterations: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who has played when, of three games whose iterations take so many seconds of a clock that
+    no load of the machine moves.
+    """
     played: list[str] = []
+    now = [0.0]
+    monkeypatch.setattr(taking_turns, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def a_game(name: str) -> Playing:
         def playing(place: Place) -> None:
             for _ in range(iterations):
                 played.append(name)
-                time.sleep(seconds)
+                now[0] += seconds
                 place.pass_on()
 
         return playing
@@ -144,14 +148,14 @@ def turns(iterations: int, seconds: float) -> str:
     return "".join(played)
 
 
-def test_they_take_turns_in_the_order_in_which_they_came() -> None:
-    played = turns(3, 0.0)
+def test_they_take_turns_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = turns(3, 0.0, monkeypatch)
     assert played in ("abc" * 3, "acb" * 3)
 
 
 def test_a_turn_of_short_iterations_is_several_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taking_turns, "_TURN", 0.3)
-    played = turns(4, 0.2)
+    played = turns(4, 0.2, monkeypatch)
     assert played in ("aabbcc" * 2, "aaccbb" * 2)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gan_core import journal
@@ -33,9 +35,10 @@ def local_ray() -> Iterator[None]:
     """One Ray for all tests of the session, on this machine alone."""
     from pipelines.cluster import set_environment
 
+    before = dict(os.environ)
     set_environment(own=True)
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(HERE), before]))
+    paths = [str(ROOT), str(HERE), before.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.05"
     import ray
 
@@ -48,10 +51,8 @@ def local_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +97,16 @@ def once_at_step(folder: Path, step: int, action: Callable[[], None]) -> threadi
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     return thread
+
+
+def ray_processes(name: str) -> list[psutil.Process]:
+    """Those of the Ray that these tests have started whose name has ``name`` in it."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if process.name().startswith("ray::") and name in process.name():
+                found.append(process)
+    return found
 
 
 def same(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gan_core.journal import Journal
+from gan_core.journal import FILE, Journal
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import Tracker
@@ -68,9 +68,11 @@ class MlflowServer:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
     server = MlflowServer(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 def wait(ready: object, seconds: float = 60) -> None:
@@ -95,7 +97,8 @@ def test_a_server_that_dies_in_the_middle_of_a_run_loses_no_metric(
     shipper.start()
     for step in range(1, 51):
         book.write("metrics", step, values={"loss/generator": 1 / step})
-    wait(lambda: tracker.state.offset > 0 and not tracker.state.unsure)
+    written = (folder / FILE).stat().st_size
+    wait(lambda: tracker.state.offset == written and not tracker.state.unsure)
     server.kill()
     for step in range(51, 101):
         book.write("metrics", step, values={"loss/generator": 1 / step})

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from conftest import configure, events, final_state, metric_steps, once_at_step, same
+from conftest import (
+    configure,
+    events,
+    final_state,
+    metric_steps,
+    once_at_step,
+    ray_processes,
+    same,
+)
 
 from gan_core.errors import UserError
 from gan_core.journal import Journal
@@ -120,11 +126,7 @@ def test_the_generator_is_a_model_that_anyone_can_load(
 
 def kill_a_worker() -> None:
     """SIGKILL to one training process among this process's own."""
-    for process in psutil.Process().children(recursive=True):
-        if process.name().startswith("ray::") and "TrainWorker" in process.name():
-            os.kill(process.pid, signal.SIGKILL)
-            return
-    raise AssertionError("no training process to kill")
+    ray_processes("TrainWorker")[0].kill()
 
 
 def test_a_killed_worker_changes_nothing_and_no_step_is_logged_twice(

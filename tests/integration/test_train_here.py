@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,19 @@ def torchrun(storage: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_for_step(folder: Path, step: int) -> None:
-    limit = time.monotonic() + 60
-    while not any(e["step"] >= step for e in events(folder, "metrics")):
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 120
+    while not condition():
         assert time.monotonic() < limit
         time.sleep(0.02)
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    """Whatever is left of them, each the first of its group, also where a test has failed."""
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.mark.integration
@@ -65,16 +74,19 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_as_an_uninterrupted_one(tmp_path:
     words = [*QUICK, "--steps", "120", "--checkpoint-every", "0"]
     whole = start(tmp_path, *words, "--name", "whole")
     stopped = start(tmp_path, *words, "--name", "stopped")
-    wait_for_step(tmp_path / "stopped", 30)
-    os.killpg(stopped.pid, signal.SIGINT)
-    out, errors = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130, errors
-    assert "stopped; go on with: python -m pipelines train --resume stopped" in out
-    assert "stopping: a checkpoint is written" in errors
-    resumed = start(tmp_path, "--resume", "stopped")
-    _, errors = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, errors
-    assert whole.wait(timeout=120) == 0
+    try:
+        wait_until(lambda: any(step >= 30 for _, step in metric_steps(tmp_path / "stopped")))
+        os.killpg(stopped.pid, signal.SIGINT)
+        out, errors = stopped.communicate(timeout=60)
+        assert stopped.returncode == 130, errors
+        assert "stopped; go on with: python -m pipelines train --resume stopped" in out
+        assert "stopping: a checkpoint is written" in errors
+        resumed = start(tmp_path, "--resume", "stopped")
+        _, errors = resumed.communicate(timeout=120)
+        assert resumed.returncode == 0, errors
+        assert whole.wait(timeout=120) == 0
+    finally:
+        end(whole, stopped)
     assert len(events(tmp_path / "stopped", "start")) == 2
     assert same(final_state(tmp_path / "stopped"), final_state(tmp_path / "whole"))
     assert metric_steps(tmp_path / "stopped") == metric_steps(tmp_path / "whole")
@@ -85,16 +97,15 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     # An iteration that takes many seconds: the first Ctrl-C waits for its end.
     process = start(tmp_path, *QUICK, "--k", "100000", "--name", "long")
     journal = tmp_path / "long" / "journal.jsonl"
-    limit = time.monotonic() + 60
-    while not (journal.exists() and '"start"' in journal.read_text()):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    time.sleep(0.5)  # the journal is looked at five times a second
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None, "the first waits for the iteration"
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    try:
+        wait_until(lambda: journal.exists() and '"start"' in journal.read_text())
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until((tmp_path / "long" / "STOP").exists)  # the first has been heard
+        assert process.poll() is None, "the first waits for the iteration"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        end(process)
     assert events(tmp_path / "long", "end")[-1]["status"] == "stopped"
 
 

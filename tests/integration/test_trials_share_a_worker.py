@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import events
+from conftest import events, ray_processes
 
 from gan_core.config import RunConfig, make_config, write_config
 from pipelines.cluster import Cluster
@@ -75,14 +74,8 @@ def test_trials_that_share_a_worker_are_the_trials_of_their_own_processes(tmp_pa
         assert repr(logged(other.folder)) == repr(logged(one.folder))
         assert other.objective == one.objective
         assert len(list(other.folder.glob("checkpoint_*"))) == 2, "Tune has copied them"
-    _, alive = psutil.wait_procs(shared_worker_processes(), timeout=60)
+    _, alive = psutil.wait_procs(ray_processes("SharedWorker"), timeout=60)
     assert alive == [], "it ends with the search, soon after Ray was told to kill it"
-
-
-def shared_worker_processes() -> list[psutil.Process]:
-    """Of the Ray that these tests have started, not of others on this machine."""
-    found = psutil.Process().children(recursive=True)
-    return [p for p in found if p.name().startswith("ray::SharedWorker")]
 
 
 def played(
@@ -103,7 +96,7 @@ def test_a_lost_worker_fails_its_trials_and_a_stopped_trial_leaves_its_place(
 
     from pipelines.tuning.shared_workers import shared_workers
 
-    study = make_study(tmp_path, "search", games_per_worker=2)
+    study = make_study(tmp_path, "search", games_per_worker=1)
     configs = [study.trial_config(point, f"trial_000{i}") for i, point in enumerate(POINTS)]
     for config in configs:
         config.folder.mkdir(parents=True)
@@ -113,16 +106,17 @@ def test_a_lost_worker_fails_its_trials_and_a_stopped_trial_leaves_its_place(
         raise SystemExit  # as Tune ends the thread of a trial that it stops
 
     def kill_worker(step: int, figures: Mapping[str, float], saved: Path | None) -> None:
-        for process in shared_worker_processes():
-            process.send_signal(signal.SIGKILL)
+        for process in ray_processes("SharedWorker"):
+            process.kill()
 
-    with shared_workers(study, 2) as names:
+    with shared_workers(study, 1) as names:
         assert isinstance(played(names, configs[0], None, stop), SystemExit)
         worker, begun = ray.get_actor(names[0]), time.monotonic()
+        while not ray.get(worker.has_room.remote()):
+            assert time.monotonic() - begun < 15, "not after the 20 s in which a lost trial is lost"
+            time.sleep(0.05)
         stopped = events(configs[0].folder, "metrics")
         assert played(names, configs[1], None, lambda *_: None)["status"] == "finished"
-        assert ray.get(worker.has_room.remote())
-        assert time.monotonic() - begun < 20
         assert events(configs[0].folder, "metrics") == stopped, "it has played no further"
         assert isinstance(played(names, configs[2], None, kill_worker), WorkerLost)
         again = played(names, configs[2], None, lambda *_: None)
