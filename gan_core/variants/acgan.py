@@ -26,6 +26,7 @@ from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
 from gan_core.layers.labels import class_weights
+from gan_core.layers.layout import FlatLinear, to_map
 from gan_core.layers.minibatch import with_deviation
 from gan_core.options import option
 from gan_core.variant import register
@@ -63,16 +64,16 @@ class Generator(nn.Module):
         channels = [m * options.width_g for m in UP[options.image_size]]
         self.shape = (channels[0], 4, 4)
         self.project = nn.Linear(options.latent + data.classes, channels[0] * 16)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)]
         for wide, narrow in itertools.pairwise(channels):
-            layers += [_enlarge(wide, narrow), nn.BatchNorm2d(narrow), nn.ReLU()]
+            layers += [_enlarge(wide, narrow), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
         layers += [_enlarge(channels[-1], data.target_shape[0]), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         normal_weights(self, 0.02)
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         joint = torch.cat((latent, class_weights(label, self.classes, latent)), dim=1)
-        return self.layers(self.project(joint).unflatten(1, self.shape))
+        return self.layers(to_map(self.project(joint), self.shape, self.layers[2]))
 
 
 def _enlarge(inputs: int, outputs: int) -> nn.Module:
@@ -90,14 +91,14 @@ class Discriminator(nn.Module):
             layers.append(nn.Conv2d(inputs, outputs, 3, STRIDES[depth], 1))
             if depth > 0:
                 layers.append(nn.BatchNorm2d(outputs))
-            layers += [nn.LeakyReLU(0.2), nn.Dropout(options.dropout)]
+            layers += [nn.LeakyReLU(0.2, inplace=True), nn.Dropout(options.dropout)]
         self.layers = nn.Sequential(*layers)
         side = options.image_size // 8
-        self.output = nn.Linear(channels[-1] * side * side, 1 + data.classes)
+        self.output = FlatLinear(channels[-1] * side * side, 1 + data.classes)
         normal_weights(self, 0.02)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.output(self.layers(image).flatten(1))
+        return self.output(self.layers(image))
 
 
 @register("acgan")

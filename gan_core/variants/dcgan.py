@@ -24,6 +24,7 @@ from gan_core.data.examples import DataSpec
 from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
+from gan_core.layers.layout import FlatLinear, to_map
 from gan_core.options import option
 from gan_core.variant import register
 from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, default
@@ -65,12 +66,12 @@ class Generator(nn.Module):
         outward = widths(options)[::-1]
         self.shape = (outward[0], 4, 4)
         self.project = nn.Linear(options.latent, outward[0] * 16, bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(outward[0]), nn.ReLU()]
+        layers: list[nn.Module] = [nn.BatchNorm2d(outward[0]), nn.ReLU(inplace=True)]
         for wide, narrow in itertools.pairwise(outward):
             layers += [
                 self._enlarge(wide, narrow, options.kernel),
                 nn.BatchNorm2d(narrow),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
         layers += [self._enlarge(outward[-1], data.target_shape[0], options.kernel), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
@@ -89,7 +90,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        return self.layers(self.project(latent).unflatten(1, self.shape))
+        return self.layers(to_map(self.project(latent), self.shape, self.layers[2]))
 
 
 class Discriminator(nn.Module):
@@ -104,9 +105,9 @@ class Discriminator(nn.Module):
             layers.append(nn.Conv2d(inputs, outputs, options.kernel, 2, padding, bias=False))
             if depth > 0:
                 layers += self._normalise(options.norm_d or "batch", outputs)
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers)
-        self.output = nn.Linear(channels[-1] * 16, 1, bias=False)
+        self.output = FlatLinear(channels[-1] * 16, 1, bias=False)
         normal_weights(self, 0.02)
 
     @staticmethod
@@ -116,7 +117,7 @@ class Discriminator(nn.Module):
         return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(1, channels)]
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.output(self.layers(image).flatten(1))
+        return self.output(self.layers(image))
 
 
 @register("dcgan")
