@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.config import RunConfig, import_plugins
+from gan_core.config import RunConfig, check_resumable, import_plugins, make_config
 from gan_core.data.examples import DataSpec, Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
@@ -170,10 +171,15 @@ class Run:
     # -- the whole -----------------------------------------------------------------------------
 
     def play(self, checkpoint: Path | None = None) -> dict[str, Any]:
-        """Play to the end or to a stop; returns the summary."""
-        if checkpoint is not None:
-            self._restore(checkpoint)
+        """Play to the end or to a stop; returns the summary.
+
+        Raises ``UserError`` where the run is to go on otherwise than before, but has come to its
+        end already: nothing would be played so.
+        """
+        changes = [] if checkpoint is None else self._take_up(checkpoint)
         self.observer.start(self.game.step, self._start_info(checkpoint))
+        if changes:
+            self.observer.tag(self.game.step, "resumed_with", "; ".join(changes))
         self._tell_notes()
         if not self.game.finished:
             with undisturbed():
@@ -563,6 +569,18 @@ class Run:
             "data": self.fingerprint,
         }
 
+    def _take_up(self, checkpoint: Path) -> list[str]:
+        """Go on from ``checkpoint``; what is done otherwise than before, in words."""
+        self._restore(checkpoint)
+        changes = _changes_since(checkpoint, self.config)
+        own = checkpoint.resolve().is_relative_to(self.config.folder.resolve())
+        if changes and own and self.game.finished:
+            raise UserError(
+                f"run {self.config.name} has come to its end at step {self.game.step}, so nothing "
+                f"would be played with {'; '.join(changes)}: give more --steps, or a new run"
+            )
+        return changes
+
     def _restore(self, folder: Path) -> None:
         manifest = checkpoints.verify(folder)
         self._check_data(folder, manifest)
@@ -659,6 +677,16 @@ class Run:
             "grid": self._grid,
             "parameters": self._parameters(),
         }
+
+
+def _changes_since(checkpoint: Path, config: RunConfig) -> list[str]:
+    """What ``config`` has otherwise than the run that wrote ``checkpoint``, in words.
+
+    None are known where an earlier version wrote it, with options that are no more.
+    """
+    with contextlib.suppress(UserError):
+        return check_resumable(make_config(checkpoints.read_manifest(checkpoint)["config"]), config)
+    return []
 
 
 def play(

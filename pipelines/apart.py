@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -260,7 +261,7 @@ def _give_up(config: RunConfig, parts: Mapping[str, RunConfig], failed: list[str
     logs = " and ".join(str(_beside(parts[stage], "log")) for stage in failed)
     told = (
         f"{' and '.join(failed)} of {config.name} failed (see {logs}); the other stages are whole: "
-        f"go on with --resume {config.name}"
+        f"go on with --resume {shlex.quote(str(config.name))}"
     )
     (config.folder / TRACE).write_text(told + "\n")
     raise training.RunFailed(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,20 +49,26 @@ def compare_command(arguments: list[str]) -> int:
     if options.markdown and options.out:
         raise UserError("--markdown is printed and --out writes a page: give one of them")
     entries = chosen(given.get("runs", []), options)
-    title = options.experiment or f"{len(entries)} runs"
+    title = options.experiment or _runs(len(entries))
     if options.markdown:
         from pipelines.comparison.render import markdown
 
         print(markdown(entries, title), end="")
         return 0
     path = write_page(entries, title, Path(options.out or "comparison.html"), options.by)
-    print(f"{len(entries)} runs compared: {path}")
+    print(f"{_runs(len(entries))} compared: {path}")
     return 0
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def chosen(names: list[str], options: CompareOptions) -> list[Entry]:
     """The runs that are meant; ``UserError`` if there are none."""
     entries = _all(names, options)
+    _check_words("--variants", options.variants, {e.variant for e in entries})
+    _check_words("--data", (options.data,) if options.data else (), {e.data for e in entries})
     found = [
         e
         for e in entries
@@ -72,9 +79,24 @@ def chosen(names: list[str], options: CompareOptions) -> list[Entry]:
     if not found:
         left_out = f" ({len(entries)} were left out)" if entries else ""
         raise UserError(f"no run with figures is meant{left_out}: train one, or ask for others")
-    if len(found) < len(entries):
-        print(f"{len(entries) - len(found)} runs left out", file=sys.stderr)
+    _tell_left_out([e for e in entries if e not in found])
     return sorted(found, key=lambda e: (e.data, e.variant))
+
+
+def _check_words(option: str, words: Sequence[str], known: Collection[str]) -> None:
+    """Raises ``UserError`` for a word that none of the runs has."""
+    for word in words:
+        if known and word not in known:
+            raise UserError(f"no run has {option} {word}: there are {', '.join(sorted(known))}")
+
+
+def _tell_left_out(entries: list[Entry]) -> None:
+    without = [e.name for e in entries if not e.figures]
+    others = len(entries) - len(without)
+    if without:
+        print(f"left out, without figures yet: {', '.join(sorted(without))}", file=sys.stderr)
+    if others:
+        print(f"left out, of other systems or sources: {others}", file=sys.stderr)
 
 
 def _all(names: list[str], options: CompareOptions) -> list[Entry]:

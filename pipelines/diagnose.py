@@ -30,7 +30,9 @@ class DiagnoseOptions:
     out: str | None = option(
         None, f"the PNG file to write (default: {PICTURE} in the run's folder)"
     )
-    samples: int = option(64, "how many fresh samples to show, 0 for none", minimum=0)
+    samples: int = option(
+        64, "how many fresh samples to show, 0 for none; of points always 2500", minimum=0
+    )
     storage: str = option("runs", "where the runs are")
 
 
@@ -107,6 +109,7 @@ def fresh_samples(folder: Path, count: int) -> Tensor | None:
     """A picture of ``count`` samples of the run's last generator; ``None`` where it has none."""
     from gan_core.pictures import sample_picture
     from gan_core.release import load_generator
+    from pipelines.sample import real_points
 
     last = folder / "generator" / "last"
     if count == 0 or not (last / "generator.json").exists():
@@ -117,8 +120,9 @@ def fresh_samples(folder: Path, count: int) -> Tensor | None:
     points = len(generator.spec.target_shape) == 1
     if points and generator.spec.target_shape[0] < 2:
         return None
-    targets = generator.generate(torch.arange(2500 if points else count))
-    return sample_picture(targets, generator.spec)
+    shown = 2500 if points else count
+    real = real_points(generator, shown) if points else None
+    return sample_picture(generator.generate(torch.arange(shown)), generator.spec, real)
 
 
 def draw(diagnosis: Diagnosis, out: Path, samples: Tensor | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shlex
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ class RunFolder:
         self.path = config.folder
         self._made = False
         self._lock: IO[str] | None = None
+        self._before: tuple[str, int] | None = None  # the configuration, the journal's starts
 
     def __enter__(self) -> RunFolder:
         return self
@@ -42,6 +44,8 @@ class RunFolder:
     ) -> None:
         if self._lock is None:
             return
+        if error is not None and self._before is not None and self._before[1] == self._starts():
+            (self.path / "config.yaml").write_text(self._before[0])  # nothing was played by another
         forgotten = error is not None and self.never_started()
         if forgotten:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -67,13 +71,13 @@ class RunFolder:
         try:
             (self.path / STOP).unlink(missing_ok=True)
             (self.path / TRACE).unlink(missing_ok=True)
+            if resume:
+                self._before = ((self.path / "config.yaml").read_text(), self._starts())
             write_config(self.config, self.path / "config.yaml")
         except OSError as error:
             raise self._unwritable(error) from None
         if changes:
-            told = "; ".join(changes)
-            print(f"resuming run {self.config.name} with {told}")
-            append(self.path, "tag", name="resumed_with", value=told)
+            print(f"resuming run {self.config.name} with {'; '.join(changes)}")
         return checkpoint
 
     def keep(self) -> None:
@@ -86,7 +90,7 @@ class RunFolder:
         if known and not resume:
             raise UserError(
                 f"run '{name}' exists already in {storage}: choose another --name, "
-                f"or continue it with --resume {name}"
+                f"or continue it with --resume {shlex.quote(str(name))}"
             )
         if resume and not known:
             raise UserError(f"no run '{name}' in {storage} to resume")
@@ -117,9 +121,11 @@ class RunFolder:
 
     def never_started(self) -> bool:
         """Whether the folder is new and holds neither a start nor the trace of a failure."""
-        events = journal.read(self.path / journal.FILE)
-        started = any(event["kind"] == "start" for event, _ in events)
-        return self._made and not started and not (self.path / TRACE).exists()
+        return self._made and not self._starts() and not (self.path / TRACE).exists()
+
+    def _starts(self) -> int:
+        """How often the run has begun to play."""
+        return sum(e["kind"] == "start" for e, _ in journal.read(self.path / journal.FILE))
 
 
 def changes_of(config: RunConfig) -> list[str]:

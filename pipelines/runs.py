@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ def named(config: RunConfig) -> RunConfig:
             config, name=next(n for n in names if not (storage / n).exists())
         )
     if (
-        Path(config.name).name != config.name
+        not config.name.strip()
+        or Path(config.name).name != config.name
         or config.name.startswith(".")
         or config.name == "cache"
     ):
@@ -41,7 +43,7 @@ def named(config: RunConfig) -> RunConfig:
     if (storage / config.name).exists():
         raise UserError(
             f"run '{config.name}' exists already in {storage}: choose another --name, "
-            f"or continue it with --resume {config.name}"
+            f"or continue it with --resume {shlex.quote(config.name)}"
         )
     return config
 

@@ -30,7 +30,10 @@ _BATCH = 500
 class SampleOptions:
     """The options of ``sample``."""
 
-    n: int = option(64, "how many examples", minimum=1)
+    n: int = option(
+        64, "how many examples; where a row is a class or a walk, as many whole rows as these give",
+        minimum=1,
+    )  # fmt: skip
     out: str = option(
         "samples.png", "the PNG file to write; of melodies a .mid file, and a PNG beside it"
     )

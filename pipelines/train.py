@@ -93,7 +93,7 @@ class Watch:
         path = self.folder / journal.FILE
         self._offset = path.stat().st_size if path.exists() else 0
         self._before: dict[int, Any] = {}
-        self._told = False
+        self._asked = self._told = False
         self._speaking = threading.Lock()
         self.signals = 0
         self.started = False
@@ -111,12 +111,15 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self.progress.close()
+        if self.signals and not self._asked:
+            print("stopped before the first iteration: nothing has been played", file=sys.stderr)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1
-        if self.signals > 1 or not self._has_begun():
+        self._asked = self._asked or self._has_begun()
+        if self.signals > 1 or not self._asked:
             raise KeyboardInterrupt
         (self.folder / STOP).touch()
 
@@ -137,7 +140,7 @@ class Watch:
                 self._offset = offset
                 self.started = True
                 self.progress.show(event)
-            if self.signals and not self._told:
+            if self._asked and not self._told:
                 self._told = True
                 self.progress.say(
                     "stopping: a checkpoint is written (Ctrl-C again to abort at once)"
@@ -458,7 +461,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _place(config: RunConfig) -> str:
     """The run as words for the command line."""
-    return f"{config.name} --storage {shlex.quote(config.storage)}"
+    return f"{shlex.quote(str(config.name))} --storage {shlex.quote(config.storage)}"
 
 
 def _mlflow_lines(config: RunConfig, state: State, complete: bool) -> list[str]:

@@ -221,7 +221,7 @@ def test_the_verb_writes_a_page_of_the_runs_that_are_meant(
     assert compare_command([*words, "--variants", "gan"]) == 0
     assert "one" in read_page_text(out)
     assert "two" not in read_page_text(out)
-    assert "1 runs compared" in capsys.readouterr().out
+    assert "1 run compared" in capsys.readouterr().out
     assert [e.name for e in chosen(["two"], CompareOptions(storage=str(runs)))] == ["two"]
     for wrong in (["--variants", "sgan"], ["--data", "ring"], ["three"], ["--markdown"]):
         with pytest.raises(UserError):
@@ -312,3 +312,35 @@ def test_a_folder_is_no_page(tmp_path: Path) -> None:
     entries = [read_folder(write_run(tmp_path, "gan", 3.0))]
     with pytest.raises(UserError, match=r"is a folder: name a file such as .*comparison\.html"):
         write_page(entries, "title", tmp_path)
+
+
+def test_the_verb_says_by_name_which_runs_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, "one", 3.0)
+    write_run(tmp_path, "other", 2.0, variant="dcgan")
+    bare = write_run(tmp_path, "bare", 1.0)
+    text = (bare / "journal.jsonl").read_text().splitlines()
+    (bare / "journal.jsonl").write_text("\n".join(x for x in text if "fid" not in x) + "\n")
+    options = CompareOptions(storage=str(tmp_path), variants=("gan",))
+    assert [e.name for e in chosen([], options)] == ["one"]
+    said = capsys.readouterr().err
+    assert "left out, without figures yet: bare\n" in said
+    assert "left out, of other systems or sources: 1\n" in said
+    with pytest.raises(UserError, match="no run has --variants sgan: there are dcgan, gan"):
+        chosen([], CompareOptions(storage=str(tmp_path), variants=("gan", "sgan")))
+    with pytest.raises(UserError, match="no run has --data ring: there are digits"):
+        chosen([], CompareOptions(storage=str(tmp_path), data="ring"))
+
+
+def test_what_was_measured_once_is_a_dot_beside_the_curves_of_others(tmp_path: Path) -> None:
+    entries = [read_folder(write_run(tmp_path, name, 3.0)) for name in ("one", "two")]
+    entries[0].curves["fid_classifier"] = [(20, 3.0)]
+    assert html(entries, "Two").count('r="2.5"') == 1
+    for entry in entries:
+        entry.curves = {name: curve[-1:] for name, curve in entry.curves.items()}
+    assert "<polyline" not in html(entries, "Two"), "no chart of single points alone"
+
+
+def test_an_axis_of_nothing_but_zeros_begins_there() -> None:
+    assert fitting([0.0, 0.0]) == Linear(0.0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
@@ -143,14 +144,15 @@ def _entries(folder: Path) -> tuple[list[Path], list[str]]:
     pictures = [entry.path for entry in files if _is_picture(entry.name)]
     others = [entry for entry in files if not _is_picture(entry.name)]
     if others:
-        logger.warning(
-            "ignored %d files in %s, not named as pictures (%s), such as %s",
-            len(others),
-            folder,
-            _KINDS,
-            others[0].name,
-        )
+        _tell_ignored(folder, len(others), others[0].name)
     return folders, pictures
+
+
+@functools.cache
+def _tell_ignored(folder: Path, count: int, first: str) -> None:
+    """Once, however often the folder is looked at."""
+    told = f"a file in {folder} is" if count == 1 else f"{count} files in {folder} are"
+    logger.warning("%s ignored, not named as pictures (%s): %s", told, _KINDS, first)
 
 
 def _all_below(folder: Path, above: frozenset[str] = frozenset()) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.diagnostics.findings import Finding
+from gan_core.diagnostics.findings import Finding, called
 from gan_core.diagnostics.history import History
 
 PANELS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -41,6 +41,8 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 """The metrics (without their extractor's suffix) and how they are called, for each failure."""
+REFERENCES = ("slope/minimax", "slope/non_saturating")
+"""Drawn dashed: what a slope is compared with is often the slope itself."""
 LOGARITHMIC = ("vanishing_gradient", "non_convergence")
 COLOURS = {"none": "#2a7d46", "suspected": "#c77700", "confirmed": "#b3261e"}
 
@@ -97,14 +99,16 @@ def _panel(
     for name, label in names:
         steps, values = _series(history, name)
         if steps:
-            style = {"marker": "o", "markersize": 3} if len(steps) < 12 else {}
+            style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(steps) < 12 else {}
+            if name in REFERENCES:  # may lie exactly on what they are compared with
+                style["linestyle"] = "--"
             axes.plot(steps, values, label=label, linewidth=1.3, **style)
             drawn += values
     if finding.failure in LOGARITHMIC and any(value > 0 for value in drawn):
         axes.set_yscale("log")
     if finding.since is not None:
         axes.axvspan(finding.since, history.step, color=COLOURS[finding.state], alpha=0.10)
-    title = f"{(finding.form or finding.failure).replace('_', ' ')}: {finding.state}"
+    title = f"{called(finding.form or finding.failure)}: {finding.state}"
     if finding.since is not None:
         title += f", since iteration {finding.since:,}"
     axes.set_title(title, fontsize=10, color=COLOURS[finding.state])
@@ -121,4 +125,5 @@ def _modes(axes: Any, history: History, modes: int) -> None:
         shares = [value / modes for value in values]
         axes.plot(steps, shares, "ks-", markersize=3, label=f"share of {modes} modes")
         axes.legend(fontsize=7)
-    axes.set_ylim(0, 1.6)
+    seen = [y for line in axes.get_lines() for y in line.get_ydata()]
+    axes.set_ylim(0, max(1.6, 1.05 * max(seen, default=0)))

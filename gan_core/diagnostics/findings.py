@@ -63,6 +63,11 @@ class Threshold:
         return Sign(self.level(value), text)
 
 
+def called(failure: str) -> str:
+    """A failure as the survey calls it: "mode collapse", "non-convergence"."""
+    return failure.replace("non_", "non-").replace("_", " ")
+
+
 @dataclasses.dataclass(frozen=True)
 class Advice:
     """``words`` (an option as the user types it, and why) for runs where it is not in use.
@@ -103,7 +108,7 @@ class Finding:
 
     def line(self) -> str:
         """One line for the user."""
-        name = (self.form or self.failure).replace("_", " ")
+        name = called(self.form or self.failure)
         if self.state == "none":
             return f"no {name}" + (f": {self.evidence}" if self.evidence else "")
         return f"{name} {self.state}, since iteration {self.since:,}: {self.evidence}"

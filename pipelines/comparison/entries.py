@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_core import journal
 from gan_core.config import read_config
+from gan_core.diagnostics.findings import called
 from pipelines.evaluate import PREFIXES, family, plain
 
 PROTOCOL = "protocol."
@@ -145,7 +146,7 @@ def take_tag(entry: Entry, name: str, value: str) -> None:
     if name.startswith(PROTOCOL):
         entry.protocols[name.removeprefix(PROTOCOL)] = value
     elif name.startswith("diagnosis.") and name.count(".") == 1:
-        failure = name.removeprefix("diagnosis.").replace("_", " ")
+        failure = called(name.removeprefix("diagnosis."))
         if value in ("suspected", "confirmed"):
             entry.findings[failure] = value
         else:

@@ -59,7 +59,7 @@ def _colours(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _curves(entries: Sequence[Entry], found: Sequence[Column], by: str) -> str:
-    """Charts of the figures that matter most, of what was measured more than once."""
+    """Charts of the figures that matter most, of what some run has measured more than once."""
     colours = _colours(entries)
     charts: list[str] = []
     for column in found:
@@ -68,9 +68,9 @@ def _curves(entries: Sequence[Entry], found: Sequence[Column], by: str) -> str:
         series = [
             Line(_over(entry, column, by), colours[entry.place], entry.name)
             for entry in entries
-            if column.value(entry) is not None and len(column.curve(entry)) > 1
+            if column.value(entry) is not None and column.curve(entry)
         ]
-        if not series:
+        if not any(len(line.points) > 1 for line in series):
             continue
         points = [p for line in series for p in line.points if math.isfinite(p[1])]
         across = Linear(0.0, max((x for x, _ in points), default=1.0) or 1.0)

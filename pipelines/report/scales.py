@@ -95,9 +95,9 @@ def fitting(values: Sequence[float], *, log: bool | None = None) -> Linear | Log
     Logarithmic if ``log``; if that is not said, where all are positive and span two decades.
     """
     finite = [float(v) for v in values if _finite(v)]
-    if not finite:
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if low == high == 0:
         return Linear(0.0, 1.0)
-    low, high = min(finite), max(finite)
     if log is None:
         log = low > 0 and high / low > 100
     if log and any(v > 0 for v in finite):

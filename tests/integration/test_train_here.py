@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, configure, events, final_state, metric_steps, same
@@ -146,6 +147,20 @@ def test_an_option_of_the_schedule_may_change_on_resume_and_is_told(
     assert "resuming run longer with steps: 20 -> 30\n" in capsys.readouterr().out
     tags = {event["name"]: event["value"] for event in events(config.folder, "tag")}
     assert tags["resumed_with"] == "steps: 20 -> 30"
+
+
+@pytest.mark.parametrize("changes", [{"lr_d": 1.0}, {"steps": 10}, {"steps": 20, "batch_size": 7}])
+def test_a_run_that_is_over_is_not_resumed_otherwise_and_keeps_its_configuration(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = configure(tmp_path, "over", workers=0, steps=20)
+    train(config)
+    before = {path: path.read_bytes() for path in config.folder.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="over has come to its end at step 20, so nothing") as told:
+        train(configure(tmp_path, "over", workers=0, **{"steps": 20, **changes}), resume=True)
+    assert all(f"{name}: " in str(told.value) for name in changes if name != "steps")
+    assert {path: path.read_bytes() for path in before} == before
+    assert train(config, resume=True)["step"] == 20, "as it was it may"
 
 
 def test_a_run_that_is_being_trained_is_not_resumed_and_nothing_of_it_changes(
