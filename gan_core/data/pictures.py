@@ -34,6 +34,9 @@ _TOLD_EVERY = 5.0  # seconds
 logger = logging.getLogger(__name__)
 
 
+_REMEDY = ": repair or remove it, or pass --on-bad-file skip"
+
+
 class BadPicture(UserError):
     """A picture that cannot be used, and why.
 
@@ -113,8 +116,7 @@ def _told_as_bad(path: str) -> Iterator[None]:
     except Exception as problem:  # OSError, SyntaxError, struct.error, EOFError and others
         reason = " ".join(str(problem).replace(f" {path!r}", "").split())
         bad = BadPicture(
-            f"{path} is no readable picture ({reason or type(problem).__name__}): "
-            "repair or remove it, or pass --on-bad-file skip"
+            f"{path} is no readable picture ({reason or type(problem).__name__}){_REMEDY}"
         )
         bad.passing = isinstance(problem, OSError) and problem.errno is not None
         raise bad from None
@@ -182,7 +184,8 @@ def positions_but(skipped: Iterable[int], count: int) -> list[int]:
 def tell_skipped(skipped: int, count: int, first: str) -> None:
     """Log that so many of ``count`` pictures are left out, if any, and what the first has."""
     if skipped:
-        logger.warning("skipped %d of %d pictures, the first: %s", skipped, count, first)
+        told = first.removesuffix(_REMEDY)
+        logger.warning("skipped %d of %d pictures, the first: %s", skipped, count, told)
 
 
 def decode_pictures(

@@ -222,6 +222,7 @@ def test_bad_pictures_are_skipped_counted_and_logged_where_asked(tmp_path, caplo
     with caplog.at_level(logging.WARNING):
         examples = load_examples("folder", tmp_path, "train", on_bad_file="skip", image_size=8)
     assert "skipped 3 of 20 pictures" in caplog.text
+    assert "--on-bad-file" not in caplog.text, "it is what the user has just given"
     assert "000.png" in caplog.text
     shades = examples.tensors["image"][:, 0, 0, 0].tolist()
     assert shades == [*range(1, 10), 0, 1, 2, 3, 6, 7, 8, 9]
