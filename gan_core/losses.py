@@ -32,7 +32,8 @@ class AdversarialLoss:
     ``boundary`` is the output at which real and fake are equally likely, 0 for true logits.
     ``paired``: outputs mean something only against each other; the i-th real one is compared with
     the i-th fake one, and the generator's side needs real ones too. ``cross_entropy``: the
-    discriminator's side is one, so its targets can be smoothed.
+    discriminator's side is one, so its targets can be smoothed. ``lipschitz``: it means something
+    of a discriminator whose slope is bounded, and its values have no bound of their own.
     """
 
     summary: str
@@ -41,6 +42,7 @@ class AdversarialLoss:
     boundary: float = 0.0
     paired: bool = False
     cross_entropy: bool = False
+    lipschitz: bool = False
 
 
 def _precise(logits: Tensor) -> Tensor:
@@ -164,6 +166,7 @@ for _name, _loss in {
         "the difference of a Lipschitz critic's means (WGAN); wants a gradient penalty",
         wasserstein_discriminator,
         linear_generator,
+        lipschitz=True,
     ),
     "relativistic": AdversarialLoss(
         "how much more real than its fake partner each real example is (R3GAN)",
@@ -175,6 +178,15 @@ for _name, _loss in {
     LOSSES.register(_name)(_loss)
 UNPAIRED = tuple(_name for _name in LOSSES if not LOSSES[_name].paired)
 """The losses whose generator's side needs no real examples."""
+BOUNDED = tuple(_name for _name in UNPAIRED if not LOSSES[_name].lipschitz)
+"""Those of them that a discriminator without a penalty on its gradient can play."""
+UNBOUNDED = {
+    _name: "lets a discriminator without a penalty on its gradient grow without end: choose from "
+    + ", ".join(BOUNDED)
+    for _name in UNPAIRED
+    if _name not in BOUNDED
+}
+"""Those that it cannot, and why."""
 
 
 def gradient_penalty(

@@ -28,6 +28,7 @@ def option(
     *,
     kind: Kind = "identity",
     choices: Sequence[str] | None = None,
+    refused: Mapping[str, str] | None = None,
     minimum: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -36,11 +37,13 @@ def option(
     """A dataclass field that the command line, the configuration file and the checks all read.
 
     ``minimum`` and ``maximum`` are allowed values themselves, ``above`` and ``below`` are not.
+    ``refused``: words that are no choice here though a user may well give them, and why.
     """
     metadata = {
         "help": help,
         "kind": kind,
         "choices": tuple(choices) if choices is not None else None,
+        "refused": dict(refused or {}),
         "bounds": {"minimum": minimum, "above": above, "below": below, "maximum": maximum},
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -130,6 +133,9 @@ def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"{flag(field.name)} must be a mapping, not '{value}'")
         return dict(value)
+    refused = field.metadata.get("refused") or {}
+    if str(value) in refused:
+        raise UserError(f"{flag(field.name)} {value} {refused[str(value)]}")
     choices = field.metadata.get("choices")
     if choices is not None and str(value) not in choices:
         raise unknown_word(flag(field.name), str(value), choices)

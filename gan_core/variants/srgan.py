@@ -32,7 +32,7 @@ from gan_core.layers import bicubic
 from gan_core.layers.crops import crops, turned
 from gan_core.layers.external import External
 from gan_core.layers.features import FEATURES, load_features
-from gan_core.losses import LOSSES, UNPAIRED
+from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED
 from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
 from gan_core.options import option
 from gan_core.pictures import image_grid
@@ -110,7 +110,13 @@ class SRGANOptions(GameOptions):
     adversarial_weight: float = option(
         1e-3, "weight of the adversarial loss", kind="schedule", minimum=0
     )
-    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=UNPAIRED)
+    loss: str = option(
+        "non-saturating",
+        "adversarial loss",
+        kind="schedule",
+        choices=BOUNDED,
+        refused=UNBOUNDED,
+    )
     lr_pretrain: float = option(1e-4, "learning rate of the first stage", kind="schedule", above=0)
     decay_pretrain: str = option(
         "constant", "how that rate falls", kind="schedule", choices=("constant", "cosine")

@@ -19,7 +19,7 @@ from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.jitter import jittered
 from gan_core.layers.patchgan import PatchDiscriminator, map_size
-from gan_core.losses import LOSSES, UNPAIRED, AdversarialLoss
+from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED, AdversarialLoss
 from gan_core.metrics.translation import closeness
 from gan_core.options import flag, option
 from gan_core.pictures import image_grid
@@ -68,7 +68,13 @@ class TranslationOptions(GameOptions):
         minimum=1,
     )
     flip: bool = option(True, "mirror half of the training pictures", kind="schedule")
-    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=UNPAIRED)
+    loss: str = option(
+        "non-saturating",
+        "adversarial loss",
+        kind="schedule",
+        choices=BOUNDED,
+        refused=UNBOUNDED,
+    )
     lr_d: float = option(2e-4, "learning rate of the discriminator", kind="schedule", above=0)
     lr_g: float = option(2e-4, "learning rate of the generator", kind="schedule", above=0)
     beta1: float = option(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core.config import make_config
 from gan_core.data.examples import Batch, DataSpec, TensorSpec, to_pixels
 from gan_core.data.midi import melody_spec
 from gan_core.errors import UserError
@@ -128,6 +129,19 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
 every_row = pytest.mark.parametrize(
     ("name", "options", "data"), ROWS, ids=[f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
 )
+
+
+@pytest.mark.parametrize("name", list_variants())
+def test_wasserstein_is_played_by_those_alone_that_can_bound_the_critic(name: str) -> None:
+    fields = {field.name: field for field in dataclasses.fields(VARIANTS[name].Options)}
+    if "loss" not in fields or {"r1", "gradient_penalty"} & fields.keys():
+        return
+    assert set(fields["loss"].metadata["choices"]) == {
+        *("minimax", "non-saturating", "least-squares", "hinge")
+    }
+    with pytest.raises(UserError, match=r"^--loss wasserstein lets .* without end: ") as refused:
+        make_config({"variant": name, "options": {"loss": "wasserstein"}})  # as an old run has it
+    assert "\n" not in str(refused.value)
 
 
 def random_tensor(name: str, spec: TensorSpec) -> Tensor:

@@ -57,6 +57,15 @@ def test_a_loss_whose_generator_needs_real_examples_is_refused_before_the_game()
         variant_of(pictures(3, 32), loss="relativistic")
 
 
+def test_a_loss_of_a_bounded_slope_wants_the_penalty_that_bounds_it() -> None:
+    with pytest.raises(UserError, match=r"--loss wasserstein .*, or give --r1 a weight") as refused:
+        variant_of(pictures(3, 32), loss="wasserstein")
+    assert "\n" not in str(refused.value)
+    game = game_of(loss="wasserstein", r1=1.0, level=0, steps=200, lr_d=0.05, lr_g=0.05)
+    game.play(200)
+    assert all(values.isfinite().all() for values in game.variant.state_dict().values())
+
+
 def test_untrained_levels_add_nothing_to_the_enlarged_picture() -> None:
     variant = variant_of(pictures(3, 32), levels=3)
     batch = noise_for(variant, 4)
