@@ -133,7 +133,7 @@ def test_another_schedule_is_told() -> None:
     ]
 
 
-@pytest.mark.parametrize("variant", ["dcgan", "midinet"])
+@pytest.mark.parametrize("variant", ["acgan", "dcgan", "midinet"])
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [

@@ -1,4 +1,4 @@
-"""Batch normalisation: under a condition, and without a trace."""
+"""Normalisation by its name; batch normalisation under a condition, and without a trace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_core.layers.spectral import SpectralLinear
+
+
+def normalisation(kind: str, channels: int) -> list[nn.Module]:
+    """The layer that normalises (N, ``channels``, H, W): of kind batch, layer, or none at all."""
+    if kind == "none":
+        return []
+    return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(1, channels)]
 
 
 @contextlib.contextmanager

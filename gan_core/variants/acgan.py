@@ -10,12 +10,14 @@ and the picture (batch normalisation, ReLU, tanh); against six 3x3 convolutions 
 channels, strides 2 and 1 in turn (batch normalisation except in the first, LeakyReLU 0.2, half of
 the units dropped). Adam at 2e-4 (0.5, 0.999), weights N(0, 0.02^2), batches of 100, 50,000
 iterations. Each doubling of the size adds a layer to the generator, at most 768 channels wide.
+Not from the paper: under a gradient penalty the discriminator has layer normalisation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +30,10 @@ from gan_core.layers.init import normal_weights
 from gan_core.layers.labels import class_weights
 from gan_core.layers.layout import FlatLinear, to_map
 from gan_core.layers.minibatch import with_deviation
+from gan_core.layers.normalisation import normalisation
 from gan_core.options import option
 from gan_core.variant import register
-from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant, Term, default
+from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, Term, default
 
 UP = {16: (2, 1), 32: (4, 2, 1), 64: (8, 4, 2, 1), 128: (8, 4, 4, 2, 1)}
 """The generator's channels from 4 pixels on, as multiples of those next to the picture, by size."""
@@ -39,7 +42,7 @@ DOWN, STRIDES = (1, 2, 4, 8, 16, 32), (2, 1, 2, 1, 2, 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class ACGANOptions(AdversarialOptions):
+class ACGANOptions(NormByPenaltyOptions):
     """The options of ``acgan``."""
 
     steps: int = default("steps", 50_000)
@@ -90,7 +93,7 @@ class Discriminator(nn.Module):
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             layers.append(nn.Conv2d(inputs, outputs, 3, STRIDES[depth], 1))
             if depth > 0:
-                layers.append(nn.BatchNorm2d(outputs))
+                layers += normalisation(options.norm_d or "batch", outputs)
             layers += [nn.LeakyReLU(0.2, inplace=True), nn.Dropout(options.dropout)]
         self.layers = nn.Sequential(*layers)
         side = options.image_size // 8
@@ -116,9 +119,13 @@ class ACGAN(AdversarialVariant):
         if self.options.image_size not in UP:
             sizes = ", ".join(map(str, UP))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")
+        self.options.check_normalisation()
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        return {**super().resolve(data), **self.options.decided}
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)

@@ -112,6 +112,21 @@ class AdversarialOptions(RemedyOptions):
 class NormByPenaltyOptions(AdversarialOptions):
     """Options with a ``norm_d`` that not given is batch, or layer under a gradient penalty."""
 
+    norm_d: str | None = option(
+        None,
+        "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
+        "under a gradient penalty, which must not mix examples",
+        choices=("batch", "layer", "none"),
+    )
+
+    def check_normalisation(self) -> None:
+        """Raises ``UserError`` where penalties do not go with batch normalisation."""
+        if self.norm_d == "batch" and self.penalty_weight > 0:
+            raise UserError(
+                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
+                "or none, or --gradient-penalty 0"
+            )
+
     @property
     def decided(self) -> dict[str, Any]:
         return {"norm_d": "layer" if self.penalty_weight > 0 else "batch"}

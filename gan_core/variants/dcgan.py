@@ -25,6 +25,7 @@ from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.init import normal_weights
 from gan_core.layers.layout import FlatLinear, to_map
+from gan_core.layers.normalisation import normalisation
 from gan_core.options import option
 from gan_core.variant import register
 from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, default
@@ -44,12 +45,6 @@ class DCGANOptions(NormByPenaltyOptions):
     width: int = option(128, "channels of the layer next to the picture", minimum=1)
     kernel: int = option(
         5, "size of the convolutions: 5 as in the paper, or 4", minimum=4, maximum=5
-    )
-    norm_d: str | None = option(
-        None,
-        "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
-        "under a gradient penalty, which must not mix examples",
-        choices=("batch", "layer", "none"),
     )
 
 
@@ -104,17 +99,11 @@ class Discriminator(nn.Module):
             padding = (options.kernel - 1) // 2
             layers.append(nn.Conv2d(inputs, outputs, options.kernel, 2, padding, bias=False))
             if depth > 0:
-                layers += self._normalise(options.norm_d or "batch", outputs)
+                layers += normalisation(options.norm_d or "batch", outputs)
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers)
         self.output = FlatLinear(channels[-1] * 16, 1, bias=False)
         normal_weights(self, 0.02)
-
-    @staticmethod
-    def _normalise(kind: str, channels: int) -> list[nn.Module]:
-        if kind == "none":
-            return []
-        return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(1, channels)]
 
     def forward(self, image: Tensor) -> Tensor:
         return self.output(self.layers(image))
@@ -133,11 +122,7 @@ class DCGAN(AdversarialVariant):
         if self.options.image_size not in SIZES:
             sizes = ", ".join(map(str, SIZES))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")
-        if self.options.norm_d == "batch" and self.options.penalty_weight > 0:
-            raise UserError(
-                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
-                "or none, or --gradient-penalty 0"
-            )
+        self.options.check_normalisation()
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)

@@ -97,12 +97,6 @@ class MidiNetOptions(NormByPenaltyOptions):
     see_previous: bool = option(
         False, "show the discriminator the bar before as well, as a second channel"
     )
-    norm_d: str | None = option(
-        None,
-        "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
-        "under a gradient penalty, which must not mix examples",
-        choices=("batch", "layer", "none"),
-    )
     keys: str = option(
         "random",
         "random moves every training example to one of 12 keys, as the authors did with their "
@@ -349,11 +343,7 @@ class MidiNet(AdversarialVariant):
                     f"{flag(name)} is not for midinet, whose networks share a batch of single "
                     "bars: leave it out"
                 )
-        if options.norm_d == "batch" and options.penalty_weight > 0:
-            raise UserError(
-                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
-                "or none, or --gradient-penalty 0"
-            )
+        options.check_normalisation()
 
     def check_share(self, share: int) -> None:
         super().check_share(share)

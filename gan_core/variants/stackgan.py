@@ -111,7 +111,13 @@ class StackGANOptions(GameOptions):
     beta1: float = option(
         0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
-    r1: float = option(0.0, "weight gamma of the R1 penalty", kind="schedule", minimum=0)
+    r1: float = option(
+        0.0,
+        "weight gamma of the R1 penalty, 0 for none; under the discriminators' batch normalisation "
+        "it has cross-example terms",
+        kind="schedule",
+        minimum=0,
+    )
     residual: bool = option(
         False,
         "Stage-II says what is added to Stage-I's picture, enlarged, and begins with that picture; "

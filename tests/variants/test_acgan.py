@@ -53,6 +53,39 @@ def test_the_networks_are_the_papers_for_cifar() -> None:
     assert not variant.one_pass  # batch normalisation in the discriminator
 
 
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, nn.BatchNorm2d),
+        ({"norm_d": "none"}, None),
+        ({"loss": "wasserstein"}, nn.GroupNorm),
+        ({"gradient_penalty": 1}, nn.GroupNorm),
+        ({"loss": "wasserstein", "gradient_penalty": 0}, nn.BatchNorm2d),
+        ({"r1": 1.0}, nn.BatchNorm2d),
+    ],
+)
+def test_a_gradient_penalty_replaces_batch_normalisation_unless_told(
+    options: dict[str, object], kind: type | None
+) -> None:
+    variant = small(**options)
+    found = {type(m) for m in variant.discriminator.modules()} & {nn.GroupNorm, nn.BatchNorm2d}
+    assert found == ({kind} if kind else set())
+    if kind is not nn.BatchNorm2d:  # then no logit depends on another picture
+        images = batch()["image"].requires_grad_()
+        (slopes,) = torch.autograd.grad(variant.discriminator(images)[0].sum(), images)
+        assert slopes[0].abs().max() > 0
+        assert (slopes[1:] == 0).all()
+
+
+@pytest.mark.parametrize("options", [{"loss": "wasserstein"}, {"gradient_penalty": 0.5}])
+def test_batch_normalisation_under_a_gradient_penalty_is_refused(
+    options: dict[str, object],
+) -> None:
+    with pytest.raises(UserError, match="--norm-d batch mixes examples") as caught:
+        small(norm_d="batch", **options)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 def test_every_size_makes_pictures_of_that_size(size: int) -> None:
     variant = create("acgan", pictures(3), {"image_size": size, "width_g": 2, "width_d": 2})
