@@ -199,13 +199,20 @@ def gradient_penalty(
     ``discriminate`` should treat each example by itself: no batch normalisation (section 4 of the
     paper). The standard deviation of a group enters every logit of the group, and each example's
     norm holds its part in all of them; Progressive GAN (Karras et al. 2018, section 3) was
-    trained so.
+    trained so. Where ``fake`` has the generator's graph, the penalty is differentiable through it.
     """
     share = mix.reshape(-1, *[1] * (real.dim() - 1)).to(real.dtype)
-    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
+    made = fake.detach() if fake.is_leaf else fake
+    between = share * real.detach() + (1 - share) * made
+    if not between.requires_grad:
+        between.requires_grad_()
     logits = _precise(discriminate(between))
     (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
-    norms = torch.linalg.vector_norm(_precise(gradient).flatten(1), dim=1)
+    slopes = _precise(gradient).flatten(1)
+    # A norm at zero has no second derivative, which unrolled steps ask for: it is left out there.
+    steep = (slopes != 0).any(dim=1)
+    norms = torch.linalg.vector_norm(torch.where(steep[:, None], slopes, 1.0), dim=1)
+    norms = torch.where(steep, norms, 0.0)
     return (norms - 1).square().mean() + 0 * logits.sum()
 
 

@@ -173,6 +173,17 @@ def test_a_flat_critic_has_a_finite_penalty_gradient() -> None:
     assert torch.isfinite(critic.weight.grad).all()
 
 
+def test_a_flat_critics_penalty_can_be_differentiated_three_times() -> None:
+    critic = nn.Sequential(linear_critic(3.0, 4.0), nn.ReLU())
+    fake = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty(critic, fake.detach(), 1.0 * fake, torch.zeros(2).double())
+    assert penalty.item() == pytest.approx((4**2 + 1) / 2)  # a slope of 5, and none
+    (slope,) = torch.autograd.grad(penalty, critic[0].weight, create_graph=True)
+    (once_more,) = torch.autograd.grad(slope.square().sum(), critic[0].weight, create_graph=True)
+    assert slope.isfinite().all()
+    assert once_more.isfinite().all()
+
+
 def test_an_unknown_loss_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'wasserstein'"):
         LOSSES["waserstein"]

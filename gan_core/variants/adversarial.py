@@ -126,6 +126,8 @@ class NormByPenaltyOptions(AdversarialOptions):
                 "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
                 "or none, or --gradient-penalty 0"
             )
+        if (self.norm_d or self.decided["norm_d"]) == "batch":
+            remedies.check_third_order(self, "choose --norm-d layer or none, or ")
 
     @property
     def decided(self) -> dict[str, Any]:
@@ -222,7 +224,14 @@ class AdversarialVariant(Variant):
     def refused_options(self) -> frozenset[str]:
         target = getattr(self, "target", None)  # not known until it is built
         pictures = "image" in self.targets if target is None else target == "image"
-        refused = {"packing": self.conditional, "diffaug": not pictures}
+        third_order = not self.one_pass  # of batch normalisation: penalties or unrolled steps
+        refused = {
+            "packing": self.conditional,
+            "diffaug": not pictures,
+            "unrolled": third_order and max(self.options.r1, self.options.r2) > 0,
+            "r1": third_order and self.options.unrolled > 0,
+            "r2": third_order and self.options.unrolled > 0,
+        }
         return frozenset(name for name, is_refused in refused.items() if is_refused)
 
     def check_share(self, share: int) -> None:
@@ -249,6 +258,8 @@ class AdversarialVariant(Variant):
         # No part of the state: a run resumed with noise or without it goes by its iterations.
         self.register_buffer("played", torch.zeros(()), persistent=False)
         self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
+        if not self.one_pass:
+            remedies.check_third_order(self.recipe)
 
     @property
     def loss(self) -> AdversarialLoss:
@@ -310,7 +321,8 @@ class AdversarialVariant(Variant):
         specs = [NoiseSpec("latent", (self.recipe.latent,), prior)]
         unit, only_d = Uniform(0.0, 1.0), ("discriminator",)
         if self.recipe.gradient_penalty > 0:
-            specs.append(NoiseSpec("mix", (), unit, players=only_d))
+            ahead = ("generator",) if self.recipe.unrolled > 0 else ()
+            specs.append(NoiseSpec("mix", (), unit, players=(*only_d, *ahead)))
         if self.augmentation.numbers:
             shape = (self.augmentation.numbers,)
             specs.append(NoiseSpec("augment_real", shape, unit, players=self.real_readers))
@@ -376,13 +388,17 @@ class AdversarialVariant(Variant):
     def discriminator_loss(self, batch: Batch) -> Loss:
         """The discriminator's objective: its loss, the penalties chosen, and further terms."""
         real = self.real_targets(batch)
-        whole = self.recipe.penalty_stride == 1
-        if whole and self.recipe.r1 > 0:
-            real = real.detach().requires_grad_()
         with torch.no_grad():
             fake = self.fake_targets(batch)
+        return self._discriminator_objective(real, fake, batch)
+
+    def _discriminator_objective(self, real: Tensor, fake: Tensor, batch: Batch) -> Loss:
+        """That objective on these targets; through ``fake``, if it has a graph, differentiable."""
+        whole = self.recipe.penalty_stride == 1
+        if whole and self.recipe.r1 > 0:
+            real = _differentiable(real)
         if whole and self.recipe.r2 > 0:
-            fake.requires_grad_()
+            fake = _differentiable(fake)
         outputs = self._both_outputs(real, fake, batch)
         real_logits, fake_logits = (self.logits(o) for o in outputs)
         loss, diagnostics = self.adversarial_loss(real_logits, fake_logits, batch)
@@ -440,7 +456,7 @@ class AdversarialVariant(Variant):
         with running_statistics_kept(self.discriminator):
             for name, weight, targets in (("r1", recipe.r1, real), ("r2", recipe.r2, fake)):
                 if weight > 0:
-                    some = targets[::stride].detach().requires_grad_()
+                    some = _differentiable(targets[::stride])
                     penalty = r1_penalty(self.discriminate(some, part), some)
                     terms.append((f"penalty/{name}", penalty, weight))
             terms += self._gradient_penalty(real[::stride], fake[::stride], part)
@@ -459,15 +475,17 @@ class AdversarialVariant(Variant):
         return _summed(loss, diagnostics, self.generator_terms(outputs, batch))
 
     def _opponent(self, fake: Tensor, batch: Batch) -> AdversarialVariant:
-        """This variant, with the discriminator as it would answer to ``fake``, where unrolled."""
+        """This variant, with the discriminator as it would answer to ``fake``, where unrolled.
+
+        It descends the whole of its objective: with its penalties, which makes the generator's
+        gradient one of third order, and its further terms.
+        """
         if self.recipe.unrolled == 0:
             return self
         real = self.real_targets(batch)
 
         def answer(variant: AdversarialVariant) -> Tensor:
-            both = variant._both_outputs(real, fake, batch)
-            real_logits, fake_logits = (variant.logits(o) for o in both)
-            return variant.adversarial_loss(real_logits, fake_logits, batch)[0]
+            return variant._discriminator_objective(real, fake, batch).total
 
         recipe = self.recipe
         return unrolled(self, "discriminator", answer, recipe.unrolled, recipe.unrolled_rate)
@@ -488,6 +506,16 @@ class AdversarialVariant(Variant):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}
+
+
+def _differentiable(targets: Tensor) -> Tensor:
+    """``targets`` for a gradient in them; where they have a graph, as a new node of it.
+
+    Unrolled weights depend on the generated targets themselves, which a penalty must not see.
+    """
+    if targets.requires_grad:
+        return targets.view_as(targets)
+    return targets.detach().requires_grad_()
 
 
 def _summed(loss: Tensor, diagnostics: dict[str, Tensor], terms: list[Term]) -> Loss:

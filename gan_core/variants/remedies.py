@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -37,8 +38,9 @@ class RemedyOptions(GameOptions):
     )
     unrolled: int = option(
         0,
-        "steps of the discriminator's answer that the generator looks ahead (Unrolled GAN); every "
-        "worker's on its own share of the batch",
+        "steps of the discriminator's answer that the generator looks ahead (Unrolled GAN), on the "
+        "whole of D's objective, which with a penalty (R1, R2, gradient penalty) is for "
+        "discriminators without batch normalisation; every worker's on its own share of the batch",
         kind="schedule",
         minimum=0,
     )
@@ -88,6 +90,23 @@ def check(options: RemedyOptions, loss: str, conditional: bool) -> None:
         raise UserError("--packing is for variants without labels: a pack would mix classes")
     if options.label_smoothing and not LOSSES[loss].cross_entropy:
         raise UserError(f"--label-smoothing means nothing to the {loss} loss: leave it out")
+
+
+def check_third_order(options: Any, instead: str = "") -> None:
+    """Raises ``UserError`` for unrolled steps with penalties, in a discriminator with batch
+    normalisation, of which torch has no third derivative. ``instead``: what else can be done.
+    """
+    penalties = {
+        "--r1": options.r1,
+        "--r2": options.r2,
+        "--gradient-penalty": options.gradient_penalty,
+    }
+    given = [name for name, weight in penalties.items() if weight]
+    if options.unrolled > 0 and given:
+        raise UserError(
+            f"--unrolled with {given[0]} differentiates three times, which the discriminator's "
+            f"batch normalisation does not allow: {instead}leave one of them out"
+        )
 
 
 def check_share(options: RemedyOptions, share: int, parts: int) -> None:

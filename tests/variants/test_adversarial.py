@@ -203,6 +203,9 @@ def test_nobody_is_advised_to_use_what_is_refused() -> None:
     assert points.refused_options() == {"diffaug"}
     with pytest.raises(UserError, match="--diffaug is for pictures"):
         create("gan", ring, {"diffaug": "color"})
+    assert small("dcgan", r1=1.0).refused_options() == {"unrolled"}
+    assert small("dcgan", unrolled=1).refused_options() == {"r1", "r2"}
+    assert small("dcgan", r1=1.0, norm_d="layer").refused_options() == frozenset()
     midinet = VARIANTS["midinet"]
     assert midinet(midinet.Options()).refused_options() >= {"diffaug", "packing"}
 

@@ -19,6 +19,7 @@ from gan_core.layers.minibatch import pack
 from gan_core.losses import smoothed_discriminator
 from gan_core.priors import draw
 from gan_core.variant import Variant, create
+from gan_core.variants.gan import GAN
 
 PICTURES = DataSpec({"image": TensorSpec((1, 16, 16), -1.0, 1.0)})
 LABELLED = DataSpec({**PICTURES.tensors, "label": TensorSpec((), classes=3)})
@@ -26,6 +27,7 @@ POINTS = DataSpec({"point": TensorSpec((2,))}, "point")
 TINY: dict[str, dict[str, object]] = {
     "gan": {"hidden": 16, "maxout_units": 8, "dropout_input": 0, "dropout": 0, "latent": 4},
     "dcgan": {"width": 4, "image_size": 16, "latent": 4},
+    "acgan": {"width_g": 2, "width_d": 2, "image_size": 16, "latent": 4, "dropout": 0},
 }
 N = 12
 
@@ -284,6 +286,133 @@ def test_the_generator_is_judged_by_the_discriminator_that_would_answer() -> Non
     assert variant.stages()[0].players[1].reads == ("point",)
 
 
+class Smooth(nn.Module):
+    """v tanh(W x + c) + d of flattened targets: its slopes in x are known in closed form."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(inputs, 5), nn.Linear(5, outputs)
+
+    def forward(self, targets: Tensor) -> Tensor:
+        return self.second(self.first(targets.flatten(1)).tanh())
+
+
+def answered(weights: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """A :class:`Smooth` discriminator's outputs (N, K), and slopes (N, D) of the first of them."""
+    first, bias, second, last = weights
+    hidden = (targets.flatten(1) @ first.t() + bias).tanh()
+    slopes = ((1 - hidden.square()) * second[0]) @ first
+    return hidden @ second.t() + last, slopes
+
+
+def by_hand(
+    variant: Variant, weights: list[Tensor], real: Tensor, fake: Tensor, given: Batch
+) -> Tensor:
+    """D's whole objective from its definition, without a gradient of a gradient."""
+    options = variant.recipe  # type: ignore[union-attr]
+    (on_real, _), (on_fake, _) = answered(weights, real), answered(weights, fake)
+    a, b = on_real[:, 0], on_fake[:, 0]
+    if options.loss == "wasserstein":
+        total = b.mean() - a.mean()
+    else:
+        total = -torch.sigmoid(a).log().mean() - (1 - torch.sigmoid(b)).log().mean()
+    if "label" in given:
+        rows = torch.arange(len(a))
+        for outputs in (on_real, on_fake):
+            right = outputs[:, 1:].softmax(1)[rows, given["label"]]
+            total = total - options.class_weight * right.log().mean()
+    real, fake = (targets[:: options.penalty_stride] for targets in (real, fake))
+    for weight, targets in ((options.r1, real), (options.r2, fake)):
+        total = total + weight / 2 * answered(weights, targets)[1].square().sum(1).mean()
+    if options.gradient_penalty:
+        share = given["mix"][:: options.penalty_stride].reshape(-1, *[1] * (real.dim() - 1))
+        _, slopes = answered(weights, share * real + (1 - share) * fake)
+        excess = slopes.square().sum(1).sqrt() - 1
+        total = total + options.gradient_penalty * excess.square().mean()
+    return total
+
+
+@pytest.mark.parametrize("name", ["gan", "acgan"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"r1": 2.0},
+        {"r2": 2.0},
+        {"loss": "wasserstein", "gradient_penalty": 3.0},
+        {"r1": 1.0, "r2": 2.0, "gradient_penalty": 3.0, "penalty_stride": 3},
+    ],
+    ids=str,
+)
+def test_an_unrolled_discriminator_descends_the_whole_of_its_objective(
+    name: str, options: dict[str, object]
+) -> None:
+    rate, steps, target = 0.3, 3, "image" if name == "acgan" else "point"
+    data = LABELLED if name == "acgan" else POINTS
+    norm = {"norm_d": "none"} if name == "acgan" else {}
+    variant = small(name, data, unrolled=steps, unrolled_rate=rate, **options, **norm).double()
+    torch.manual_seed(1)
+    variant.discriminator = Smooth(256 if name == "acgan" else 2, 4 if name == "acgan" else 1)
+    variant.double()
+    given = {n: t.double() for n, t in batch(variant).items()}
+    if name == "acgan":
+        given["label"] = torch.arange(N) % 3
+
+    def reference() -> float:
+        """G's loss against D after plain gradient descent."""
+        with torch.no_grad():
+            fake = variant.generate(given)  # type: ignore[operator]
+        weights = [p.detach().clone() for p in variant.discriminator.parameters()]  # type: ignore[union-attr]
+        for _ in range(steps):
+            leaves = [weight.requires_grad_() for weight in weights]
+            loss = by_hand(variant, leaves, given[target], fake, given)
+            slopes = torch.autograd.grad(loss, leaves)
+            weights = [(w - rate * s).detach() for w, s in zip(leaves, slopes, strict=True)]
+        outputs = answered(weights, fake)[0]
+        if options.get("loss") == "wasserstein":
+            total = -outputs[:, 0].mean()
+        else:
+            total = -torch.sigmoid(outputs[:, 0]).log().mean()
+        if name == "acgan":
+            total = total - outputs[:, 1:].log_softmax(1)[torch.arange(N), given["label"]].mean()
+        return total.item()
+
+    found = variant.generator_loss(given).total  # type: ignore[operator]
+    # Class likelihoods are computed in float32.
+    assert found.item() == pytest.approx(reference(), rel=1e-6 if name == "acgan" else 1e-12)
+    bias = variant.generator.output.bias if name == "gan" else variant.generator.layers[-2].bias  # type: ignore[union-attr,index]
+    (slope,) = torch.autograd.grad(found, bias)
+    for place in range(len(bias)):
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                bias[place] += step
+            ends.append(reference())
+            with torch.no_grad():
+                bias[place] -= step
+        assert slope[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"r1": 1.0}, r"--unrolled with --r1 .* does not allow: choose --norm-d layer or none, or"),
+        ({"r2": 1.0, "norm_d": "batch"}, "--unrolled with --r2 differentiates three times"),
+    ],
+)
+def test_penalties_of_a_batch_cannot_be_unrolled(options: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told) as refused:
+        small("dcgan", unrolled=1, **options)
+    assert "\n" not in str(refused.value)
+    small("dcgan", unrolled=1, **{**options, "norm_d": "none"})
+    small("dcgan", unrolled=1, gradient_penalty=1.0)  # layer normalisation then
+    by_batches = nn.Sequential(nn.Flatten(), nn.Linear(256, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    others = type("Others", (GAN,), {"make_discriminator": lambda *_: by_batches})
+    with pytest.raises(UserError, match="does not allow: leave one of them out"):
+        others(small(unrolled=1, gradient_penalty=1.0).options).build(PICTURES)
+    others(small(unrolled=1).options).build(PICTURES)
+
+
 def test_no_unrolled_step_is_the_plain_loss() -> None:
     variant, plain = small(unrolled=0), small()
     given = batch(plain)
@@ -391,7 +520,8 @@ ALL = {
 @pytest.mark.parametrize("loss", ["non-saturating", "relativistic"])
 def test_all_remedies_together_make_finite_gradients(name: str, loss: str) -> None:
     smoothing = {"label_smoothing": 0.1} if loss == "non-saturating" else {}
-    variant = small(name, **{**ALL, **smoothing, "loss": loss})
+    norm = {"norm_d": "layer"} if name == "dcgan" else {}
+    variant = small(name, **{**ALL, **smoothing, **norm, "loss": loss})
     given = batch(variant)
     for player in variant.stages()[0].players:
         variant.zero_grad()
