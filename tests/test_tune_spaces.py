@@ -5,10 +5,13 @@ import pkgutil
 
 import numpy as np
 import pytest
+import torch
 from ray import tune
+from torch import nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 import tune_spaces
+from gan_core.engine.averaging import MovingAverage
 from gan_core.errors import UserError
 from gan_core.options import parse
 from gan_core.variant import VARIANTS, list_variants
@@ -68,6 +71,32 @@ def test_the_original_recipes_come_first() -> None:
     assert (first["lr_d"], first["beta1"], first["batch_size"], first["prior"]) == (
         2e-4, 0.5, 128, "uniform",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "target"), SPACES)
+def test_averages_that_are_searched_differ_within_a_thousand_iterations(
+    variant: str, target: str
+) -> None:
+    dimension = space_of(variant, target).dimensions.get("ema")
+    if dimension is None:
+        return
+    found = []
+    for decay in dimension.domain.categories:
+        network = nn.Linear(1, 1)
+        nn.init.zeros_(network.weight)
+        average = MovingAverage(network, decay)
+        with torch.no_grad():
+            for number in range(1000):
+                network.weight.fill_(number)
+                average.update()
+            average.copy_to(network)
+        found.append(network.weight.item())
+    assert len(set(found)) == len(found)
+
+
+def test_bigganss_first_points_are_all_of_its_papers_settings() -> None:
+    space = space_of("biggan")
+    assert len(space.first_points(defaults("biggan"))) == len(space.settings) == 3
 
 
 def test_points_have_a_space_of_their_own() -> None:

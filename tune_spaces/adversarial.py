@@ -56,7 +56,8 @@ def adversarial(**changes: Dimension | None) -> dict[str, Dimension]:
         ),
         "ema": Dimension(
             tune.choice([0.0, 0.99, 0.999]),
-            "none before 2018; 0.999 averages 1,000 updates, which short trials do not have",
+            "none before 2018; 0.99 is 0.999 for 890 iterations, and that 0.9999 for 8,990: the "
+            "decay rises with them, so a larger one would be another in long trials alone",
         ),
     }
     return {name: dimension for name, dimension in {**shared, **changes}.items() if dimension}

@@ -16,8 +16,9 @@ class MovingAverage:
     """Exponential moving average of the parameters of ``network``.
 
     The decay of update t is min(``decay``, (1 + t) / (10 + t)), so that a short run is not an
-    average over its random start. Only parameters are averaged: batch statistics belong to one
-    set of weights, and are measured anew for the average (:func:`measure_batch_statistics`).
+    average over its random start: 0.9, 0.99, 0.999 and 0.9999 are reached by updates 80, 890, 8,990
+    and 89,990, and until then are the same. Only parameters are averaged: batch statistics belong
+    to one set of weights, and are measured anew for the average (:func:`measure_batch_statistics`).
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -67,7 +67,8 @@ class AdversarialOptions(RemedyOptions):
     )
     ema: float = option(
         0.0,
-        "decay of the moving average of the generator's weights, 0 for none",
+        "decay of the moving average of the generator's weights, 0 for none; after t iterations it "
+        "is at most (1 + t) / (10 + t): 0.99 from 890 on, 0.999 from 8,990, 0.9999 from 89,990",
         kind="schedule",
         minimum=0,
         below=1,

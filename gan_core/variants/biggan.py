@@ -3,8 +3,8 @@
 SAGAN's networks, wider, with one embedding of the classes that all conditional normalisations
 share, beside which each block is given its own part of the noise (hierarchical latent space,
 appendix B); orthogonal weights, and a penalty in the generator that keeps them so (section 3.1);
-an average of the generator's weights, 0.9999; and the truncation trick at sampling (``sample
---truncation``). Hinge loss; Adam with (0, 0.999).
+an average of the generator's weights, whose decay rises towards 0.9999 (see --ema); and the
+truncation trick at sampling (``sample --truncation``). Hinge loss; Adam with (0, 0.999).
 
 The paper trains ImageNet with batches of 2,048, two discriminator updates, rates of 5e-5 and 2e-4
 and attention at 64 pixels. The defaults here are those of the authors' script for CIFAR-10

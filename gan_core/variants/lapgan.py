@@ -109,13 +109,7 @@ class LAPGANOptions(GameOptions):
     r1: float = option(
         0.0, "weight gamma of the R1 penalty, 0 for none", kind="schedule", minimum=0
     )
-    ema: float = option(
-        0.0,
-        "decay of the moving average of the generators' weights, 0 for none",
-        kind="schedule",
-        minimum=0,
-        below=1,
-    )
+    ema: float = default("ema", 0.0)
 
     @property
     def examples_per_iteration(self) -> int:

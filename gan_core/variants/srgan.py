@@ -132,13 +132,7 @@ class SRGANOptions(GameOptions):
     beta1: float = option(
         0.9, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
-    ema: float = option(
-        0.0,
-        "decay of the moving average of the generator's weights, 0 for none",
-        kind="schedule",
-        minimum=0,
-        below=1,
-    )
+    ema: float = default("ema", 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,13 +144,7 @@ class StackGANOptions(GameOptions):
         "cutout, flip with commas, or none",
         kind="schedule",
     )
-    ema: float = option(
-        0.0,
-        "decay of the moving average of the generators' weights, 0 for none",
-        kind="schedule",
-        minimum=0,
-        below=1,
-    )
+    ema: float = default("ema", 0.0)
 
     @property
     def examples_per_iteration(self) -> int:

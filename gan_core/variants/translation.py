@@ -90,13 +90,7 @@ class TranslationOptions(GameOptions):
         minimum=0,
         maximum=1,
     )
-    ema: float = option(
-        0.0,
-        "decay of the moving average of the generator's weights, 0 for none",
-        kind="schedule",
-        minimum=0,
-        below=1,
-    )
+    ema: float = default("ema", 0.0)
 
 
 class TranslationVariant(Variant):

@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.config import make_config
 from gan_core.data.examples import Batch, DataSpec, TensorSpec, to_pixels
 from gan_core.data.midi import melody_spec
+from gan_core.engine.averaging import MovingAverage
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.metrics.names import declared_figures
@@ -129,6 +130,26 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
 every_row = pytest.mark.parametrize(
     ("name", "options", "data"), ROWS, ids=[f"{row[0]}-{i}" for i, row in enumerate(ROWS)]
 )
+
+
+@pytest.mark.parametrize(("decay", "reached"), [(0.99, 890), (0.999, 8_990), (0.9999, 89_990)])
+def test_every_average_says_from_when_on_it_has_its_decay(decay: float, reached: int) -> None:
+    applied = []
+    for updates in (reached - 1, reached, reached + 1):
+        network = nn.Linear(1, 1, bias=False).double()
+        nn.init.zeros_(network.weight)
+        average = MovingAverage(network, decay)
+        average.updates = updates
+        nn.init.ones_(network.weight)
+        average.update()
+        average.copy_to(network)
+        applied.append(1 - network.weight.item())
+    assert applied[0] < decay - 1e-12
+    assert applied[1:] == pytest.approx([decay, decay], abs=1e-12)
+    for name in list_variants():
+        for field in dataclasses.fields(VARIANTS[name].Options):
+            if field.name == "ema":
+                assert f"{decay} from {reached:,}" in field.metadata["help"].replace(" on", "")
 
 
 @pytest.mark.parametrize("name", list_variants())
