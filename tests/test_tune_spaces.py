@@ -13,6 +13,7 @@ import gan_core.variants  # noqa: F401  (registers the variants)
 import tune_spaces
 from gan_core.engine.averaging import MovingAverage
 from gan_core.errors import UserError
+from gan_core.losses import LOSSES
 from gan_core.options import parse
 from gan_core.variant import VARIANTS, list_variants
 from tune_spaces import Dimension, SearchSpace, Setting, space_of
@@ -97,6 +98,13 @@ def test_averages_that_are_searched_differ_within_a_thousand_iterations(
 def test_bigganss_first_points_are_all_of_its_papers_settings() -> None:
     space = space_of("biggan")
     assert len(space.first_points(defaults("biggan"))) == len(space.settings) == 3
+
+
+def test_the_losses_that_are_not_searched_are_named_with_their_reason() -> None:
+    dimension = adversarial()["loss"]
+    left_out = set(LOSSES) - set(dimension.domain.categories)
+    assert left_out == {"relativistic"}
+    assert all(f"{name} wants" in dimension.reason for name in left_out)
 
 
 def test_points_have_a_space_of_their_own() -> None:

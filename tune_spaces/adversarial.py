@@ -40,7 +40,8 @@ def adversarial(**changes: Dimension | None) -> dict[str, Dimension]:
         ),
         "loss": Dimension(
             tune.choice(["minimax", "non-saturating", "least-squares", "hinge", "wasserstein"]),
-            "all that there are: none won everywhere in Lucic et al. 2018 (arXiv:1711.10337)",
+            "those that ask for nothing else (relativistic wants R1 and R2): of the like none won "
+            "everywhere in Lucic et al. 2018 (arXiv:1711.10337)",
         ),
         "prior": Dimension(
             tune.choice(["gaussian", "uniform"]),
