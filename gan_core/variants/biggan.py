@@ -108,7 +108,7 @@ class BigGAN(ResNetVariant):
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
-        parts = len(WIDTHS[self.options.image_size].up)
+        parts = len(self.widths[self.options.image_size].up)
         if self.options.latent % parts:
             raise UserError(
                 f"--latent {self.options.latent} cannot be cut into {parts} equal parts, one for "

@@ -1,8 +1,10 @@
 """What the ResNet systems, SN-GAN, SAGAN and BigGAN, share: widths by size, and networks.
 
 The tables give the papers' networks at every size. At 32 pixels: Miyato et al. 2018
-(arXiv:1802.05957), table 4; at 64 and 128 the ImageNet networks of Miyato and Koyama 2018
-(arXiv:1802.05637), which SAGAN and BigGAN begin with too. 16 pixels have a block less.
+(arXiv:1802.05957), table 4; at 128 the ImageNet networks of Miyato and Koyama 2018
+(arXiv:1802.05637), which SAGAN and BigGAN begin with too; at 64 those of BigGAN's code, whose
+discriminator ends in maps of 4 pixels (SN-GAN's halves once more: ``sngan.py``). 16 pixels have a
+block less.
 """
 
 from __future__ import annotations
@@ -199,6 +201,7 @@ class ResNetVariant(AdversarialVariant):
 
     Options = ResNetOptions
     widths: ClassVar[dict[int, Widths]] = WIDTHS
+    """The networks by size, which may be other ones than most systems'."""
     spectral_g: ClassVar[bool] = False
     wide_d: ClassVar[bool] = True
     residual_gain: ClassVar[float] = 1.0
@@ -206,9 +209,9 @@ class ResNetVariant(AdversarialVariant):
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         size, attention = self.options.image_size, self.options.attention
-        if size not in WIDTHS:
-            raise UserError(f"--image-size must be {_listed(WIDTHS)}, not {size}")
-        maps = _maps(size)
+        if size not in self.widths:
+            raise UserError(f"--image-size must be {_listed(self.widths)}, not {size}")
+        maps = _maps(size, self.widths[size])
         if attention and attention not in maps:
             raise UserError(
                 f"--attention must be 0 or {_listed(maps)} at {size} pixels, not {attention}"
@@ -246,9 +249,8 @@ class ResNetVariant(AdversarialVariant):
         return discriminator
 
 
-def _maps(size: int) -> list[int]:
+def _maps(size: int, widths: Widths) -> list[int]:
     """The sizes of feature maps that both networks for ``size`` have, where attention may be."""
-    widths = WIDTHS[size]
     smallest = max(2 * BOTTOM, size // 2**widths.halvings)
     return [s for s in (size // 2**n for n in range(1, 8)) if s >= smallest]
 

@@ -9,7 +9,8 @@ generator's batch normalisation and the discriminator's projection take the labe
 
 As in the authors' code (github.com/pfnet-research/sngan_projection) weights begin by Glorot's
 rule, with a gain of sqrt 2 in the residual convolutions; the discriminator's last layer has no
-bias, and only its convolutions have. At 32 pixels: 4,276,739 and 1,053,824 parameters.
+bias, and only its convolutions have. At 32 pixels: 4,276,739 and 1,053,824 parameters. At 64
+pixels all five blocks of the discriminator halve (``snresnet_64.py``), down to maps of 2 pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gan_core.options import option
 from gan_core.priors import Integers
 from gan_core.variant import NoiseSpec, register
 from gan_core.variants.adversarial import default
-from gan_core.variants.resnet import ResNetOptions, ResNetVariant
+from gan_core.variants.resnet import WIDTHS, ResNetOptions, ResNetVariant
 
 CNN_UP, CNN_DOWN = (512, 256, 128, 64), (64, 128, 256, 512)
 """Channels of the convolutional networks, table 3; they begin and end at an eighth of the size."""
@@ -121,6 +122,7 @@ class SNGAN(ResNetVariant):
     summary = "spectral normalisation; residual or plain; by class with --conditional"
     paper = "Miyato et al. 2018, arXiv:1802.05957 and arXiv:1802.05637"
     Options = SNGANOptions
+    widths = {**WIDTHS, 64: dataclasses.replace(WIDTHS[64], halvings=5)}  # noqa: RUF012
     wide_d = False
     residual_gain = math.sqrt(2)
 

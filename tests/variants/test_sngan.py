@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -15,7 +16,8 @@ from gan_core.layers.normalisation import ConditionalBatchNorm2d
 from gan_core.layers.spectral import SpectralConv2d, SpectralLinear
 from gan_core.priors import Gaussian
 from gan_core.variant import Variant, create
-from gan_core.variants.sngan import dequantised
+from gan_core.variants.resnet import WIDTHS
+from gan_core.variants.sngan import SNGAN, SNGANOptions, dequantised
 
 TINY = {"width_g": 4, "width_d": 4, "latent": 8, "image_size": 16}
 
@@ -64,6 +66,31 @@ def test_the_large_networks_have_the_papers_channels() -> None:
     seen = [(b.conv1.out_channels, b.conv2.out_channels) for b in variant.discriminator.blocks]
     assert seen == [(1, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 16)]
     assert [b.halve for b in variant.discriminator.blocks] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("name", ["sngan", "sagan", "biggan"])
+def test_at_64_pixels_sngans_discriminator_halves_in_every_block(name: str) -> None:
+    """As ``snresnet_64.py`` of its authors; BigGAN's code keeps the last maps at 4 pixels."""
+    options = {"image_size": 64, "width_g": 1, "width_d": 1}
+    discriminator = create(name, pictures(64, classes=2), options).discriminator
+    assert [b.conv2.out_channels for b in discriminator.blocks if hasattr(b, "halve")] == [
+        *(1, 2, 4, 8, 16)
+    ]
+    last = 2 if name == "sngan" else 4
+    assert discriminator.blocks(torch.rand(3, 3, 64, 64)).shape == (3, 16, last, last)
+
+
+def test_attention_may_be_at_the_maps_of_a_systems_own_networks() -> None:
+    class Shallow(SNGAN):
+        widths = {64: dataclasses.replace(WIDTHS[64], halvings=1)}  # noqa: RUF012
+
+    for attention in (8, 32):
+        SNGAN(SNGANOptions(image_size=64, attention=attention)).check(pictures(64))
+    Shallow(SNGANOptions(image_size=64, attention=32)).check(pictures(64))
+    with pytest.raises(UserError, match="--attention must be 0 or 32 at 64 pixels, not 8"):
+        Shallow(SNGANOptions(image_size=64, attention=8)).check(pictures(64))
+    with pytest.raises(UserError, match="--image-size must be 64, not 32"):
+        Shallow(SNGANOptions(image_size=32)).check(pictures(64))
 
 
 def test_the_convolutional_networks_are_table_3() -> None:
