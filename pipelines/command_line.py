@@ -94,7 +94,10 @@ def show(value: object) -> str:
     """A default as the user would type it."""
     if isinstance(value, (tuple, list)):
         return ",".join(show(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"  # of six digits; what these do not tell is shown in full
+    return short if float(short) == value else repr(value).removesuffix(".0")
 
 
 def _metavar(kind: type, choices: Sequence[str] | None) -> str:

@@ -29,13 +29,23 @@ from gan_core.variants.perceptron import PerceptronOptions, PerceptronVariant
 
 PICTURES = {"hidden": 1200, "maxout_units": 240, "dropout_input": 0.2, "dropout": 0.5}
 POINTS = {"hidden": 128, "maxout_units": 64, "dropout_input": 0.0, "dropout": 0.0}
-POINTS_ADAM = {"optimizer": "adam", "lr_d": 1e-3, "lr_g": 1e-3}
+POINTS_ADAM: dict[str, Any] = {"optimizer": "adam", "lr_d": 1e-3, "lr_g": 1e-3}
+
+
+def _or_for_points(name: str) -> Any:
+    """The option ``name`` that is left open, its help saying what it is for points as well."""
+    metadata = PerceptronOptions.__dataclass_fields__[name].metadata
+    told = f"{metadata['help']} ({POINTS_ADAM[name]} for points)"
+    return dataclasses.field(default=None, metadata={**metadata, "help": told})
 
 
 @dataclasses.dataclass(frozen=True)
 class GANOptions(PerceptronOptions):
     """The options of ``gan``."""
 
+    optimizer: str | None = _or_for_points("optimizer")
+    lr_d: float | None = _or_for_points("lr_d")
+    lr_g: float | None = _or_for_points("lr_g")
     hidden: int | None = option(
         None,
         "units of each of the generator's hidden layers; not given: the paper's 1200 "

@@ -31,9 +31,7 @@ class PerceptronOptions(AdversarialOptions):
     batch_size: int = default("batch_size", 100)
     prior: str = default("prior", "uniform")
     optimizer: str | None = option(
-        None,
-        "optimiser of both players; not given: the paper's sgd (adam for points)",
-        choices=("sgd", "adam"),
+        None, "optimiser of both players; not given: the paper's sgd", choices=("sgd", "adam")
     )
     lr_d: float | None = option(  # type: ignore[assignment]
         None,

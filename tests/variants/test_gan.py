@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from gan_core.layers.pixels import PixelOutput, to_flat_pixels
 from gan_core.options import parse
 from gan_core.priors import Gaussian, Uniform
 from gan_core.variant import Variant, create
+from gan_core.variants.cgan import CGANOptions
 from gan_core.variants.gan import GANOptions
 from gan_core.variants.schedules import ExponentialDecay, LinearRamp
 
@@ -156,6 +158,17 @@ def test_given_options_win_over_what_the_data_decides() -> None:
     assert {name: getattr(recipe, name) for name in given} == given
     assert create("gan", MNIST, TINY | {"loss": "wasserstein"}).recipe.gradient_penalty == 10
     assert create("gan", MNIST, TINY).recipe.gradient_penalty == 0
+
+
+@pytest.mark.parametrize("name", ["optimizer", "lr_d", "lr_g"])
+def test_help_says_what_points_have_where_nothing_is_given(name: str) -> None:
+    told = {field.name: field.metadata["help"] for field in dataclasses.fields(GANOptions)}[name]
+    assert told.endswith(f"({getattr(create('gan', POINTS, {}).recipe, name)} for points)")
+    pictures = create("gan", MNIST, TINY | {"optimizer": "adam"}).recipe
+    if name != "optimizer":
+        assert f"{getattr(pictures, name)} with adam (" in told
+    of_cgan = {f.name: f.metadata["help"] for f in dataclasses.fields(CGANOptions)}[name]
+    assert "points" not in of_cgan
 
 
 def test_options_of_the_article_reach_the_players() -> None:
