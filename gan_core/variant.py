@@ -161,6 +161,8 @@ class Variant(nn.Module, abc.ABC):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    defaults: ClassVar[str] = "the paper's"
+    """Whose recipe the defaults are, in a phrase that names what is not the paper's."""
     default_data: ClassVar[str] = "digits"
     """The source that it learns from where none is named."""
     data_help: ClassVar[str] = ""

@@ -117,7 +117,7 @@ def _about_source(source: str) -> str:
 def _about(cls: type[Variant]) -> str:
     lines = [f"{cls.name}: {cls.summary}"]
     if cls.paper:
-        lines.append(f"After {cls.paper}; the defaults are the paper's.")
+        lines += textwrap.wrap(f"After {cls.paper}; the defaults are {cls.defaults}.", 98)
     if cls.data_help:
         lines += ["", *textwrap.wrap(f"Data: {cls.data_help}", 98)]
     return "\n".join(lines)

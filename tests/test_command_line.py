@@ -199,6 +199,27 @@ def test_help_of_a_variant_names_every_option_its_default_and_its_paper(
 
 
 @pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ("dcgan", "the defaults are the paper's."),
+        ("gan", "the defaults are the paper's for pictures; it has none for points."),
+        ("acgan", "the paper's, but for batch normalisation after the generator's linear layer."),
+        ("biggan", "the defaults are those of its authors' script for CIFAR-10 (batches of 50, k"),
+        ("lapgan", "the paper's, but for the coarsest level's tanh, pictures in [-1, 1] instead"),
+        ("srgan", "the paper's, but that each square is turned and mirrored at random, eight ways"),
+        ("stackgan", "the paper's, and its authors' code's where that says more or other (--kl)"),
+    ],
+)
+def test_help_names_what_of_the_defaults_is_not_the_papers(
+    variant: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["train", variant, "--help"]) == 0
+    head = capsys.readouterr().out.partition("what is learnt:")[0]
+    assert told in " ".join(head.split())
+    assert max(map(len, head.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         *((1.000004, "1.000004"), (0.0002, "0.0002"), (0.1, "0.1"), (1.0, "1"), (1e-6, "1e-06")),

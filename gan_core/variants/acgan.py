@@ -10,7 +10,8 @@ and the picture (batch normalisation, ReLU, tanh); against six 3x3 convolutions 
 channels, strides 2 and 1 in turn (batch normalisation except in the first, LeakyReLU 0.2, half of
 the units dropped). Adam at 2e-4 (0.5, 0.999), weights N(0, 0.02^2), batches of 100, 50,000
 iterations. Each doubling of the size adds a layer to the generator, at most 768 channels wide.
-Not from the paper: under a gradient penalty the discriminator has layer normalisation.
+Not from the paper: batch normalisation after the generator's linear layer, as all measured figures
+have it, and layer normalisation in the discriminator under a gradient penalty.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class ACGAN(AdversarialVariant):
 
     summary = "by class: the discriminator also says of which class a picture is"
     paper = "Odena et al. 2016, arXiv:1610.09585"
+    defaults = "the paper's, but for batch normalisation after the generator's linear layer"
     Options = ACGANOptions
     needs = frozenset({"label"})
     conditional = True

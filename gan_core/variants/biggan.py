@@ -9,7 +9,8 @@ truncation trick at sampling (``sample --truncation``). Hinge loss; Adam with (0
 The paper trains ImageNet with batches of 2,048, two discriminator updates, rates of 5e-5 and 2e-4
 and attention at 64 pixels. The defaults here are those of the authors' script for CIFAR-10
 (github.com/ajbrock/BigGAN-PyTorch, ``launch_cifar_ema.sh``): batches of 50, four discriminator
-updates, 2e-4 both, no attention; ``accumulate`` and the others give back the paper's.
+updates, 2e-4 both, no attention; ``accumulate`` and the others give back the paper's. The script
+has neither orthogonal weights nor their penalty nor noise in every block: these are the paper's.
 """
 
 from __future__ import annotations
@@ -100,6 +101,11 @@ class BigGAN(ResNetVariant):
 
     summary = "wide, by class through a shared embedding, noise in every block, orthogonal weights"
     paper = "Brock et al. 2018, arXiv:1809.11096"
+    defaults = (
+        "those of its authors' script for CIFAR-10 (batches of 50, k 4, rates of 2e-4, no "
+        "attention), but for the paper's orthogonal weights and their penalty, shared embedding "
+        "and noise in every block"
+    )
     Options = BigGANOptions
     widths = {size: dataclasses.replace(w, base_d=w.base_g) for size, w in WIDTHS.items()}  # noqa: RUF012
     spectral_g = True

@@ -125,6 +125,7 @@ class GAN(PerceptronVariant):
 
     summary = "the original: fully connected, rectifiers against maxout units"
     paper = "Goodfellow et al. 2014, arXiv:1406.2661"
+    defaults = "the paper's for pictures; it has none for points"
     targets = frozenset({"image", "point"})
     Options = GANOptions
     uniform_bounds = (-math.sqrt(3), math.sqrt(3))

@@ -12,7 +12,8 @@ put together. A level that has not been trained adds nothing: its last layer beg
 Networks as in the authors' code (github.com/facebook/eyescream), section 3.3 and appendix A: in
 the generator convolutions of 7, 7 and 5 with 64 channels, in the discriminator two of 5 and
 dropout; a class enters as a plane. SGD at 0.02, momentum rising to 0.7, batches of 128. Not from
-the paper: the base's output is tanh, and pictures are in [-1, 1] instead of standardised.
+the paper: the base's output is tanh, pictures are in [-1, 1] instead of standardised, and the last
+layers of finer levels begin at zero.
 """
 
 from __future__ import annotations
@@ -240,6 +241,10 @@ class LAPGAN(Variant):
 
     summary = "a GAN for every level of a Laplacian pyramid, coarse to fine"
     paper = "Denton et al. 2015, arXiv:1506.05751"
+    defaults = (
+        "the paper's, but for the coarsest level's tanh, pictures in [-1, 1] instead of "
+        "standardised, and finer levels that begin by adding nothing"
+    )
     default_data = "cifar10"
     data_help = (
         "pictures whose sides can be halved --levels - 1 times: MNIST's (7, 14, 28 pixels), "

@@ -13,7 +13,8 @@ skip connection (``--skip bicubic``), no batch normalisation (``--norm-g none``,
 one enlargement at the end instead of two (``--upsampling once``: several times cheaper), a falling
 rate in pre-training, an average of the generator's weights.
 
-No noise is drawn but where to crop: a small picture has one enlargement.
+No noise is drawn but where to crop and which of eight ways the square lies (which the paper has
+not): a small picture has one enlargement.
 """
 
 from __future__ import annotations
@@ -250,6 +251,7 @@ class SRGAN(Variant):
 
     summary = "super-resolution: SRResNet, then against a discriminator and frozen features"
     paper = "Ledig et al. 2017, arXiv:1609.04802"
+    defaults = "the paper's, but that each square is turned and mirrored at random, eight ways"
     default_data = "hires"
     data_help = (
         "a folder of large pictures of any sizes (--data hires): they are cut into tiles, of which "

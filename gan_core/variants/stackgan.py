@@ -331,6 +331,7 @@ class StackGAN(Variant):
 
     summary = "from captions to pictures: a sketch of 64 pixels, then a frozen Stage-I refined"
     paper = "Zhang et al. 2016, arXiv:1612.03242"
+    defaults = "the paper's, and its authors' code's where that says more or other (--kl)"
     default_data = "captions"
     data_help = (
         "pictures with captions: a folder with a CSV file whose columns name each picture and its "
