@@ -3,7 +3,9 @@
 Two residual generators translate between two domains, one each way, and two PatchGANs judge what
 comes out. There and back must give the picture again: 10 times the mean absolute difference each
 way; and a picture that is of the target domain already should stay: half of that (sections 3.2 and
-5.2). Least squares; the discriminators' loss halved, on pictures from a pool of 50 (section 4).
+5.2). Least squares; the discriminators' loss halved, on pictures from a pool of 50 (section 4). Of
+least squares that half is in the loss already (Mao et al. 2017), in the generators' too, where the
+paper has none: their weight is 2 then. Other losses weigh 1 and are halved for discriminators.
 Adam at 2e-4 with beta1 0.5, batches of one, 100 epochs at the full rate and 100 in which it falls
 linearly to 0, weights from N(0, 0.02^2). The default steps are 200 epochs of 1,000 pictures.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +40,8 @@ from gan_core.variants.translation import (
     side_by_side,
 )
 
+_HALVED = "least-squares"
+"""The loss that is half of the paper's on both sides."""
 _DOMAINS = ("image", "input")
 _POOLS = ("image_pool", "input_pool")
 
@@ -65,9 +70,10 @@ class CycleGANOptions(TranslationOptions):
         "offers, where thin lines pass beside the bottleneck",
         choices=("resnet", "unet"),
     )
-    adversarial: float = option(
-        2.0,
-        "weight of the adversarial losses; 2 because the paper's square is not halved",
+    adversarial: float | None = option(
+        None,
+        "weight of the adversarial losses; not given: the paper's 1, or 2 with least squares, as "
+        "the paper's square is not halved",
         kind="schedule",
         above=0,
     )
@@ -81,6 +87,10 @@ class CycleGANOptions(TranslationOptions):
         minimum=0,
     )
     pool: int = option(50, "past pictures that a discriminator may see again", minimum=0)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        return {"adversarial": 2.0 if self.loss == _HALVED else 1.0}
 
 
 @register("cyclegan")
@@ -133,8 +143,9 @@ class CycleGAN(TranslationVariant):
             )
 
     def resolve(self, data: DataSpec) -> dict[str, object]:
-        blocks = 9 if self.options.image_size >= 256 else 6
-        left_open = {"blocks": blocks} if self.options.blocks is None else {}
+        options = self.options
+        found = {"blocks": 9 if options.image_size >= 256 else 6, **options.decided}
+        left_open = {n: v for n, v in found.items() if getattr(options, n) is None}
         return super().resolve(data) | left_open
 
     def make_networks(self, inputs: int, outputs: int) -> None:
@@ -230,7 +241,10 @@ class CycleGAN(TranslationVariant):
         return translated, same
 
     def discriminator_loss(self, batch: Batch) -> Loss:
-        """Both discriminators', on what is real and on carried pictures by way of the pools."""
+        """Both discriminators', on what is real and on carried pictures by way of the pools.
+
+        Halved, as in section 4, where the loss is not so already.
+        """
         judges = (
             ("image", self.discriminator, self.image_pool),
             ("input", self.inverse_discriminator, self.input_pool),
@@ -244,6 +258,8 @@ class CycleGAN(TranslationVariant):
             if name == "image":
                 diagnostics = decisions(self.loss, real_logits.detach(), fake_logits.detach())
         total = torch.stack(losses).sum()
+        if self.recipe.loss != _HALVED:
+            total = total / 2
         return Loss(total, {**diagnostics, "loss/discriminator": total.detach()})
 
     def deal_out(self, ranks: Iterable[Mapping[str, Tensor]], rank: int, size: int) -> str:

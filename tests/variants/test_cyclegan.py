@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gan_core.config import RunConfig, make_config
+from gan_core.config import RunConfig, check_resumable, make_config
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.engine.checkpoint import find_checkpoint, read_rank, write_rank
 from gan_core.engine.execution import Engine
@@ -162,6 +162,43 @@ def test_the_discriminators_loss_is_halved_and_goes_through_the_pool() -> None:
     expected = half(variant.discriminator, image, old)  # from the pool
     expected += half(variant.inverse_discriminator, given, image)  # as it came
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["least-squares", "non-saturating", "hinge"])
+def test_both_sides_weigh_what_the_paper_s_would_whatever_the_loss(loss: str) -> None:
+    """G's adversarial part whole, D's halved: of the loss as its own paper states it."""
+
+    def fooled(logits: Tensor) -> Tensor:
+        by_name = {
+            "least-squares": lambda a: (a - 1).square(),
+            "non-saturating": lambda a: -torch.sigmoid(a).log(),
+            "hinge": lambda a: -a,
+        }
+        return by_name[loss](logits).mean()
+
+    def told_apart(real: Tensor, fake: Tensor) -> Tensor:
+        by_name = {
+            "least-squares": lambda a, b: (a - 1).square().mean() + b.square().mean(),
+            "non-saturating": lambda a, b: (
+                -torch.sigmoid(a).log().mean() - (1 - torch.sigmoid(b)).log().mean()
+            ),
+            "hinge": lambda a, b: (1 - a).clamp_min(0).mean() + (1 + b).clamp_min(0).mean(),
+        }
+        return by_name[loss](real, fake)
+
+    variant = tiny(loss=loss, cycle=0.0, pool=0)
+    game = game_of(variant)
+    assert game._shared_stream is not None
+    batch = game._shared_stream.next()
+    judges = {"image": variant.discriminator, "input": variant.inverse_discriminator}
+    found = variant.generator_loss(batch)
+    made = found.carry
+    expected = sum(fooled(judge(made[f"fake_{name}"])) for name, judge in judges.items())
+    torch.testing.assert_close(found.total, expected)
+    whole = sum(told_apart(judge(made[n]), judge(made[f"fake_{n}"])) for n, judge in judges.items())
+    torch.testing.assert_close(variant.discriminator_loss(batch | made).total, whole / 2)
+    given = tiny(loss=loss, cycle=0.0, adversarial=2.0)  # as runs of earlier versions saved it
+    assert given.recipe.adversarial == 2.0
 
 
 def official_pool(size: int, images: list[float], noise: Tensor) -> list[float]:
@@ -339,3 +376,9 @@ def test_a_run_resumed_with_another_number_of_workers_keeps_their_pools(tmp_path
     assert int(pool.seen) == 3
     assert len(told) == 1
     assert "the pools of past pictures are dealt out anew" in told[0]
+
+
+def test_another_loss_is_told_with_the_weight_that_goes_with_it() -> None:
+    values = {"variant": "cyclegan", "data_root": "/nowhere"}
+    told = check_resumable(make_config(values), make_config({**values, "loss": "hinge"}))
+    assert sorted(told) == ["adversarial: 2.0 -> 1.0", "loss: least-squares -> hinge"]
