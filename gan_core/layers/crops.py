@@ -15,14 +15,23 @@ def crops(images: Tensor, places: Tensor, size: int) -> Tensor:
     count, channels, rows, columns = images.shape
     if min(rows, columns) < size:
         raise ValueError(f"pictures of {rows} x {columns} have no square of {size}")
-    free = places.new_tensor([rows - size + 1, columns - size + 1])
-    corner = torch.minimum((places * free).long(), (free - 1).long())
+    top = _beginnings(places[:, :1], rows - size + 1)
+    left = _beginnings(places[:, 1:], columns - size + 1)
     along = torch.arange(size, device=images.device)
     example = torch.arange(count, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[:, None, None]
-    row = (corner[:, :1] + along)[:, None, :, None]
-    column = (corner[:, 1:] + along)[:, None, None, :]
+    row = (top + along)[:, None, :, None]
+    column = (left + along)[:, None, None, :]
     return images[example, channel, row, column]
+
+
+def _beginnings(places: Tensor, free: int) -> Tensor:
+    """The first row or column (int64), of ``free`` to begin at, for ``places`` in (0, 1).
+
+    ``free`` is a number: as a tensor it would be copied to the device, which no turn that is
+    recorded as a CUDA graph may do.
+    """
+    return (places * free).long().clamp_max(free - 1)
 
 
 def turned(images: Tensor, choices: Tensor) -> Tensor:

@@ -22,6 +22,19 @@ def test_crops_are_slices_at_the_places_given() -> None:
         assert torch.equal(square, picture[:, top : top + 7, left : left + 7])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_crops_round_as_a_product_of_tensors_does(dtype: torch.dtype) -> None:
+    """Bit for bit: runs that were saved go on with the crops that they began with."""
+    rows, columns, size = 83, 101, 48
+    pixels = torch.arange(rows * columns).reshape(1, 1, rows, columns)
+    edges = torch.cartesian_prod(torch.arange(37) / 36, torch.arange(55) / 54).to(dtype)
+    places = torch.cat([edges, torch.rand(5_000, 2, dtype=dtype), torch.full((1, 2), 0.9999999)])
+    free = torch.tensor([rows - size + 1, columns - size + 1], dtype=dtype)
+    corner = torch.minimum((places * free).long(), (free - 1).long())
+    found = crops(pixels.expand(len(places), -1, -1, -1), places, size)[:, 0, 0, 0]
+    assert torch.equal(found, corner[:, 0] * columns + corner[:, 1])
+
+
 def test_every_place_for_a_crop_is_equally_likely() -> None:
     images = torch.arange(12.0).reshape(1, 1, 3, 4).expand(12_000, -1, -1, -1)
     places = torch.rand(12_000, 2, generator=torch.Generator().manual_seed(0))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from test_engine_modes import game
+from test_every_variant import every_row
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.loading import load_examples
+from gan_core.engine import seat
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
@@ -43,3 +53,154 @@ def test_a_replayed_turn_moves_weights_and_spectral_vectors(
     still = [n for n in moving if torch.equal(before[n], after[n]) and before[n].numel() > 1]
     assert [n for n in still if not n.endswith("bias")] == []  # biases before a normalisation
     assert all(torch.isfinite(t).all() for t in after.values() if t.is_floating_point())
+
+
+# -- without a GPU: what a recording refuses -------------------------------------------------------
+
+ASKS_THE_DEVICE = {
+    "_local_scalar_dense",  # .item(), float(), if
+    "equal",
+    "is_nonzero",
+    "nonzero",
+    "masked_select",
+    "bincount",
+    "repeat_interleave",
+    "_unique",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "randperm",
+    "multinomial",
+}
+FROM_THE_HOST = {"lift_fresh", "lift_fresh_copy"}  # torch.tensor([...]), new_tensor([...])
+FACTORISES = ("linalg", "cholesky", "svd", "geqrf", "orgqr", "ormqr")
+HARMLESS = {"linalg_vector_norm", "linalg_cross"}
+BY_MASK = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+class Recording(TorchDispatchMode):
+    """Refuses on the CPU what a CUDA graph cannot hold, with a ``RuntimeError`` as there.
+
+    ``held`` are the tensors that lie on the device; any other that was not made while recording
+    would have to be copied there.
+    """
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._known = list(held)  # kept, so that no other gets the place of one of them
+        self._places = {self._place(tensor) for tensor in self._known}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name.split("::")[1]
+        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+        self._check(name, args, given)
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, Tensor):
+                self._known.append(tensor)
+                self._places.add(self._place(tensor))
+        return found
+
+    @staticmethod
+    def _place(tensor: Tensor) -> int:
+        return tensor.untyped_storage()._cdata
+
+    def _check(self, name: str, args: Any, given: list[Tensor]) -> None:
+        factorises = any(word in name for word in FACTORISES) and name not in HARMLESS
+        masked = name in BY_MASK and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        )
+        if name in ASKS_THE_DEVICE | FROM_THE_HOST or factorises or masked:
+            raise RuntimeError(f"not permitted when a stream is recorded: {name}")
+        if any(self._place(tensor) not in self._places for tensor in given):
+            raise RuntimeError(f"not permitted when a stream is recorded: {name} of a host tensor")
+
+
+@contextlib.contextmanager
+def recorded(held: Iterable[Tensor]) -> Iterator[None]:
+    """Play so; what is made without a word about the device is not made on the game's."""
+    with Recording(held), torch.device("meta"):
+        yield
+
+
+HOST = torch.ones(3, 3)
+REFUSED: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda x: x.sum().item(),
+    "if": lambda x: bool(x.sum() > 0),
+    "mask": lambda x: x[x > 0],
+    "set by mask": lambda x: x.clone().index_put_((x > 0,), x.sum()),
+    "nonzero": torch.nonzero,
+    "tensor": lambda x: x * torch.tensor(2.0, device=x.device),
+    "new tensor": lambda x: x * x.new_tensor([1.0, 2.0, 3.0]),
+    "host": lambda x: x * HOST,
+    "made on the host": lambda x: x * torch.ones(3),
+    "randperm": lambda x: torch.randperm(3, device=x.device),
+    "multinomial": lambda x: torch.multinomial(x.abs() + 1, 1),
+    "svd": lambda x: torch.linalg.matrix_norm(x, 2),
+    "eigenvalues": torch.linalg.eigvalsh,
+    "inverse": torch.inverse,
+    "unique": lambda x: x.unique(),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_graph_cannot_hold_is_refused(what: str) -> None:
+    given = torch.eye(3) + 0.1
+    REFUSED[what](given)  # which is well played otherwise
+    with pytest.raises(RuntimeError, match=r"recorded|device meta"), recorded([given]):
+        REFUSED[what](given)
+
+
+def test_what_a_graph_can_hold_is_not_refused() -> None:
+    given = torch.eye(3) + 0.1
+    with recorded([given]):
+        made = given @ given.new_ones(3, 1) * 2.0 + torch.rand_like(given)
+        F.dropout(torch.where(made > 0, made, made.exp()), 0.5).norm()
+        made[:, torch.arange(2, device=given.device)].argmax(1)
+
+
+def held(played: Game) -> list[Tensor]:
+    """What lies on the device between turns: examples, networks, optimisers, sums."""
+    found: list[Any] = [played._stored, *played.variant.parameters(), *played.variant.buffers()]
+    for one in played.seats:
+        found += [one.optimizer.state_dict(), *one.optimizer.param_groups, one._sums]
+    return [tensor for tensor in tree_leaves(found) if isinstance(tensor, Tensor)]
+
+
+WARM_UP = 2
+"""Turns before the one that is watched: optimisers and sums are made in the first."""
+
+
+def one_hot(label: Tensor, classes: int) -> Tensor:
+    """As torch's, which on a CPU alone asks the labels whether they are below ``classes``."""
+    return (label[:, None] == torch.arange(classes, device=label.device)).long()
+
+
+@every_row
+def test_no_turn_does_what_a_graph_cannot_hold(
+    name: str, options: dict[str, Any], data: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: dict[Callable[[Batch], Batch], int] = {}  # of each seat of each stage
+
+    def watched(turn: Callable[[Batch], Batch], refuse: object) -> Callable[[Batch], Batch]:
+        def play(batch: Batch) -> Batch:
+            turns[turn] += 1
+            if turns[turn] != WARM_UP + 1:
+                return turn(batch)
+            with recorded([*held(played), *batch.values()]):
+                return turn(batch)
+
+        turns[turn] = 0
+        return play
+
+    monkeypatch.setattr(seat, "CapturedTurn", watched)
+    monkeypatch.setattr(F, "one_hot", one_hot)
+    short = create(name, data, options).options
+    lengths = {n: WARM_UP + 1 for n in short.stage_lengths if getattr(short, n)}
+    played = game(name, {**options, **lengths}, data, Engine("graph"))
+    played.play(played.steps)
+    assert played.finished
+    assert len(turns) == sum(len(stage.players) for stage in played.stages)
+    assert min(turns.values()) > WARM_UP
