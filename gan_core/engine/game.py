@@ -368,10 +368,8 @@ class Game:
 
     def take_notes(self) -> list[str]:
         """What the engine has to say since the last call: wishes that it could not grant."""
-        notes = self._notes + [note for seat in self.seats for note in seat.notes]
+        notes = self._notes + [note for seat in self.seats for note in seat.take_notes()]
         self._notes = []
-        for seat in self.seats:
-            seat.notes = []
         return notes
 
     def take_diagnostics(self) -> dict[str, float]:

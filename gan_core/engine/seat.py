@@ -74,10 +74,10 @@ class Seat:
         self.optimizer = create_optimizer(
             player.optimizer, self.parameters, capturable=engine.captures
         )
-        self.notes: list[str] = []
-        self._play = (
-            CapturedTurn(self._learn, self._note_refusal) if engine.captures else self._learn
-        )
+        self._refusals: list[str] = []
+        # It is given the turn each time, so that nothing here leads back to this seat: the memory
+        # of optimiser and graph is free as soon as a stage has ended.
+        self._captured = CapturedTurn(self._refusals.append) if engine.captures else None
         self.averages = {
             name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
         }
@@ -93,16 +93,21 @@ class Seat:
     def update(self, batch: Batch) -> Batch:
         """One update on ``batch``; returns what the objective carries to the next players."""
         apply_schedule(self.optimizer, self.player.optimizer, self.updates)
-        carry = self._play(batch)
+        captured = self._captured
+        carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)
         self.updates += 1
         self._count += self.player.accumulate
         return carry
 
-    def _note_refusal(self, reason: str) -> None:
-        self.notes.append(
+    def take_notes(self) -> list[str]:
+        """A line, once, if the turn cannot be recorded as the engine wishes."""
+        notes = [
             f"the {self.player.name}'s turn cannot be recorded as a CUDA graph ({reason}): it is "
             "played kernel by kernel"
-        )
+            for reason in self._refusals
+        ]
+        self._refusals.clear()
+        return notes
 
     def _learn(self, batch: Batch) -> Batch:
         """Gradient and step: what a CUDA graph can replay."""

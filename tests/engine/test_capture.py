@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
+from engine_toys import Plain, vectors
 from torch import nn
 
 from gan_core.data.examples import Batch
 from gan_core.data.loading import load_examples
-from gan_core.engine import capture
-from gan_core.engine.capture import WARM_UP_TURNS, CapturedTurn
+from gan_core.engine.capture import WARM_UP_TURNS, CapturedTurn, Turn
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
 from gan_core.engine.world import World
-from gan_core.variant import OptimizerSpec, create
+from gan_core.variant import Loss, OptimizerSpec, create
 
 SGD = OptimizerSpec("sgd", 0.1, rate=lambda u: 0.9**u, momentum=lambda u: 0.5 + 0.02 * u)
 
@@ -64,51 +65,202 @@ def test_the_two_forms_of_sgd_take_over_each_others_state() -> None:
     assert torch.allclose(plain.weight, captured.weight, rtol=1e-6, atol=0)
 
 
+class PretendedGpu:
+    """What recording asks of ``torch.cuda``, without a GPU; ``torch.cuda.graph`` is torch's own.
+
+    Streams are words. A recording in which ``broken`` was set ends in an error, as one does after
+    an operation that it refuses; it leaves allocations and random numbers in its state then.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stream, self.mode, self.broken, self.counts_for = "default", 0, False, None
+        self.allocating: set[tuple[int, int]] = set()
+        self.recorded: list[object] = []  # a graph each, and the stream
+        self.replayed = 0
+        gpu = self
+
+        class Word(str):
+            device = "cpu"
+
+            def wait_stream(self, other: str) -> None:
+                pass
+
+        class OnStream:
+            def __init__(self, stream: str) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                self.before, gpu.stream = gpu.stream, self.stream
+
+            def __exit__(self, *_: object) -> None:
+                gpu.stream = self.before
+
+        class Graph:
+            def capture_begin(self, pool: tuple[int, int] = (7, 0), **words: object) -> None:
+                assert words["capture_error_mode"] == "thread_local"
+                self.pool = pool
+                gpu.allocating.add(pool)
+                gpu.counts_for = self
+
+            def capture_end(self) -> None:
+                if gpu.broken:
+                    gpu.broken = False
+                    raise RuntimeError("operation failed due to a previous error during capture")
+                gpu.allocating.remove(self.pool)
+                gpu.counts_for = None
+                gpu.recorded += [(self, gpu.stream)]
+
+            def replay(self) -> None:
+                gpu.replayed += 1
+
+            def reset(self) -> None:
+                pass
+
+        def end(device: int, pool: tuple[int, int]) -> None:
+            if pool not in gpu.allocating:
+                raise RuntimeError("not currently recording")
+            gpu.allocating.remove(pool)
+
+        def set_mode(mode: str | int) -> None:
+            gpu.mode = {"warn": 1}.get(mode, mode)
+
+        self.default, self.side = Word("default"), Word("side")
+        self.stream = self.default
+        stand_ins = {
+            "current_stream": lambda *_: gpu.stream,
+            "set_stream": lambda stream: setattr(gpu, "stream", stream),
+            "default_stream": lambda *_: gpu.default,
+            "current_device": lambda: 0,
+            "Stream": lambda: gpu.side,
+            "stream": OnStream,
+            "CUDAGraph": Graph,
+            "graph_pool_handle": lambda: (0, 5),
+            "synchronize": lambda: None,
+            "empty_cache": lambda: None,
+            "get_sync_debug_mode": lambda: gpu.mode,
+            "set_sync_debug_mode": set_mode,
+        }
+        for name, stand_in in stand_ins.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *_: None, raising=False)
+
+    @property
+    def records(self) -> bool:
+        """Whether something is being recorded."""
+        return bool(self.allocating)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
+    return PretendedGpu(monkeypatch)
+
+
+BATCHES = [{"image": torch.tensor([i])} for i in range(WARM_UP_TURNS + 3)]
+
+
+def play_all(captured: CapturedTurn, turn: Turn) -> list[Batch]:
+    """What the turns carry, each on one of :data:`BATCHES`."""
+    return [captured.play(turn, batch) for batch in BATCHES]
+
+
+def test_a_turn_is_recorded_after_the_warm_up_and_replayed(gpu: PretendedGpu) -> None:
+    played: list[Batch] = []
+
+    def turn(batch: Batch) -> Batch:
+        played.append(batch)
+        assert gpu.stream == "side"
+        return {"twice": 2 * batch["image"]}
+
+    captured = CapturedTurn(print)
+    carried = play_all(captured, turn)
+    assert played[:-1] == BATCHES[:WARM_UP_TURNS]
+    assert played[-1]["image"].item() == BATCHES[-1]["image"].item()  # copied to, before a replay
+    assert gpu.replayed == 3
+    assert [c["twice"].item() for c in carried[: WARM_UP_TURNS + 1]] == [
+        2 * i for i in range(WARM_UP_TURNS + 1)
+    ]
+    assert (gpu.stream, gpu.allocating, gpu.mode) == ("default", set(), 0)
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["broken", "ended"])
 def test_a_turn_that_cannot_be_recorded_is_played_and_told_once(
-    monkeypatch: pytest.MonkeyPatch,
+    gpu: PretendedGpu, broken: bool
 ) -> None:
-    """Without a GPU: what records, and the stream for the warm-up, are stand-ins."""
+    """Whether torch refuses before anything breaks, or its end of the recording fails too."""
     played: list[Batch] = []
     told: list[str] = []
 
     def turn(batch: Batch) -> Batch:
+        if gpu.records:
+            gpu.broken = broken
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        assert gpu.counts_for is None, "random numbers are taken for a graph's"
         played.append(batch)
         return batch
 
-    def fail(self: CapturedTurn, batch: Batch) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-    monkeypatch.setattr(capture, "_side_stream", lambda: None)
-    monkeypatch.setattr(CapturedTurn, "_aside", lambda self, batch: self._turn(batch))
-    monkeypatch.setattr(CapturedTurn, "_record", fail)
-    captured = CapturedTurn(turn, told.append)
-    batches = [{"image": torch.tensor([i])} for i in range(WARM_UP_TURNS + 3)]
-    assert [captured(batch) for batch in batches] == batches
-    assert played == batches
+    captured = CapturedTurn(told.append)
+    assert play_all(captured, turn) == BATCHES
+    assert played == BATCHES
     assert told == ["operation not permitted when stream is capturing"]
+    assert (gpu.stream, gpu.allocating, gpu.replayed) == ("default", set(), 0)
+
+
+def test_another_error_while_recording_is_the_callers_on_the_stream_of_before(
+    gpu: PretendedGpu,
+) -> None:
+    def turn(batch: Batch) -> Batch:
+        return {"asked for": batch["missing"]} if gpu.records else batch
+
+    captured = CapturedTurn(print)
+    with pytest.raises(KeyError, match="missing"):
+        play_all(captured, turn)
+    assert gpu.stream == "default"
+
+
+def test_a_turn_that_waits_for_the_device_is_not_tried(gpu: PretendedGpu) -> None:
+    told: list[str] = []
+
+    def turn(batch: Batch) -> Batch:
+        assert not gpu.records
+        if gpu.mode == 1:
+            warnings.warn("something else", stacklevel=1)
+            warnings.warn("called a synchronizing CUDA operation (Triggered...)", stacklevel=1)
+        return batch
+
+    captured = CapturedTurn(told.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert play_all(captured, turn) == BATCHES
+    (reason,) = told
+    assert reason.startswith("it waits for the device in test_capture.py:")
+    assert gpu.mode == 0
+
+
+def test_an_error_in_the_watched_turn_ends_the_watch(gpu: PretendedGpu) -> None:
+    def turn(batch: Batch) -> Batch:
+        if gpu.mode == 1:
+            raise RuntimeError("out of memory")
+        return batch
+
+    captured = CapturedTurn(print)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        play_all(captured, turn)
+    assert (gpu.stream, gpu.mode) == ("default", 0)
 
 
 @pytest.mark.parametrize(
-    ("present", "recorded"), [("default", "new"), ("the game's", "the game's")]
+    ("present", "recorded"), [("default", "side"), ("the game's", "the game's")]
 )
 def test_a_game_with_a_stream_of_its_own_records_on_that(
-    monkeypatch: pytest.MonkeyPatch, present: str, recorded: str
+    gpu: PretendedGpu, present: str, recorded: str
 ) -> None:
-    """Without a GPU: streams are words, what records is a stand-in."""
-    asked: list[object] = []
-
-    def graph(_: object, **words: object) -> object:
-        asked.append(words)
-        return contextlib.nullcontext()
-
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: present)
-    monkeypatch.setattr(torch.cuda, "default_stream", lambda: "default")
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: "new")
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    CapturedTurn(lambda batch: batch, print)._record({})
-    assert asked == [{"stream": recorded, "capture_error_mode": "thread_local"}]
+    gpu.stream = type(gpu.side)(present)
+    captured = CapturedTurn(print)
+    play_all(captured, lambda batch: batch)
+    assert [stream for _, stream in gpu.recorded] == [recorded]
+    assert gpu.stream == present
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -125,3 +277,37 @@ def test_captured_turns_train_as_eager_ones(options: dict[str, object]) -> None:
     for name, weights in games[0].variant.named_parameters():
         assert torch.allclose(weights, dict(games[1].variant.named_parameters())[name], atol=1e-4)
     assert games[0].take_diagnostics() == pytest.approx(games[1].take_diagnostics(), abs=1e-3)
+
+
+class Asking(Plain):
+    """Dropout, and an objective that asks the device for a value from some turn on."""
+
+    asks_from = 0
+    played = 0
+
+    def judges_loss(self, batch: Batch) -> Loss:
+        self.played += 1
+        loss = super().judges_loss({**batch, "point": F.dropout(batch["point"], 0.5)})
+        if self.played > self.asks_from:
+            assert loss.total.item() < 1e6
+        return loss
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("asks_from", [0, WARM_UP_TURNS], ids=["always", "when recorded"])
+def test_a_game_goes_on_after_a_turn_that_could_not_be_recorded(asks_from: int) -> None:
+    data = vectors(point=(2,))
+    variant = Asking(60)
+    variant.asks_from = asks_from
+    variant.build(data.spec)
+    world = World.current("cuda")
+    game = Game(variant, data, data, batch_size=8, world=world, engine=Engine("graph"))
+    game.play(40)
+    notes = game.take_notes()
+    assert [note.split(" cannot")[0] for note in notes] == ["the discriminator's turn"]
+    assert ("it waits for the device" if not asks_from else "capturing") in notes[0]
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    F.dropout(torch.ones(9, device="cuda"))  # random numbers are nobody's but the caller's
+    generator = next(seat for seat in game.seats if seat.player.name == "generator")
+    assert generator._captured._graph is not None
+    assert all(torch.isfinite(p).all() for p in variant.parameters())

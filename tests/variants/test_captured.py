@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tapes import WARM_UP_TURNS, record_on_tapes
 from test_engine_modes import game
 from test_every_variant import every_row
 from torch import Tensor
@@ -17,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.loading import load_examples
-from gan_core.engine import seat
+from gan_core.engine import capture
+from gan_core.engine.capture import CapturedTurn, Turn
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
@@ -178,29 +180,49 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
     return (label[:, None] == torch.arange(classes, device=label.device)).long()
 
 
+def short_game(name: str, options: dict[str, Any], data: DataSpec, steps: int) -> Game:
+    """A game of a row whose stages, those that are played at all, have so many iterations."""
+    own = create(name, data, options).options
+    lengths = {length: steps for length in own.stage_lengths if getattr(own, length)}
+    return game(name, {**options, **lengths}, data, Engine("graph"))
+
+
 @every_row
 def test_no_turn_does_what_a_graph_cannot_hold(
     name: str, options: dict[str, Any], data: DataSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: dict[Callable[[Batch], Batch], int] = {}  # of each seat of each stage
+    turns: dict[CapturedTurn, int] = {}  # of each seat of each stage
 
-    def watched(turn: Callable[[Batch], Batch], refuse: object) -> Callable[[Batch], Batch]:
-        def play(batch: Batch) -> Batch:
-            turns[turn] += 1
-            if turns[turn] != WARM_UP + 1:
-                return turn(batch)
-            with recorded([*held(played), *batch.values()]):
-                return turn(batch)
+    def play(self: CapturedTurn, turn: Turn, batch: Batch) -> Batch:
+        turns[self] = turns.get(self, 0) + 1
+        if turns[self] != WARM_UP + 1:
+            return turn(batch)
+        with recorded([*held(played), *batch.values()]):
+            return turn(batch)
 
-        turns[turn] = 0
-        return play
-
-    monkeypatch.setattr(seat, "CapturedTurn", watched)
+    record_on_tapes(monkeypatch)
+    monkeypatch.setattr(CapturedTurn, "play", play)
     monkeypatch.setattr(F, "one_hot", one_hot)
-    short = create(name, data, options).options
-    lengths = {n: WARM_UP + 1 for n in short.stage_lengths if getattr(short, n)}
-    played = game(name, {**options, **lengths}, data, Engine("graph"))
+    played = short_game(name, options, data, WARM_UP + 1)
     played.play(played.steps)
     assert played.finished
     assert len(turns) == sum(len(stage.players) for stage in played.stages)
     assert min(turns.values()) > WARM_UP
+
+
+@every_row
+def test_turns_that_are_replayed_train_as_those_that_are_played(
+    name: str, options: dict[str, Any], data: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that a turn reads is where another turn does not find it."""
+    tapes = record_on_tapes(monkeypatch)
+    replayed = short_game(name, options, data, WARM_UP_TURNS + 2)
+    replayed.play(replayed.steps)
+    assert len(tapes) == sum(len(stage.players) for stage in replayed.stages)
+    monkeypatch.setattr(capture, "WARM_UP_TURNS", 1_000)
+    played = short_game(name, options, data, WARM_UP_TURNS + 2)
+    played.play(played.steps)
+    torch.testing.assert_close(
+        replayed.variant.state_dict(), played.variant.state_dict(), rtol=0, atol=0
+    )
+    assert replayed.take_diagnostics() == played.take_diagnostics()
