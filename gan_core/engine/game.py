@@ -104,8 +104,13 @@ class Game:
 
         A network that nobody trains in the stage is used as it was left: in evaluation mode.
         """
+        self._notes = self.take_notes()
         self.stage_index, self.stage_start = index, self.step
-        stage, before = self.stage, self.seats
+        stage = self.stage
+        averages = {n: a for seat in self.seats for n, a in seat.averages.items()}
+        # The last stage's moments and recorded turns make room before this one's are made.
+        self._playing: Seat | None = None
+        self.seats = []
         if stage.view != self._view:
             self._look_through(stage.view)
         self.variant.eval().requires_grad_(False)
@@ -118,11 +123,9 @@ class Game:
             Seat(self.variant, player, self.world, self._stream(player, stage), self.engine)
             for player in stage.players
         ]
-        averages = {n: a for seat in before for n, a in seat.averages.items()}
         for seat in self.seats:
             seat.freeze(True)
             seat.take_over(averages)
-        self._playing: Seat | None = None
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
 
     def _settle(self, following: Stage) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
+import weakref
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_toys import Plain, vectors
+from engine_toys import Plain, Stacked, pictures, vectors
+from tapes import record_on_tapes
 from torch import nn
 
 from gan_core.data.examples import Batch
@@ -17,6 +21,7 @@ from gan_core.engine.capture import WARM_UP_TURNS, CapturedTurn, Turn
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
+from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
 from gan_core.variant import Loss, OptimizerSpec, create
 
@@ -261,6 +266,58 @@ def test_a_game_with_a_stream_of_its_own_records_on_that(
     play_all(captured, lambda batch: batch)
     assert [stream for _, stream in gpu.recorded] == [recorded]
     assert gpu.stream == present
+
+
+# -- what is recorded and what a game holds --------------------------------------------------------
+
+
+def stacked_game(engine: Engine, steps: int = 6) -> Game:
+    """Of two stages, each of ``steps`` iterations."""
+    data = pictures(40, size=8)
+    variant = Stacked(steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        variant.build(data.spec)
+    return Game(variant, data, data, batch_size=8, seed=3, world=World(), engine=engine)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_the_seats_of_a_stage_are_gone_when_the_next_one_begins(
+    mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_on_tapes(monkeypatch)
+    gc.collect()
+    gc.disable()  # nobody says when it comes, and until then memory is not free
+    try:
+        game = stacked_game(Engine(mode))
+        game.play(6)
+        old = [weakref.ref(x) for seat in game.seats for x in (seat, seat.optimizer)]
+        if mode == "graph":
+            old += [weakref.ref(seat._captured._graph) for seat in game.seats]
+        at_first_seat: list[int] = []
+        plain = Seat.__init__
+
+        def counting(seat: Seat, *words: Any) -> None:
+            at_first_seat.append(sum(one() is not None for one in old))
+            plain(seat, *words)
+
+        monkeypatch.setattr(Seat, "__init__", counting)
+        game.play(1)
+        assert game.stage.name == "II"
+        assert [one() for one in old] == [None] * len(old)
+        assert at_first_seat == [0, 0], "the old ones make room before there are new ones"
+    finally:
+        gc.enable()
+
+
+def test_a_refusal_is_told_though_its_stage_has_ended() -> None:
+    game = stacked_game(Engine())
+    game.play(6)
+    game.seats[1]._refusals.append("it waits for the device in losses.py:12")
+    game.play(1)
+    (note,) = game.take_notes()
+    assert note.startswith("the generator's turn cannot be recorded as a CUDA graph (it waits")
+    assert game.take_notes() == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
