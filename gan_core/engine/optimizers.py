@@ -72,7 +72,7 @@ def _set(group: dict[str, Any], name: str, value: float) -> None:
 
 
 def load_optimizer_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load moments and counts, but keep rates and flags as they are: those are the engine's."""
+    """Load copies of moments and counts, but keep rates and flags: those are the engine's."""
     keep = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, keep, strict=True):
@@ -81,6 +81,10 @@ def load_optimizer_state(optimizer: optim.Optimizer, state: dict[str, Any]) -> N
         group.update(own)
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape == parameter.shape:
                 # In the parameter's layout, whichever the saved run had: fused updates want it.
                 moments[name] = torch.empty_like(parameter).copy_(value)
+            else:
+                moments[name] = value.clone()  # a count, which goes up in place

@@ -154,6 +154,7 @@ class Seat:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`; rates stay those of the present schedule."""
+        self._forget_recording()
         load_optimizer_state(self.optimizer, state["optimizer"])
         turns = state["turns"]
         if turns["planned"] == self.player.turns:  # else the user asks for another k now
@@ -178,9 +179,15 @@ class Seat:
 
     def load_window(self, window: dict[str, Any], device: torch.device) -> None:
         """The inverse of :meth:`window`."""
+        self._forget_recording()
         sums = window["sums"]
         self._names, self._count = list(window["names"]), window["count"]
-        self._sums = None if sums is None else sums.to(device)
+        self._sums = None if sums is None else sums.to(device, copy=True)
+
+    def _forget_recording(self) -> None:
+        """A recorded turn goes on with the moments and sums of before, whatever is loaded."""
+        if self._captured is not None:
+            self._captured.restart()
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:

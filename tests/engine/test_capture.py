@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_toys import Plain, Stacked, pictures, vectors
+from engine_toys import Plain, Stacked, difference, pictures, vectors
 from tapes import record_on_tapes
 from torch import nn
 
@@ -318,6 +318,27 @@ def test_a_refusal_is_told_though_its_stage_has_ended() -> None:
     (note,) = game.take_notes()
     assert note.startswith("the generator's turn cannot be recorded as a CUDA graph (it waits")
     assert game.take_notes() == []
+
+
+def test_a_game_that_is_loaded_after_its_turns_were_recorded_goes_on_as_a_fresh_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tapes = record_on_tapes(monkeypatch)
+    saved = stacked_game(Engine(), 12)
+    saved.play(4)
+    shared, own = saved.state_dict(), saved.rank_state()
+    fresh, played = (stacked_game(Engine("graph"), 12) for _ in range(2))
+    played.play(9)
+    assert len(tapes) == 2
+    for game in (fresh, played):
+        game.load_state_dict(shared)
+        game.load_rank_state(own)
+        game.play(7)
+    assert len(tapes) == 6
+    assert difference(fresh.state_dict(), played.state_dict()) == []
+    assert difference(fresh.rank_state()["windows"], played.rank_state()["windows"]) == []
+    assert fresh.take_diagnostics() == played.take_diagnostics()
+    assert saved.seats[0].optimizer.state_dict()["state"][0]["step"].item() == 4, "its own"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
