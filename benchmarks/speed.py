@@ -9,11 +9,12 @@
 
 The first two print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the engine.
 A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last joined
-by `+`. Ways alternate in rounds, for the machine may be busy with other things; times are medians
-of rounds, after a warm-up, which is told apart. The ceiling is the rate of a large matrix product
-in the way's precision, measured in the same rounds; the floor is the arithmetic of an iteration of
-the textbook loop (products and convolutions, forward and backward) at that rate. The engine makes
-do with less arithmetic, so it could get below; its share of the ceiling is of what it does itself.
+by `+`. One that cannot be played, or whose turns cannot be recorded, is left out and told. Ways
+alternate in rounds, for the machine may be busy with other things; times are medians of rounds,
+after a warm-up, which is told apart. The ceiling is the rate of a large matrix product in the way's
+precision, measured in the same rounds; the floor is the arithmetic of an iteration of the textbook
+loop (products and convolutions, forward and backward) at that rate. The engine makes do with less
+arithmetic, so it could get below; its share of the ceiling is of what it does itself.
 
 `--cost` plays with one option changed at a time (default: batch size, image size and k) and says
 by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from benchmarks.speed_ways import WARM_UPS, Setting, Way, make_game, wait
+from benchmarks.speed_ways import WARM_UPS, Setting, Way, check_recorded, make_game, wait
 from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.taking_turns import MOST_GAMES, Company
 from gan_core.engine.world import World
@@ -55,6 +55,8 @@ class _Alone:
 
 class _Team(Protocol):
     """Games that can be told to play."""
+
+    games: list[Game]
 
     def play(self, iterations: int) -> None:
         """So many iterations of each game."""
@@ -143,7 +145,7 @@ def compare_games(
     check(setting, way, count)
     apart, together = OneAfterAnother(setting, way, count), Together(setting, way, count)
     try:
-        times, played = _times((apart, together), WARM_UPS[way.mode], rounds, seconds)
+        times, played = _times((apart, together), way, rounds, seconds)
         same = [_same(one, other) for one, other in zip(apart.games, together.games, strict=True)]
     finally:
         together.close()
@@ -174,11 +176,14 @@ def check(setting: Setting, way: Way, count: int) -> None:
 
 
 def _times(
-    teams: Sequence[_Team], warm_up: int, rounds: int, seconds: float
+    teams: Sequence[_Team], way: Way, rounds: int, seconds: float
 ) -> tuple[list[list[float]], int]:
     """Milliseconds of an iteration of all games, by team and round; iterations played of each."""
+    warm_up = WARM_UPS[way.mode]
     for team in teams:
         team.play(warm_up)
+        for game in team.games:
+            check_recorded(game, way)
     latest = max(_seconds(team, warm_up) for team in teams)
     times: list[list[float]] = [[] for _ in teams]
     played = 2 * warm_up

@@ -189,6 +189,16 @@ def make_game(setting: Setting, way: Way, world: World, seed: int = 0) -> Game:
     return game
 
 
+def check_recorded(loop: Loop, way: Way) -> None:
+    """Raises ``UserError`` if ``loop``, warmed up, plays turns that ``way`` wants recorded.
+
+    The engine plays them kernel by kernel then, and what is timed would be another way.
+    """
+    refusals = loop.take_notes() if isinstance(loop, Game) and way.engine.captures else []
+    if refusals:
+        raise UserError("; ".join(refusals))
+
+
 def make_loop(setting: Setting, way: Way) -> Loop:
     """The loop of ``setting`` in ``way``; initial weights are the same every time."""
     way.check(setting.device)
@@ -202,7 +212,7 @@ def make_loop(setting: Setting, way: Way) -> Loop:
 
 
 class Timed:
-    """The loop of ``setting`` in ``way``, made and warmed up.
+    """The loop of ``setting`` in ``way``, made and warmed up; ``UserError`` if it cannot be so.
 
     ``rounds``: milliseconds an iteration, a number a round. ``warm_up``: seconds that making it and
     its first iterations took beyond what as many later ones would. ``memory``: bytes that it has
@@ -220,6 +230,7 @@ class Timed:
         self._played = WARM_UPS[way.mode]
         for _ in range(self._played):
             self._latest = self.play(1)
+        check_recorded(self.loop, way)
         self._warming = time.perf_counter() - begun
         self.memory = _peak(setting.device) - before
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import statistics
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from benchmarks.textbook import networks
 from benchmarks.textbook_loop import Pictures, TextbookLoop, transform
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.data.views import SquareView
+from gan_core.engine.capture import WARM_UP_TURNS
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.layers.spectral import SpectralConv2d, SpectralLinear
@@ -406,6 +409,45 @@ def test_games_together_have_played_when_they_say_so_and_an_error_ends_all(
         together.play(2)
     assert not any(thread.is_alive() for thread in together._threads)
     assert [together.games[seed].step for seed in (0, 2)] == [22, 22]
+
+
+@pytest.fixture
+def no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs can be asked for without a GPU, but no turn can be recorded."""
+
+    class Refusing:
+        def __init__(self, refuse: Any) -> None:
+            self.refuse, self.played = refuse, 0
+
+        def play(self, turn: Any, batch: Any) -> Any:
+            self.played += 1
+            if self.played == WARM_UP_TURNS:
+                self.refuse("it waits for the device in losses.py:12")
+            return turn(batch)
+
+    monkeypatch.setattr("gan_core.engine.seat.CapturedTurn", Refusing)
+    monkeypatch.setattr(Way, "check", lambda self, device: None)
+
+
+TOLD = "discriminator's turn cannot be recorded as a CUDA graph .it waits for the device in"
+
+
+@pytest.mark.usefixtures("no_recording")
+def test_a_way_whose_turns_could_not_be_recorded_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed_floor.SIDES", {"cpu": 64})
+    file = tmp_path / "speed.json"
+    speed.main(command("--ways", "eager,graph", "--json", str(file)))
+    assert [r["way"] for r in json.loads(file.read_text())["rows"]] == ["eager"]
+    assert re.search(f"graph is left out: the {TOLD}", capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("no_recording")
+def test_games_whose_turns_could_not_be_recorded_are_not_timed() -> None:
+    with pytest.raises(UserError, match=TOLD):
+        speed.main(command("--games", "2", "--ways", "graph"))
+    assert not [t for t in threading.enumerate() if t.name.endswith("(in_thread)")]
 
 
 def test_games_that_cannot_play_together_are_refused() -> None:
