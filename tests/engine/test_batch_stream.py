@@ -14,7 +14,7 @@ from gan_core.data.views import View
 from gan_core.engine import batches
 from gan_core.engine.batches import BatchStream, ShuffledOrder
 from gan_core.engine.world import World
-from gan_core.priors import Gaussian, Integers, draw
+from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw
 from gan_core.randomness import stream_key
 from gan_core.variant import NoiseSpec
 
@@ -79,6 +79,45 @@ def test_a_stream_set_anywhere_goes_on_as_one_that_played_there(
         moved.position = 6 * turn
         assert difference(moved.next(), played[turn]) == []
         assert moved.position == 6 * (turn + 1)
+
+
+PLANES = (
+    NoiseSpec("plane", (3, 5, 7), Gaussian()),
+    NoiseSpec("bounded", (9,), TruncatedGaussian(1.5)),
+    NoiseSpec("place", (2, 2), Uniform(0.0, 1.0)),
+    NoiseSpec("turn", (), Integers(8)),
+)
+
+
+def noise_stream(world: World) -> BatchStream:
+    return BatchStream({}, View(), (), PLANES, batch_size=6, seed=4, names=("one",), world=world)
+
+
+@pytest.mark.parametrize("most", [1, 3_000, 10_000, 1 << 20, 1 << 23])
+def test_large_noise_is_the_same_however_many_turns_of_it_are_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(batches, "_VALUES_AHEAD", {"cpu": most})
+    drawn = noise_stream(World())
+    per_turn = 6 * (3 * 5 * 7 + 9 + 4 + 1 + 1)
+    assert drawn._turns == max(1, min(64, most // per_turn))
+    for turn in range(70):
+        batch, index = drawn.next(), torch.arange(6 * turn, 6 * turn + 6)
+        for spec in PLANES:
+            alone = draw(spec.prior, stream_key(4, "one", spec.name), index, spec.shape)
+            assert torch.equal(batch[spec.name], alone)
+
+
+def test_a_gpu_draws_more_turns_of_large_noise_at_once() -> None:
+    wide = (NoiseSpec("plane", (3, 64, 64), Gaussian()),)
+    turns = {
+        device: BatchStream(
+            {}, View(), (), wide, batch_size=64, seed=4, names=("one",),
+            world=World(device=torch.device(device)),
+        )._turns
+        for device in ("cpu", "cuda", "meta")
+    }  # fmt: skip
+    assert turns == {"cpu": 1, "cuda": 10, "meta": 1}
 
 
 def test_a_position_between_batches_shows_the_samples_that_follow_it() -> None:
