@@ -39,9 +39,10 @@ class SelfAttention(nn.Module):
         """(N, HW, C/8), (N, HW/4, C/8) and (N, HW/4, C/2) to (N, HW, C/2)."""
         if self.second_order:
             return torch.softmax(query @ key.transpose(1, 2), dim=2) @ value
-        # One head; the fused kernels want a dimension for heads.
-        heads = (query[:, None], key[:, None], value[:, None])
-        return F.scaled_dot_product_attention(*heads, scale=1.0)[:, 0]
+        # One head; the fused kernels want a dimension for heads, and a place's channels together
+        # in memory, as they are where the pictures' are (channels_last): there this copies nothing.
+        query, key, value = (each.contiguous()[:, None] for each in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
 
 
 def _places(features: Tensor) -> Tensor:

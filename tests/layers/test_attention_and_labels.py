@@ -47,6 +47,30 @@ def test_attention_is_its_definition(second_order: bool) -> None:
     torch.testing.assert_close(layer(values), values + 0.7 * layer.output(result))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fused_attention_finds_channels_together_and_copies_only_where_they_are_not(
+    layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    attend = F.scaled_dot_product_attention
+
+    def noted(*heads: torch.Tensor, scale: float) -> torch.Tensor:
+        seen.extend(heads)
+        return attend(*heads, scale=scale)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    layer, values = SelfAttention(16).eval(), torch.randn(2, 16, 6, 4)
+    maps = [torch.randn(2, c, h, 4).to(memory_format=layout) for c, h in ((2, 6), (2, 3), (8, 3))]
+    given = [one.flatten(2).transpose(1, 2) for one in maps]
+    found = layer._attend(*given)
+    assert all(one.stride(-1) == 1 for one in seen)
+    copied = [one.data_ptr() != own.data_ptr() for one, own in zip(seen, given, strict=True)]
+    assert copied == [layout == torch.contiguous_format] * 3
+    torch.testing.assert_close(found, attend(*(one[:, None] for one in given), scale=1.0)[:, 0])
+    layer.to(memory_format=layout)(values.to(memory_format=layout))
+    assert all(one.stride(-1) == 1 for one in seen)
+
+
 def test_written_out_attention_has_a_second_derivative() -> None:
     layer, values = SelfAttention(8, second_order=True), torch.randn(1, 8, 4, 4)
     nn.init.constant_(layer.gamma, 0.5)
