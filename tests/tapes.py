@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from gan_core.data.examples import Batch
 from gan_core.engine import capture
@@ -33,8 +33,9 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = _as_now((args, kwargs or {}))
         found = func(*args, **(kwargs or {}))
-        self._steps.append((func, args, kwargs or {}, found))
+        self._steps.append((func, *given, _as_now(found)))
         return found
 
     def __len__(self) -> int:
@@ -48,12 +49,18 @@ class Tape(TorchDispatchMode):
             return
         for func, args, kwargs, found in self._steps:
             given, made = _places((args, kwargs)), _places(found)
-            if not func._schema.is_mutable and made <= given:
+            shows = not func._schema.is_mutable and made <= given
+            if shows or torch.Tag.inplace_view in func.tags:
                 continue
             again = func(*args, **kwargs)
             for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
                 if isinstance(old, Tensor) and not _places(old) <= given:
                     old.copy_(new)
+
+
+def _as_now(tensors: Any) -> Any:
+    """The same memory in the shapes of this moment: some operations change a tensor's in place."""
+    return tree_map_only(Tensor, torch.ops.aten.alias.default, tensors)
 
 
 def _places(tensors: Any) -> set[int]:
