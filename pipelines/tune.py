@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
-from gan_core.options import flag
+from gan_core.options import flag, value_type
 from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
 from pipelines.tuning.study import RUNGS, Study, TuneOptions, load_study
 
@@ -81,7 +81,11 @@ def _help() -> str:
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The search's own options by name, and the words that are left for the run."""
+    """The search's own options by name, and the words that are left for the run.
+
+    One that takes several values, as ``--require`` does, has them all, however often it is given;
+    of any other the last word counts.
+    """
     flags = {flag(f.name): f.name for f in dataclasses.fields(TuneOptions)}
     flags["--resume"] = "resume"
     own: dict[str, Any] = {}
@@ -90,18 +94,26 @@ def split(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for word in words:
         name, joined, value = word.partition("=")
         if waiting is not None:
-            own[waiting], waiting = word, None
+            _put(own, waiting, word)
+            waiting = None
         elif name in _INSTEAD:
             raise UserError(f"{name} is {_INSTEAD[name]} in a search")
         elif name not in flags:
             rest.append(word)
         elif joined:
-            own[flags[name]] = value
+            _put(own, flags[name], value)
         else:
             waiting = flags[name]
     if waiting is not None:
         raise UserError(f"{flag(waiting)} needs a value")
     return own, rest
+
+
+def _put(own: dict[str, Any], name: str, word: str) -> None:
+    if name != "resume" and value_type(TuneOptions, name)[0] is tuple:
+        own[name] = (*own.get(name, ()), word)
+    else:
+        own[name] = word
 
 
 def plan(own: dict[str, Any], rest: list[str]) -> Study:

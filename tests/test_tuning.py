@@ -109,7 +109,10 @@ def test_requirements_are_read_and_measured() -> None:
     assert parse_requirement("fid<=2").shortfall({"fid": 2.0}) == 0
 
 
-@pytest.mark.parametrize("text", ["modes_covered", "modes_covered=10", ">=10", "fid<ten"])
+@pytest.mark.parametrize(
+    "text",
+    ["modes_covered", "modes_covered=10", ">=10", "fid<ten", "fid>=nan", "fid<inf", "fid>-inf"],
+)
 def test_a_requirement_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="modes_covered>=10"):
         parse_requirement(text)
@@ -154,6 +157,16 @@ def test_the_words_of_the_search_are_taken_apart_from_those_of_the_run() -> None
             split([word, "3"])
     with pytest.raises(UserError, match="--trials needs a value"):
         split(["gan", "--trials"])
+
+
+def test_every_requirement_that_is_given_counts(tmp_path: Path) -> None:
+    words = ["gan", "--data", "ring", "--require", "modes_covered>=8", "--require=mode_kl<=1"]
+    own, rest = split([*words, "--storage", str(tmp_path)])
+    assert rest[:3] == ["gan", "--data", "ring"]
+    study = plan(own, rest)
+    assert study.options.require == ("modes_covered>=8", "mode_kl<=1")
+    once = plan(*split([*words[:5], "--storage", str(tmp_path)]))
+    assert once.options.require == ("modes_covered>=8",)
 
 
 def test_a_plan_fixes_what_was_named_and_fills_in_when_trials_are_judged(tmp_path: Path) -> None:

@@ -60,11 +60,14 @@ def parse_requirement(text: str) -> Requirement:
     try:
         if found is None:
             raise ValueError
-        return Requirement(found[1], found[2], float(found[3]))
+        bound = float(found[3])
+        if not math.isfinite(bound):  # every trial would meet it, or none
+            raise ValueError
+        return Requirement(found[1], found[2], bound)
     except ValueError:
         raise UserError(
-            f'--require must be a figure, a comparison and a number such as "modes_covered>=10", '
-            f"not '{text}'"
+            f"--require must be a figure, a comparison and a finite number such as "
+            f"\"modes_covered>=10\", not '{text}'"
         ) from None
 
 

@@ -49,7 +49,9 @@ class TuneOptions:
         None, "min or max (default: by the metric's name)", choices=("min", "max")
     )
     require: tuple[str, ...] = option(
-        (), 'bounds on figures that the best trial must meet, such as "modes_covered>=10"'
+        (),
+        'a bound on a figure that the best trial must meet, such as "modes_covered>=10"; given '
+        "more than once, all must be met",
     )
     workers_per_trial: int = option(
         1, "data-parallel workers of a trial; more than one is a Ray Train run", minimum=1
