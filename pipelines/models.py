@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import gan_core
+from gan_core.errors import UserError
 
 REQUIREMENTS = ("torch", "numpy", "safetensors", "PyYAML")
 """What using a generator needs; this project's own code travels with the model."""
+
+
+def check_model_name(name: str) -> None:
+    """Raises ``UserError`` for a name that MLflow's registry of models refuses."""
+    if not name.strip() or name in (".", "..") or set(name) & set("/:"):
+        raise UserError(
+            f"--register '{name}' is no name for MLflow's registry, which takes neither '/' nor "
+            "':' in one: give another"
+        )
 
 
 def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> str:

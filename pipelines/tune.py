@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from gan_core.errors import UserError
 from gan_core.options import flag, value_type
 from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
-from pipelines.tuning.study import RUNGS, Study, TuneOptions, load_study
+from pipelines.tuning.study import Study, TuneOptions, load_study, stage_steps, with_stages
 
 if TYPE_CHECKING:
+    from gan_core.config import RunConfig
     from pipelines.cluster import Cluster
     from pipelines.tuning.family import Family
     from pipelines.tuning.figures import Asked
@@ -119,10 +120,14 @@ def _put(own: dict[str, Any], name: str, word: str) -> None:
 def plan(own: dict[str, Any], rest: list[str]) -> Study:
     """The study that the user's words mean; its metric may still be open."""
     from pipelines.launch import configuration
+    from pipelines.models import check_model_name
     from pipelines.tuning.figures import names_before_data
     from pipelines.tuning.objective import parse_requirement
+    from pipelines.tuning.pace import check_given
 
     options = checked_options(TuneOptions, own)
+    if options.register is not None:
+        check_model_name(options.register)
     for text in options.require:
         parse_requirement(text)
     if options.scheduler == "pbt" and options.equal == "examples":
@@ -138,16 +143,10 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
     config, given = configuration(rest, "tune")
     _check_device(config.device, options.gpus_per_trial)
     _asked(options).check(config, names_before_data(config))
-    steps = options.max_steps or int(config.options["steps"])
-    every = config.evaluate_every if "evaluate_every" in given else max(1, steps // RUNGS)
-    between = min(every or steps, steps)
     config = dataclasses.replace(
         config,
-        options={**config.options, "steps": steps},
+        options={**config.options, **_lengths(config, options.max_steps, given["options"])},
         workers=options.workers_per_trial,
-        evaluate_every=between,
-        checkpoint_every=between,
-        log_every=config.log_every if "log_every" in given else max(1, min(50, between // 2)),
         stop_on=config.stop_on if "stop_on" in given else STOP_ON,
         stop_patience=config.stop_patience if "stop_patience" in given else PATIENCE,
         name=config.name if "name" in given else f"tune-{config.name}",
@@ -159,7 +158,22 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
             f"--batch-size {config.options['batch_size']} cannot be divided by --workers-per-trial "
             f"{workers}: every worker takes an equal share of the batch"
         )
-    return Study(run=config, options=options, target="", fixed=fixed)
+    left_open = tuple({"evaluate_every", "log_every"} - given.keys())
+    study = Study(run=config, options=options, target="", fixed=fixed, left_open=left_open)
+    study = with_stages(study, stage_steps(config))
+    check_given(study, own)
+    return study
+
+
+def _lengths(config: RunConfig, steps: int | None, given: Mapping[str, Any]) -> dict[str, int]:
+    """The lengths of a trial's stages where each has ``steps`` iterations, by their options.
+
+    One that the user has ``given`` stays, as does a stage that is not played, or that has as many
+    iterations as another (``None``).
+    """
+    names = config.game.stage_lengths if steps else ()
+    own = {name: config.options[name] for name in names if name not in given}
+    return {name: int(steps or 0) for name, value in own.items() if value}
 
 
 def _check_device(device: str, gpus: float | None) -> None:
@@ -263,6 +277,7 @@ def _family(study: Study, say: Callable[[str], None]) -> Family:
 def _grounded(study: Study, cluster: Cluster) -> Study:
     """``study`` with what is known once the data have been seen, where the trials see them."""
     from pipelines.cluster import threads_per_worker
+    from pipelines.tuning.pace import described, uneven
     from pipelines.tuning.prepare import with_metric
 
     gpus, device = study.options.gpus_per_trial, study.run.device
@@ -283,9 +298,13 @@ def _grounded(study: Study, cluster: Cluster) -> Study:
         options=options,
         target=ground.target,
         modes=ground.modes,
-        total_steps=ground.steps,
     )
-    return _with_foreign_values_fixed(study)
+    study = _with_foreign_values_fixed(with_stages(study, ground.stages))
+    _say(described(study, ground.stages))
+    warning = uneven(study)
+    if warning:
+        _say(f"warning: {warning}")
+    return study
 
 
 def _with_foreign_values_fixed(study: Study) -> Study:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gan_core.errors import UserError
 from gan_core.journal import Journal
 from pipelines.launch import plan as plan_training
 from pipelines.tune import STOP_ON, plan, split
+from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import (
     INFEASIBLE,
     MIXTURE_SCORE,
@@ -25,9 +27,10 @@ from pipelines.tuning.objective import (
     mode_of,
     parse_requirement,
 )
+from pipelines.tuning.pace import described, uneven
 from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
 from pipelines.tuning.results import last_words, saved_share, summarise, write_best
-from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
+from pipelines.tuning.study import Study, TuneOptions, is_study, load_study, stage_steps
 from pipelines.tuning.table import Row, Table, show_value
 
 PERFECT = {"modes_covered": 8.0, "high_quality_share": 1.0, "smallest_mode_share": 0.125}
@@ -205,6 +208,101 @@ def test_wrong_words_are_answered_in_one_line(words: list[str], told: str) -> No
         plan(*split(words))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--register teams/gan", "--register 'teams/gan' is no name"),
+        ("--register gan:1", "neither '/' nor ':'"),
+        ("--scheduler pbt --grace 9", "--grace is asha's and has no use with --scheduler pbt"),
+        ("--scheduler none --reduction 2", "--reduction is asha's"),
+        ("--scheduler pbt --finalists 3", "--finalists is asha's"),
+        ("--perturb-every 9", "--perturb-every is pbt's and has no use with --scheduler asha"),
+        ("--scheduler pbt --search optuna", "--search optuna cannot be had with --scheduler pbt"),
+        ("--max-steps 270 --grace 270", "--grace 270 leaves asha nothing to compare"),
+        ("--max-steps 270 --grace 9 --evaluate-every 0", "270 iterations that is judged every 270"),
+        ("--max-steps 270 --scheduler pbt --perturb-every 270", "leaves pbt no exploit"),
+    ],
+)
+def test_options_of_the_search_that_would_do_nothing_are_refused(words: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        plan(*split(["gan", "--data", "ring", *words.split()]))
+
+
+def planned(storage: Path, words: str) -> Study:
+    """The study of ``tune`` with ``words``, on digits."""
+    return plan(*split([*words.split(), "--data", "digits", "--storage", str(storage)]))
+
+
+@pytest.mark.parametrize(
+    ("words", "stages", "lengths"),
+    [
+        ("gan --max-steps 270", (270,), {"steps": 270}),
+        ("srgan --max-steps 270", (270, 270), {"steps": 270, "pretrain_steps": 270}),
+        ("srgan --max-steps 270 --pretrain-steps 30", (30, 270), {"pretrain_steps": 30}),
+        ("stackgan --max-steps 270", (270, 270), {"steps": 270, "steps_2": None}),
+        ("stackgan --max-steps 270 --steps-2 0", (270,), {"steps": 270, "steps_2": 0}),
+        ("lapgan --max-steps 90", (90, 90, 90), {"steps": 90}),
+        ("lapgan --max-steps 90 --level 1", (90,), {"steps": 90}),
+        ("srgan", (1_000_000, 200_000), {"steps": 200_000, "pretrain_steps": 1_000_000}),
+    ],
+)
+def test_every_stage_of_a_trial_is_as_long_as_asked_for_and_judged_by_all_of_them(
+    tmp_path: Path, words: str, stages: tuple[int, ...], lengths: dict[str, int | None]
+) -> None:
+    study = planned(tmp_path, f"{words} --scale 2" if "srgan" in words else words)
+    assert stage_steps(study.run) == stages
+    assert study.max_steps == sum(stages)
+    assert lengths.items() <= study.run.options.items()
+    assert study.run.evaluate_every == study.grace == sum(stages) // 27
+    assert study.last_stage == sum(stages[:-1])
+
+
+def test_trials_of_several_stages_are_compared_in_the_last_too(tmp_path: Path) -> None:
+    levels = planned(tmp_path, "lapgan --max-steps 90")
+    assert levels.levels == (10, 30, 90, 210), "the last level begins at 180"
+    assert described(levels, (90, 90, 90)) == (
+        "a trial plays 270 iterations (90 + 90 + 90 of its stages); asha compares them after "
+        "10, 30, 90, 210"
+    )
+    assert planned(tmp_path, "gan --max-steps 270").levels == (10, 30, 90)
+    assert rungs(10, 3, 270, last_stage=80) == (10, 30, 90), "it has one already"
+    assert rungs(10, 3, 270, last_stage=260) == (10, 30, 90), "none so near the end"
+    levels.save()
+    assert load_study(levels.folder).levels == levels.levels
+    kept = yaml.safe_load((levels.folder / "config.yaml").read_text())
+    del kept["last_stage"]  # as an earlier version has left it
+    (levels.folder / "config.yaml").write_text(yaml.safe_dump(kept))
+    assert load_study(levels.folder).levels == (10, 30, 90)
+
+
+def test_how_trials_are_compared_is_said(tmp_path: Path) -> None:
+    def told(words: str) -> str:
+        return described(planned(tmp_path, f"gan --max-steps 270 {words}"), (270,))
+
+    assert told("").endswith("270 iterations; asha compares them after 10, 30, 90")
+    assert told("--evaluate-every 20").endswith("after 20, 60, 180"), "where they are judged"
+    assert told("--evaluate-every 40 --grace 10").endswith("after 40, 120")
+    assert told("--evaluate-every 0").endswith("too few for asha, which plays all to their end")
+    assert told("--scheduler pbt").endswith("pbt compares them every 30")
+    assert told("--scheduler none") == "a trial plays 270 iterations"
+
+
+def test_trials_too_short_for_equal_numbers_of_examples_are_warned_of(tmp_path: Path) -> None:
+    def told(words: str) -> str | None:
+        study = planned(tmp_path, f"gan {words}")
+        return uneven(dataclasses.replace(study, target="image"))
+
+    short = told("--max-steps 27")
+    assert short is not None
+    assert re.search(r"one of (batch_size|k) \d+.* gets \d+(\.\d)? times its share", short)
+    factor = re.search(r"with (\d+) times the --max-steps", short)
+    assert factor is not None
+    assert told(f"--max-steps {27 * int(factor[1])}") is None
+    assert told("--max-steps 27 --equal iterations") is None
+    assert told("--max-steps 27 --scheduler pbt") is None
+    assert told("--max-steps 27 --k 1 --batch-size 100") is None, "nothing searched makes it dear"
+
+
 def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
     study = dataclasses.replace(
         make_study(tmp_path, require=("modes_covered>=9",)),
@@ -229,7 +327,7 @@ def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> 
     ring = plan(*split(["gan", "--data", "ring", "--max-steps", "9", "--storage", str(tmp_path)]))
     ground = prepare(ring.run.to_dict())
     assert (ground.metric, ground.mode) == (MIXTURE_SCORE, "max")
-    assert (ground.target, ground.modes, ground.steps) == ("point", 8, 9)
+    assert (ground.target, ground.modes, ground.stages) == ("point", 8, (9,))
     run = make_study(tmp_path).run
     assert default_metric(run, ["classifier"], (), 0) == ("fid_classifier", "min")
     assert default_metric(run, ["inception"], (), 0) == ("fid", "min")

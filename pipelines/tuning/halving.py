@@ -28,17 +28,22 @@ class _Entry:
     waits: bool = False
 
 
-def rungs(grace: int, reduction: int, max_steps: int) -> tuple[int, ...]:
+def rungs(grace: int, reduction: int, max_steps: int, *, last_stage: int = 0) -> tuple[int, ...]:
     """The iterations at which trials are compared: ``grace``, times ``reduction``, and so on.
 
     None is in the last tenth of a trial, nor its end: judging there costs more than it can save,
-    and a trial that waits there has been played for nothing.
+    and a trial that waits there has been played for nothing. Where the last of several stages
+    begins after ``last_stage`` iterations and has no rung, one more is where a ``reduction``-th of
+    it has been played: what is the aim is judged there.
     """
     levels = []
     level = grace
     while level <= LATEST * max_steps:
         levels.append(level)
         level *= reduction
+    extra = last_stage + max(1, (max_steps - last_stage) // reduction)
+    if last_stage and max(levels, default=0) <= last_stage and grace <= extra <= LATEST * max_steps:
+        levels.append(extra)
     return tuple(levels)
 
 

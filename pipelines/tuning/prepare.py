@@ -28,7 +28,7 @@ _LOOKED_AT = 4  # held-out examples that show which figures there will be
 class Ground:
     """What trials stand on. ``metric``, ``mode``: the figure that decides where the user names
     none; ``own``: the names of the variant's own figures; ``target``, ``modes``: of the source;
-    ``steps``: of all stages of a trial together; ``told``: (text, level) about the extractors.
+    ``stages``: the iterations of each stage of a trial; ``told``: (text, level) about extractors.
     """
 
     metric: str | None
@@ -36,7 +36,7 @@ class Ground:
     own: tuple[str, ...]
     target: str
     modes: int
-    steps: int
+    stages: tuple[int, ...]
     told: tuple[tuple[str, str], ...]
 
 
@@ -69,12 +69,12 @@ def prepare(
     modes = len(MIXTURES[config.data].modes) if config.data in MIXTURES else 0
     names = list(evaluator.extractors) if evaluator else []
     variant = build_variant(config, train)
-    steps = sum(stage.steps for stage in variant.stages())
+    stages = tuple(stage.steps for stage in variant.stages())
     own = own_figures(variant, train, held_out, config)
-    come = own if len(variant.stages()) == 1 else None  # a later stage may give others
+    come = own if len(stages) == 1 else None  # a later stage may give others
     asked.check(config, names_to_come(config, names, labels=train.spec.labelled, own=come))
     metric, mode = default_metric(config, names, own, modes)
-    return Ground(metric, mode, own, str(facts["target"]), modes, steps, tuple(told))
+    return Ground(metric, mode, own, str(facts["target"]), modes, stages, tuple(told))
 
 
 def own_figures(

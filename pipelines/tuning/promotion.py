@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from pipelines.tuning.halving import Halving, rungs
+from pipelines.tuning.halving import Halving
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import Trial as Record
 from pipelines.tuning.records import read_trial
@@ -104,8 +104,7 @@ class PromotesTheBest(TrialScheduler):
         self._study, self._concurrent = study, concurrent
         options = study.options
         trials = len(study.points) or options.trials
-        levels = rungs(study.grace, options.reduction, study.max_steps)
-        self._halving = Halving(levels, options.reduction, options.finalists, trials)
+        self._halving = Halving(study.levels, options.reduction, options.finalists, trials)
         self._known: set[str] = set()
         self._promoted: set[str] = set()
 

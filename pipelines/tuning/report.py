@@ -79,7 +79,7 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
     lines = [
         f"{run.variant} on {run.data}, {n['trials']} trials of up to {study.max_steps:,} "
         f"iterations{_of_which(study, trials)}, scheduler {options.scheduler}, "
-        f"search {options.search}, seed {run.seed}; "
+        f"search {_search(study)}, seed {run.seed}; "
         f"{options.metric} is {'minimised' if study.objective.mode == 'min' else 'maximised'}"
         + (f" under {', '.join(options.require)}" if options.require else ""),
         f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
@@ -95,6 +95,13 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
     protocol = best.protocol if best else next((t.protocol for t in trials if t.protocol), {})
     notes = [page.paragraph(f"{k}: {v}", note=True) for k, v in sorted(protocol.items())]
     return "".join(page.paragraph(line) for line in lines) + "".join(notes)
+
+
+def _search(study: Study) -> str:
+    """What has chosen the points: pbt begins all trials at once, when nothing is learnt yet."""
+    if study.points:
+        return "a list of points"
+    return "random" if study.options.scheduler == "pbt" else study.options.search
 
 
 def _grids(study: Study, order: Sequence[Trial]) -> str:

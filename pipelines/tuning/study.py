@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import yaml
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
 from gan_core.options import option, parse
+from gan_core.variant import VARIANTS
+from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import Objective, make_objective
 
 CONFIG = "config.yaml"
@@ -27,7 +29,10 @@ class TuneOptions:
 
     trials: int = option(16, "trials to play; with pbt, the size of the population", minimum=1)
     max_steps: int | None = option(
-        None, "iterations of (each stage of) a whole trial (default: the variant's)", minimum=1
+        None,
+        "iterations of (each stage of) a whole trial, but for stages whose length is given by an "
+        "option of their own (default: the variant's)",
+        minimum=1,
     )
     scheduler: str = option(
         "asha",
@@ -104,7 +109,9 @@ class Study:
     ``run.name`` is the study's own name and ``run.folder`` its folder, in which every trial has
     a run's folder of its own. ``fixed``: the variant's options that the user named, which are
     not searched. ``points``: configurations to try, all and in this order, instead of a search.
-    ``modes``: of a mixture; ``total_steps``: the iterations of all stages of a trial (0: of one).
+    ``modes``: of a mixture; ``total_steps``: the iterations of all stages of a trial (0: of one),
+    ``last_stage``: of those before the last. ``left_open``: the options of the run that follow from
+    a trial's length, as the user has not given them (:func:`with_stages`).
     """
 
     run: RunConfig
@@ -114,6 +121,8 @@ class Study:
     points: tuple[dict[str, Any], ...] = ()
     modes: int = 0
     total_steps: int = 0
+    last_stage: int = 0
+    left_open: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -143,6 +152,18 @@ class Study:
         return self.options.grace or self.every
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """The iterations, at the study's pace, at which asha compares trials."""
+        options = self.options
+        return rungs(self.grace, options.reduction, self.max_steps, last_stage=self.last_stage)
+
+    @property
+    def comparisons(self) -> tuple[int, ...]:
+        """The first evaluation at or after each of the :attr:`levels`, but for a trial's end."""
+        seen = dict.fromkeys(-(-level // self.every) * self.every for level in self.levels)
+        return tuple(step for step in seen if step < self.max_steps)
+
+    @property
     def perturb_every(self) -> int:
         """The iterations between pbt's exploits: whole intervals between evaluations."""
         wanted = self.options.perturb_every or max(1, self.max_steps // 9)
@@ -153,6 +174,12 @@ class Study:
         """The iterations from one evaluation to the next, at the study's own pace."""
         return max(1, self.run.evaluate_every)
 
+    @property
+    def equal_examples(self) -> bool:
+        """Whether trials have as many examples, and not as many iterations."""
+        default = "iterations" if self.options.scheduler == "pbt" else "examples"
+        return (self.options.equal or default) == "examples"
+
     def interval(self, config: RunConfig) -> int:
         """The iterations of a trial of ``config`` from one evaluation to the next.
 
@@ -160,8 +187,7 @@ class Study:
         iterations of the study's own settings, rounded to whole ones: of very short trials those
         of dear iterations get more.
         """
-        default = "iterations" if self.options.scheduler == "pbt" else "examples"
-        if (self.options.equal or default) == "iterations":
+        if not self.equal_examples:
             return self.every
         own, its = (run.game.examples_per_iteration for run in (self.run, config))
         return max(1, round(self.every * own / its))
@@ -217,6 +243,7 @@ class Study:
             "target": self.target,
             "modes": self.modes,
             "total_steps": self.total_steps,
+            "last_stage": self.last_stage,
             "points": [dict(point) for point in self.points],
             "run": self.run.to_dict(),
         }
@@ -225,6 +252,37 @@ class Study:
         """Write the study's ``config.yaml``, by which it is found and resumed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / CONFIG).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False))
+
+
+def stage_steps(config: RunConfig) -> tuple[int, ...]:
+    """The iterations of each stage of a run of ``config``, as far as its options tell.
+
+    A system that knows its stages only when its networks are made has those that its options name.
+    """
+    game = config.game
+    try:
+        return tuple(stage.steps for stage in VARIANTS[config.variant](game).stages())
+    except AttributeError:
+        return tuple(steps for name in game.stage_lengths if (steps := getattr(game, name)))
+
+
+def with_stages(study: Study, stages: Sequence[int]) -> Study:
+    """``study`` when it is known how many iterations the ``stages`` of a trial have.
+
+    When trials are judged and logged follows from all of them together, where it is left open.
+    """
+    run, total = study.run, max(1, sum(stages))
+    every = max(1, total // RUNGS) if "evaluate_every" in study.left_open else run.evaluate_every
+    between = min(every or total, total)
+    logs = max(1, min(50, between // 2)) if "log_every" in study.left_open else run.log_every
+    return dataclasses.replace(
+        study,
+        run=dataclasses.replace(
+            run, evaluate_every=between, checkpoint_every=between, log_every=logs
+        ),
+        total_steps=total,
+        last_stage=sum(stages[:-1]),
+    )
 
 
 def is_study(folder: Path) -> bool:
@@ -248,4 +306,5 @@ def load_study(folder: Path) -> Study:
         points=tuple(values["points"]),
         modes=int(values["modes"]),
         total_steps=int(values["total_steps"]),
+        last_stage=int(values.get("last_stage", 0)),  # those of earlier versions have none
     )
