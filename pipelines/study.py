@@ -15,18 +15,18 @@ import math
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_core.config import read_config
+from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
-from gan_core.options import option
+from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
 from pipelines.tuning.halving import least_share, rungs
-from pipelines.tuning.study import CONFIG, RUNGS, TuneOptions
+from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study, stage_steps
 
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
@@ -42,8 +42,9 @@ class StudyOptions:
     name: str | None = option(None, "name of the study (default: study-DATA)")
     budget: int = option(
         40_000,
-        "iterations that each system may play by its own settings (or as many examples by those "
-        "that are searched): half for its search, half to train the winner",
+        "iterations, of all its stages together, that each system may play by its own settings (or "
+        "as many examples by those that are searched): half for its search, half to train the "
+        "winner",
         minimum=100,
     )
     trials: int = option(16, "trials of each search", minimum=1)
@@ -121,15 +122,20 @@ class GanStudy:
         self.options, self.extra = options, extra
         self.name = options.name or f"study-{options.data}"
         self.storage = runs_folder(options.storage)
+        self._stage_steps: dict[str, int] = {}
 
     @property
     def steps(self) -> int:
-        """Iterations of a winner's training, of a winner whose k and batches are the system's."""
+        """Iterations of a winner's training, all its stages together, of a winner whose k and
+        batches are the system's.
+        """
         return self.options.budget // 2
 
     @property
     def trial_steps(self) -> int:
-        """Iterations of a whole trial, so that asha plays about half of the budget in all."""
+        """Iterations of a whole trial, all its stages together, so that asha plays about half of
+        the budget in all.
+        """
         asha, trials = TuneOptions(), self.options.trials
         levels = rungs(1, asha.reduction, RUNGS)
         share = least_share(levels, asha.reduction, asha.finalists, trials, RUNGS)
@@ -137,20 +143,28 @@ class GanStudy:
         return max(1, min(self.steps, round(whole)))
 
     def check(self) -> None:
-        """Raises ``UserError`` if any search could not be begun."""
-        from pipelines.tune import plan, split
-
+        """Raises ``UserError`` if any search could not be begun, or what is kept is of another."""
         if not self.options.variants:
             raise UserError("--variants is missing: name the systems, such as gan,dcgan")
         for variant in self.options.variants:
-            if not self.search_folder(variant).exists():
-                learned = plan(*split(self.search_words(variant)[1:])).run.train_split
-                if learned != "train":
-                    raise UserError(
-                        f"--train-split {learned} leaves nothing to choose by: leave it out"
-                    )
+            self._check_search(variant)
         for variant in self.extra.keys() - set(self.options.variants):
             raise UserError(f"--{variant} is given and {variant} is not among --variants")
+
+    def _check_search(self, variant: str) -> None:
+        from pipelines.study_kept import check_search
+
+        folder, words = self.search_folder(variant), self.search_words(variant)
+        kept = (folder / CONFIG).exists()
+        asked = _planned(_unnamed(words) if kept else words)
+        if asked.run.train_split != "train":
+            raise UserError(
+                f"--train-split {asked.run.train_split} leaves nothing to choose by: leave it out"
+            )
+        if kept:
+            check_search(folder, asked)
+        if (folder / "best.yaml").exists():
+            list(self.trainings(variant))  # those that are kept are looked at
 
     def run(self) -> None:
         """Play all steps that are left, then compare and crown."""
@@ -186,14 +200,39 @@ class GanStudy:
 
     def search_words(self, variant: str) -> list[str]:
         """The command that begins the search of ``variant``."""
+        return self._search_words(variant, self.stage_steps(variant))
+
+    def _search_words(self, variant: str, steps: int) -> list[str]:
         options = self.options
         root = ["--data-root", options.data_root] if options.data_root else []
         return [
             *("tune", variant, "--data", options.data, *root),
             *("--name", self.search_folder(variant).name, "--experiment", options.experiment),
-            *("--trials", str(options.trials), "--max-steps", str(self.trial_steps)),
+            *("--trials", str(options.trials), "--max-steps", str(steps)),
             *("--register", "none", *self._where(), *self.extra.get(variant, [])),
         ]
+
+    def stage_steps(self, variant: str) -> int:
+        """Iterations of each stage of a trial of ``variant``, so that it has :attr:`trial_steps`.
+
+        Stages whose lengths are given have those, and the others what is left; ``UserError`` if
+        that is nothing.
+        """
+        if variant not in self._stage_steps:
+            some = self.trial_steps
+            once, twice = (
+                _planned(_unnamed(self._search_words(variant, times * some))).max_steps
+                for times in (1, 2)
+            )
+            free = twice - once  # of stages of so many iterations
+            left = some - (once - free)
+            if free and left * some < free:
+                raise UserError(
+                    f"--budget {self.options.budget} is too little for {variant}: a trial has "
+                    f"{some:,} iterations, and those given by its options are {once - free:,}"
+                )
+            self._stage_steps[variant] = left * some // free if free else some
+        return self._stage_steps[variant]
 
     def search(self, variant: str) -> Step:
         """Begin the search, or go on with it."""
@@ -219,10 +258,12 @@ class GanStudy:
         for seed, name in enumerate(self.run_names(variant), start=1):
             folder = self.storage / name
             done = _read(folder / "summary.json").get("status") == "finished"
+            words = self.train_words(best, name, seed)
             if (folder / "config.yaml").exists():
+                self._check_training(folder, words)
                 yield Step(["train", "--resume", name, *self._where()], done)
             else:
-                yield Step(self.train_words(best, name, seed), False)
+                yield Step(words, False)
             for split in (CHOOSING, REPORTED):
                 samples = str(self.options.samples)
                 words = ["evaluate", name, "--split", split, "--samples", samples, *self._where()]
@@ -231,17 +272,39 @@ class GanStudy:
     def train_words(self, best: Path, name: str, seed: int) -> list[str]:
         """The command that trains the winner."""
         options = self.options
-        winner = read_config(best)["options"]
-        searched = read_config(best.parent / CONFIG)["run"]["options"]
-        # A winner of dear iterations has fewer of them, as it had in the search.
-        steps = max(1, round(self.steps * int(winner["steps"]) / int(searched["steps"])))
+        config = make_config(read_config(best))
+        winner, lengths = config.options, self._lengths(best, config)
+        steps = sum(stage_steps(_with_lengths(config, lengths)))
         every, batch = str(max(1, steps // 10)), int(winner["batch_size"])
         workers = next(n for n in range(options.workers, 0, -1) if batch % n == 0)
         return [
             *("train", "--config", str(best), "--name", name, "--seed", str(seed)),
-            *("--steps", str(steps), "--workers", str(workers)),
+            *(word for stage, length in lengths.items() for word in (flag(stage), str(length))),
+            *("--workers", str(workers)),
             *("--evaluate-every", every, "--checkpoint-every", every, *self._where()),
         ]
+
+    def _lengths(self, best: Path, winner: RunConfig) -> dict[str, int]:
+        """The lengths of the winner's stages in its training, by their options.
+
+        A winner of dear iterations has fewer of them, as it had in the search; stages whose length
+        was given have that.
+        """
+        search = load_study(best.parent)
+        whole = sum(stage_steps(winner))
+        own = {n: v for n in winner.game.stage_lengths if (v := winner.options[n])}
+        given = sum(steps for name, steps in own.items() if name in search.fixed)
+        free = {name: steps for name, steps in own.items() if name not in search.fixed}
+        wanted = self.steps * whole / search.max_steps - given
+        times = wanted / max(1, whole - given)
+        return {name: max(1, round(steps * times)) for name, steps in free.items()}
+
+    def _check_training(self, folder: Path, words: list[str]) -> None:
+        from pipelines.launch import configuration
+        from pipelines.study_kept import check_training
+
+        config, _ = configuration(_unnamed(words)[1:], "train")
+        check_training(folder, config)
 
     def evaluation(self, run: str, split: str) -> dict[str, Any]:
         """What ``evaluate`` has kept of ``run`` on ``split``; empty if it is yet to be made.
@@ -265,7 +328,6 @@ class GanStudy:
         The second tells its test figure; all of these go with it to the registry.
         """
         from pipelines.tuning.champion import crown
-        from pipelines.tuning.study import load_study
 
         objective = load_study(self.search_folder(self.options.variants[0])).objective
         judged = {run: self.evaluation(run, CHOOSING) for run in runs}
@@ -281,6 +343,23 @@ class GanStudy:
         )
         value = objective.value(tested)
         return f"{told}\n{best} on the {REPORTED} split: {objective.metric} {value:.4g}"
+
+
+def _planned(words: Sequence[str]) -> Study:
+    """The search that the command ``words`` begins."""
+    from pipelines.tune import plan, split
+
+    return plan(*split(words[1:]))
+
+
+def _unnamed(words: Sequence[str]) -> list[str]:
+    """The command ``words`` without the name, which may be had by what it has begun before."""
+    place = words.index("--name")
+    return [*words[:place], *words[place + 2 :]]
+
+
+def _with_lengths(config: RunConfig, lengths: Mapping[str, int]) -> RunConfig:
+    return dataclasses.replace(config, options={**config.options, **lengths})
 
 
 def _figures(evaluation: dict[str, Any]) -> dict[str, float]:

@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from test_tuning import make_study
 
+from gan_core.config import write_config
 from gan_core.errors import UserError
+from pipelines.cluster import absolute
 from pipelines.evaluate import EvaluateOptions, scores_file
+from pipelines.launch import configuration
 from pipelines.study import GanStudy, Step, StepFailed, StudyOptions, study_command
+from pipelines.tune import plan, split
+from pipelines.tuning.study import load_study, stage_steps
 
 
 def make(storage: Path, **options: object) -> GanStudy:
@@ -33,6 +40,26 @@ def finish_search(study: GanStudy, winner: dict[str, object] | None = None) -> N
     (folder / "summary.json").write_text(json.dumps({"status": "finished"}))
     best = searched.trial_config(winner or {"k": 1}, "x").to_dict()
     (folder / "best.yaml").write_text(yaml.safe_dump(best))
+
+
+def begin_training(study: GanStudy, seed: int) -> None:
+    """Leave behind what the training of the winner with ``seed`` has when it begins."""
+    name = study.run_names("gan")[seed - 1]
+    words = study.train_words(study.search_folder("gan") / "best.yaml", name, seed)
+    config, _ = configuration(words[1:], "train")
+    config.folder.mkdir()
+    write_config(absolute(config), config.folder / "config.yaml")
+
+
+def begin_search(study: GanStudy) -> Path:
+    """Leave behind what the search of gan has when it begins; its folder."""
+    searched = plan(*split(study.search_words("gan")[1:]))
+    options = dataclasses.replace(searched.options, metric="fid_classifier", gpus_per_trial=0.0)
+    searched = dataclasses.replace(
+        searched, run=absolute(searched.run), options=options, target="image"
+    )
+    searched.save()
+    return searched.folder
 
 
 def write_evaluation(
@@ -63,8 +90,7 @@ def test_steps_that_were_finished_are_passed_over(tmp_path: Path) -> None:
         ("train --config", False), ("evaluate s-gan-2", False), ("evaluate s-gan-2", False),
     ]  # fmt: skip
     run = tmp_path / "s-gan-1"
-    run.mkdir()
-    (run / "config.yaml").write_text("variant: gan\n")
+    begin_training(study, 1)
     assert commands(study)[1:3] == [("train --resume", False), ("evaluate s-gan-1", False)]
     (run / "summary.json").write_text(json.dumps({"status": "finished"}))
     write_evaluation(study, "s-gan-1", "validation", 1.0)
@@ -99,6 +125,104 @@ def test_the_budget_is_shared_by_the_search_and_the_training(tmp_path: Path) -> 
     assert study.trial_steps == round(20_000 * 27 / (16 * 1 + 5 * 2 + 2 * 6 + 2 * 18))
     assert make(tmp_path, budget=40_000, trials=4).trial_steps == round(20_000 * 27 / 56)
     assert make(tmp_path, budget=1000, trials=1).trial_steps == 500, "no longer than the training"
+
+
+@pytest.mark.parametrize(
+    ("variant", "words", "stages"),
+    [("gan", "", 1), ("lapgan", "", 3), ("lapgan", "--level 0", 1), ("srgan", "--scale 2", 2),
+     ("stackgan", "", 2)],
+)  # fmt: skip
+def test_the_budget_is_that_of_all_stages_together(
+    tmp_path: Path, variant: str, words: str, stages: int
+) -> None:
+    options = StudyOptions(variants=(variant,), storage=str(tmp_path), name="s", budget=6000)
+    study = GanStudy(options, {variant: words.split()})
+    length = study.trial_steps
+    asked = study.search_words(variant)
+    assert asked[asked.index("--max-steps") + 1] == str(length // stages)
+    searched = plan(*split(asked[1:]))
+    assert length - stages < searched.max_steps <= length
+    dataclasses.replace(searched, target="image").save()
+    best = searched.folder / "best.yaml"
+    best.write_text(yaml.safe_dump(searched.trial_config({}, "x").to_dict()))
+    trained, _ = configuration(study.train_words(best, "run", 1)[1:], "train")
+    assert sum(stage_steps(trained)) == pytest.approx(3000, abs=stages)
+    assert trained.evaluate_every == pytest.approx(300, abs=1)
+
+
+def test_a_length_that_is_given_is_part_of_the_budget(tmp_path: Path) -> None:
+    options = StudyOptions(variants=("srgan",), storage=str(tmp_path), name="s", budget=6000)
+    study = GanStudy(options, {"srgan": ["--scale", "2", "--pretrain-steps", "500"]})
+    searched = plan(*split(study.search_words("srgan")[1:]))
+    assert searched.max_steps == study.trial_steps
+    assert searched.run.options["pretrain_steps"] == 500
+    dataclasses.replace(searched, target="image").save()
+    best = searched.folder / "best.yaml"
+    best.write_text(yaml.safe_dump(searched.trial_config({}, "x").to_dict()))
+    trained, _ = configuration(study.train_words(best, "run", 1)[1:], "train")
+    assert stage_steps(trained) == (500, 2500)
+    study = GanStudy(options, {"srgan": ["--scale", "2", "--pretrain-steps", "5000"]})
+    with pytest.raises(UserError, match="--budget 6000 is too little for srgan"):
+        study.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "told"),
+    [
+        ({"budget": 8000}, [], "--max-steps was .* and is now"),
+        ({"trials": 4}, [], "--trials was 16 and is now 4"),
+        ({"data": "ring"}, [], "--data was digits and is now ring"),
+        ({"experiment": "other"}, [], "--experiment was gan and is now other"),
+        ({}, ["--k", "3"], "--k was 2 and is now 3"),
+        ({}, [], "--k was 2 and is now 1"),
+        ({}, ["--k", "2", "--metric", "mode_kl"], "--metric was fid_classifier and is now"),
+        ({}, ["--k", "2", "--scheduler", "none"], "--scheduler was asha and is now none"),
+        ({}, ["--k", "2", "--lr-d", "0.1"], "--lr-d was .* and is now 0.1"),
+        ({}, ["--k", "2", "--batch-size", "100"], "--batch-size was searched and is now given"),
+    ],
+)
+def test_a_search_of_another_command_is_not_taken_up(
+    tmp_path: Path, changes: dict[str, Any], words: list[str], told: str
+) -> None:
+    def study(words: list[str], **changes: Any) -> GanStudy:
+        options = StudyOptions(variants=("gan",), storage=str(tmp_path), name="s")
+        return GanStudy(dataclasses.replace(options, **changes), {"gan": words})
+
+    begun = study(["--k", "2"])
+    folder = begin_search(begun)
+    study(["--k", "2"]).check()
+    study(["--k", "2"], seeds=3, samples=64).check()
+    with pytest.raises(UserError, match=f"search-gan is of another study .{told}.*--name"):
+        study(words, **changes).check()
+    shutil.rmtree(folder)
+    study(words, **changes).check()
+
+
+def test_a_search_with_values_of_a_file_is_taken_up_again(tmp_path: Path) -> None:
+    from pipelines.tuning.schedulers import outside_space
+
+    file = tmp_path / "own.yaml"
+    file.write_text("variant: gan\ndata: digits\nbatch_size: 48\n")
+    options = StudyOptions(variants=("gan",), storage=str(tmp_path), name="s")
+    study = GanStudy(options, {"gan": ["--config", str(file)]})
+    kept = load_study(begin_search(study))
+    assert outside_space(kept) == ["batch_size"]
+    dataclasses.replace(kept, fixed=("batch_size",)).save()
+    study.check()
+    dataclasses.replace(kept, fixed=("batch_size", "k")).save()
+    with pytest.raises(UserError, match="--k was given and is now searched"):
+        study.check()
+
+
+def test_a_training_of_another_command_is_not_taken_up(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    finish_search(study)
+    begin_training(study, 1)
+    assert commands(study)[1] == ("train --resume", False)
+    with pytest.raises(UserError, match=r"s-gan-1 is of another study \(--steps was 20000 and is"):
+        commands(make(tmp_path, budget=1000))
+    with pytest.raises(UserError, match=r"--workers was 1 and is now 2"):
+        commands(make(tmp_path, workers=2))
 
 
 def test_the_winner_is_trained_by_as_many_workers_as_divide_its_batch(tmp_path: Path) -> None:
