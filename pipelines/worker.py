@@ -19,6 +19,9 @@ from gan_core.observers import FolderObserver
 from gan_core.run import check_data, play
 from pipelines.system_usage import SystemUsage
 
+STOPPED_BY = "stopped_by"
+"""The tag of a run that ends before its time, and among a report's figures: it is such a run's."""
+
 
 class WatchingObserver(FolderObserver):
     """Keeps a run in its folder and adds how busy rank 0's machine is to what is logged."""
@@ -44,11 +47,24 @@ class RayObserver(WatchingObserver):
     """Hands checkpoints to Ray Train, which restarts workers from the last that all reported.
 
     With ``leave`` rank 0 asks for it after each, and the others wait for rank 0 in their next turn.
+    Whoever gives leave also tells the end of a run that the diagnosis stops, and knows it by its
+    last report.
     """
 
     def __init__(self, folder: Path, world: World, leave: Leave | None = None) -> None:
         super().__init__(folder, world)
         self._leave = leave
+        self._diagnosed = False
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        """A fact about the run, such as that it is stopped."""
+        super().tag(step, name, value)
+        self._diagnosed |= self._leave is not None and name == STOPPED_BY
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        """The run has ended."""
+        if not self._diagnosed:
+            super().end(step, status, summary)
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
@@ -59,10 +75,11 @@ class RayObserver(WatchingObserver):
         # A name of its own each time: should a step be played again, Ray would count the one folder
         # as two checkpoints, and delete it with the older.
         name = self.world.broadcast_object(f"checkpoint_{secrets.token_hex(3)}_{step:08d}")
+        failed = {STOPPED_BY: 1.0} if self._diagnosed else {}
         with tempfile.TemporaryDirectory(prefix="gan-checkpoint-") as scratch:
             write(Path(scratch))
             ray.train.report(
-                {**figures, "step": step},
+                {**figures, **failed, "step": step},
                 checkpoint=ray.train.Checkpoint.from_directory(scratch),
                 checkpoint_dir_name=name,
             )

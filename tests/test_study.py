@@ -171,8 +171,8 @@ def test_a_length_that_is_given_is_part_of_the_budget(tmp_path: Path) -> None:
     [
         ({"budget": 8000}, [], "--max-steps was .* and is now"),
         ({"trials": 4}, [], "--trials was 16 and is now 4"),
-        ({"data": "ring"}, [], "--data was digits and is now ring"),
-        ({"experiment": "other"}, [], "--experiment was gan and is now other"),
+        ({"data": "ring"}, ["--k", "2"], "--data was digits and is now ring"),
+        ({"experiment": "other"}, ["--k", "2"], "--experiment was gan and is now other"),
         ({}, ["--k", "3"], "--k was 2 and is now 3"),
         ({}, [], "--k was 2 and is now 1"),
         ({}, ["--k", "2", "--metric", "mode_kl"], "--metric was fid_classifier and is now"),

@@ -29,7 +29,9 @@ class Stopped(BaseException):
 
 
 class FakeTune:
-    """What a trial uses of ``ray.tune``. ``stop_at``: the step whose report ends the trial."""
+    """What a trial uses of ``ray.tune``. ``stop_at``: the step whose report ends the trial, unless
+    it is the last; ``stop_on``: or what is in that report.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root, self.trial = root, FOLDER
@@ -37,6 +39,7 @@ class FakeTune:
         self.saved: list[Path] = []
         self.start_from: Path | None = None
         self.stop_at: int | None = None
+        self.stop_on = ""
         self.Checkpoint = SimpleNamespace(from_directory=Path)
 
     def get_context(self) -> Any:
@@ -58,7 +61,8 @@ class FakeTune:
             kept = self.root / f"saved_{len(self.saved)}"
             shutil.copytree(checkpoint, kept)
             self.saved.append(kept)
-        if metrics["step"] == self.stop_at:
+        at_step = metrics["step"] == self.stop_at and not metrics.get("ended")
+        if at_step or self.stop_on in metrics:
             raise Stopped
 
 
@@ -203,6 +207,8 @@ def test_what_is_searched_is_noted_where_it_begins_to_be_played(
     events = [event for event, _ in journal.read(study.folder / FOLDER / journal.FILE)]
     noted = [(e["step"], e["values"]) for e in events if "searched/k" in e.get("values", {})]
     assert noted == [(20, {"searched/k": 3.0})]
+    tags = [(e["name"], e["value"]) for e in events if "searched" in str(e.get("name"))]
+    assert tags == [("searched.loss", "hinge")]
 
 
 def test_a_trial_that_has_ended_only_says_so_again(tmp_path: Path, fake: FakeTune) -> None:
@@ -265,4 +271,53 @@ def test_a_trial_that_diverges_is_stopped_and_counts_as_the_worst(
     assert trial.progress < 60
     assert trial.reason
     assert fake.reports[-1]["objective"] == WORST == trial.objective
-    assert [report.get("ended", False) for report in fake.reports[-2:]] == [False, True]
+    assert all(r["objective"] < WORST for r in fake.reports[:-1])
+    assert fake.reports[-1]["ended"], "said once, and without the figures from before it failed"
+    events = [event for event, _ in journal.read(study.folder / FOLDER / journal.FILE)]
+    assert [e["kind"] for e in events if e["kind"] in ("tag", "end")][-1] == "end"
+
+
+def test_a_trial_that_is_stopped_at_a_rung_is_not_paused_there(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    fake.stop_at = 20  # what Tune does at a rung, to a report that is not the last
+    study = make(tmp_path, stop_on="divergence", log_every=20)
+    module.play_trial(study, {"lr_d": 1e25, "lr_g": 1e25})
+    (report,) = fake.reports
+    assert (report["step"], report["objective"], report["ended"]) == (20, WORST, True)
+    assert read_trial(study.folder / FOLDER, study).verdict == "non_convergence"
+
+
+def test_a_member_of_a_population_that_is_stopped_goes_on_from_another_or_ends(
+    tmp_path: Path, fake: FakeTune
+) -> None:
+    study = make(tmp_path, scheduler="pbt", stop_on="divergence", log_every=1)
+    fake.stop_at, fake.trial = 40, "trial_0002"
+    with pytest.raises(Stopped):
+        module.play_trial(study, {"k": 1, "lr_d": 0.001, "loss": "hinge"})
+    better = fake.saved[-1]
+    fake.trial, fake.stop_on = FOLDER, "diagnosed"
+    with pytest.raises(Stopped):  # the scheduler gives it the better one's state
+        module.play_trial(study, {"k": 1, "lr_d": 1e25, "lr_g": 1e25, "loss": "minimax"})
+    folder = study.folder / FOLDER
+    assert fake.reports[-1]["objective"] == WORST
+    assert not read_trial(folder, study).ended, "MLflow would hear no more of it"
+    fake.start_from, fake.stop_at, fake.stop_on = better, None, ""
+    module.play_trial(study, {"k": 1, "lr_d": 0.0012, "loss": "hinge"})
+    after = read_trial(folder, study)
+    assert (after.status, after.verdict, after.progress) == ("finished", "", 60)
+    said = [event for event, _ in journal.read(folder / journal.FILE) if event["kind"] == "tag"]
+    tags = {event["name"]: event["value"] for event in said}
+    assert tags["stopped_by"] == "nothing: it went on"
+    assert tags["went_on_from"] == "trial_0002 at step 40"
+    assert tags["searched.loss"] == "hinge"
+
+    alone = dataclasses.replace(study, run=dataclasses.replace(study.run, name="alone"))
+    alone.save()
+    fake.start_from = None
+    module.play_trial(alone, {"lr_d": 1e25, "lr_g": 1e25})
+    assert [sorted(r.keys() & {"diagnosed", "ended"}) for r in fake.reports[-2:]] == [
+        ["diagnosed"],
+        ["ended"],
+    ]
+    assert read_trial(alone.folder / FOLDER, alone).verdict == "non_convergence"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
+from gan_core import journal
 from gan_core.engine.world import World
 from pipelines.tuning import workers
 from pipelines.tuning.workers import Decided, TunesLeave
@@ -106,3 +108,49 @@ def test_rank_zero_asks_when_all_have_reported(
     observer.checkpoint(30, lambda folder: (folder / "state").touch(), {"fid": 1.0})
     assert reported == [30]
     assert leave.asked == ([30] if rank == 0 else [])
+
+
+@pytest.mark.parametrize("of_a_trial", [True, False])
+def test_a_run_that_the_diagnosis_stops_says_so_in_its_last_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_a_trial: bool
+) -> None:
+    import ray.train
+
+    reported: list[dict[str, float]] = []
+    monkeypatch.setattr(ray.train, "report", lambda metrics, **_: reported.append(metrics))
+    context = SimpleNamespace(get_experiment_name=lambda: "attempt_001")
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    observer = RayObserver(tmp_path, World(), FakeLeave() if of_a_trial else None)
+    observer.checkpoint(30, lambda folder: (folder / "state").touch(), {"fid": 1.0})
+    observer.tag(60, "stopped_by", "mode_collapse")
+    observer.checkpoint(60, lambda folder: (folder / "state").touch(), {"fid": 1.0})
+    observer.end(60, "stopped", {})
+    kinds = [event["kind"] for event, _ in journal.read(tmp_path / journal.FILE)]
+    assert ["stopped_by" in metrics for metrics in reported] == [False, of_a_trial]
+    assert ("end" in kinds) != of_a_trial, "the trial tells its end itself"
+
+
+def test_what_workers_report_of_a_trial_that_has_failed_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: queue.Queue[Any] = queue.Queue()
+    for step, failed in ((30, {}), (60, {"stopped_by": 1.0})):
+        said.put(({"fid": 1.0, "step": step, **failed}, "folder"))
+    monkeypatch.setattr(said, "shutdown", lambda: None, raising=False)
+    monkeypatch.setattr(workers, "Queue", lambda **_: said)
+    given: list[int] = []
+    monkeypatch.setattr(workers, "TunesLeave", lambda: SimpleNamespace(give=given.append))
+    result = SimpleNamespace(return_value={"stopped_by": "mode_collapse"})
+    trainer = SimpleNamespace(fit=lambda: result)
+    monkeypatch.setattr(workers, "make_trainer", lambda *_, **__: trainer)
+    study: Any = SimpleNamespace(options=SimpleNamespace(gpus_per_trial=0.0))
+    passed: list[tuple[int, dict[str, float]]] = []
+    summary = workers.play_on_workers(
+        study,
+        SimpleNamespace(),
+        None,
+        lambda step, figures, _: passed.append((step, dict(figures))),
+    )  # type: ignore[arg-type]
+    assert passed == [(30, {"fid": 1.0})]
+    assert given == [30, 60], "or its workers would wait for ever"
+    assert summary == {"stopped_by": "mode_collapse"}

@@ -19,6 +19,7 @@ from pipelines.cluster import Cluster
 from pipelines.tuning import schedulers
 from pipelines.tuning.driver import Watching, resources, room
 from pipelines.tuning.importance import MINIMUM, importances
+from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
 from pipelines.tuning.report import render
 from pipelines.tuning.table import Table
@@ -83,6 +84,50 @@ def test_pbt_gives_no_new_settings_to_a_trial_that_is_about_to_end(
     assert decisions == [TrialScheduler.CONTINUE] * 2
 
 
+@pytest.mark.parametrize(
+    ("objectives", "failed", "exploited"),
+    [
+        ((1.0, 2.0, 3.0, 4.0), 3, True),
+        ((1.0, 2.0, WORST, 4.0), 3, True),  # not the only one
+        ((WORST, WORST, WORST, 4.0), 3, False),  # nobody is better
+        ((None, None, None, 4.0), 3, False),  # none has been compared yet
+    ],
+)
+def test_a_member_of_a_population_that_has_failed_goes_on_from_the_best_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objectives: tuple[float | None, ...],
+    failed: int,
+    exploited: bool,
+) -> None:
+    study = make_study(tmp_path, scheduler="pbt", perturb_every=30)
+    scheduler = schedulers.make_scheduler(study, 4)
+    pairs: list[tuple[str, str]] = []
+
+    def exploit(_: Any, bad: FakeTrial, good: FakeTrial) -> None:
+        pairs.append((bad.name, good.name))
+        bad.status = "PAUSED"
+
+    monkeypatch.setattr(scheduler, "_exploit", exploit)
+    point = schedulers.first_points(study)[0]
+    trials = [FakeTrial(str(number), point) for number in range(len(objectives))]
+    controller = SimpleNamespace(
+        search_alg=None,
+        get_trials=lambda: trials,
+        _schedule_trial_save=lambda trial, result: "a checkpoint",
+    )
+    for trial, objective in zip(trials, objectives, strict=True):
+        scheduler.on_trial_add(controller, trial)
+        if objective is not None:
+            scheduler.on_trial_result(controller, trial, {"step": 30, "objective": objective})
+            trial.status = "RUNNING"
+    pairs.clear()
+    last = {"step": 40, "objective": WORST, "diagnosed": True}
+    decision = scheduler.on_trial_result(controller, trials[failed], last)
+    assert pairs == ([("3", "0")] if exploited else [])
+    assert decision == (TrialScheduler.NOOP if exploited else TrialScheduler.CONTINUE)
+
+
 class FakeTrial:
     """What population-based training knows of a trial."""
 
@@ -90,7 +135,7 @@ class FakeTrial:
         checkpoints = SimpleNamespace(checkpoint_config=SimpleNamespace(num_to_keep=None))
         self.name = self.experiment_tag = name
         self.config, self.evaluated_params = dict(config), {}
-        self.status = "RUNNING"
+        self.status, self.checkpoint = "RUNNING", "its last"
         self.run_metadata = SimpleNamespace(checkpoint_manager=checkpoints)
 
     def is_finished(self) -> bool:
@@ -218,6 +263,19 @@ def test_a_trial_that_the_scheduler_stops_is_ended_in_its_journal_and_others_are
     assert (one.status, one.reason) == ("stopped", "behind")
     assert (two.status, two.reason) == ("finished", "")
     assert [row.state for row in board.table.rows.values()] == ["behind", "finished"]
+
+
+def test_a_trial_that_is_stopped_by_its_diagnosis_is_not_called_behind(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    folder = write_trial(study, 1, {10: 9.0}, status=None)
+    book = journal.Journal(folder)
+    book.write("tag", 10, name="stopped_by", value="mode_collapse")
+    book.close()
+    Watching(study, Table("fid", 1, 90)).ended("trial_0001")
+    (trial,) = read_trials(study)
+    assert (trial.status, trial.verdict, trial.objective) == ("stopped", "mode_collapse", WORST)
+    said = [e["value"] for e, _ in journal.read(folder / journal.FILE) if e["kind"] == "tag"]
+    assert said == ["mode_collapse"]
 
 
 # -- what mattered, and the report -----------------------------------------------------------

@@ -21,12 +21,13 @@ from pipelines.sync import last_status
 from pipelines.tuning import schedulers
 from pipelines.tuning.callback import Telling, set_board
 from pipelines.tuning.family import forget_lost_trials
-from pipelines.tuning.records import BEHIND, Trial, read_trial, trial_folders
+from pipelines.tuning.records import BEHIND, Trial, read_trial, stopped_by, trial_folders
 from pipelines.tuning.shared_workers import shared_workers
 from pipelines.tuning.states import Keeper, mend
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
 from pipelines.tuning.trial import trainable
+from pipelines.worker import STOPPED_BY
 
 _MARKER = "node:__internal_head__"  # a resource of the head node, of which there is 1
 _HEAD, _COUNTED = 0.001, 15  # least share of it; trials of Ray Train runs that it can count
@@ -77,8 +78,11 @@ class Watching:
     def ended(self, trial: str) -> None:
         """It will play no more; where it has not said so itself, the scheduler stopped it."""
         folder = self.study.folder / trial
-        if last_status(folder) is None:
-            append(folder, "tag", name="stopped_by", value=BEHIND)
+        verdict = stopped_by(folder)
+        if last_status(folder) is None and verdict:  # it could not say so any more
+            append(folder, "end", status="stopped", summary={STOPPED_BY: verdict})
+        elif last_status(folder) is None:
+            append(folder, "tag", name=STOPPED_BY, value=BEHIND)
             append(folder, "end", status="stopped", summary={"reason": BEHIND})
         self.table.show(row_of(read_trial(folder, self.study)))
 

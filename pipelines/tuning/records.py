@@ -12,11 +12,14 @@ from gan_core import journal
 from gan_core.config import read_config
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.study import Study
+from pipelines.worker import STOPPED_BY
 
 BEHIND = "behind"
 """The reason that ends trials that the scheduler stopped."""
 SEARCHED = "searched/"
 """How metrics begin that hold what is searched, which can change while a trial plays."""
+WENT_ON = "went_on_from"
+"""The tag that says from whose state, and from which step of it, a trial went on last."""
 _DIAGNOSIS, _PROTOCOL = "diagnosis.", "protocol."
 
 
@@ -81,6 +84,17 @@ def read_trial(folder: Path, study: Study) -> Trial:
     trial.objective = WORST if broken else objective(trial.figures)
     trial.feasible = not broken and objective.shortfall(trial.figures) == 0
     return trial
+
+
+def stopped_by(folder: Path) -> str | None:
+    """What the trial in ``folder`` says has stopped it since it was begun last."""
+    found = None
+    for event, _ in journal.read(folder / journal.FILE):
+        if event["kind"] == "start":
+            found = None
+        elif event["kind"] == "tag" and event["name"] == STOPPED_BY:
+            found = str(event["value"])
+    return found
 
 
 def _take(trial: Trial, event: dict[str, Any]) -> None:

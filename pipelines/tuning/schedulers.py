@@ -13,9 +13,10 @@ from ray.tune.search.sample import Categorical, Domain, Float
 
 from gan_core.options import value_type
 from gan_core.variant import VARIANTS, GameOptions
+from pipelines.tuning.objective import WORST
 from pipelines.tuning.promotion import LearnsAtRungs, ListedPoints, PromotesTheBest
 from pipelines.tuning.study import Study
-from pipelines.tuning.trial import ENDED
+from pipelines.tuning.trial import DIAGNOSED, ENDED
 from tune_spaces import Dimension, SearchSpace, space_of
 
 METRIC, TIME = "objective", "step"
@@ -125,10 +126,13 @@ def make_scheduler(study: Study, concurrent: int) -> Any:
 
 
 class ExploitsWhatPlays(PopulationBasedTraining):
-    """Population-based training that leaves trials alone that are about to end.
+    """Population-based training that leaves trials alone that are about to end, but for those whose
+    training has failed.
 
     Ray's gives a trial another's state and new settings at its last report too: then nothing is
-    left to be played with them, and what is noted of the trial are settings that it never had.
+    left to be played with them, and what is noted of the trial are settings that it never had. One
+    that the diagnosis has stopped goes on from a better one at once, as the population would shrink
+    without it; before any have been compared there is none, and it ends.
     """
 
     def __init__(self, max_steps: int, **options: Any) -> None:
@@ -139,7 +143,24 @@ class ExploitsWhatPlays(PopulationBasedTraining):
         """Tune's decision about ``trial``."""
         if result.get(ENDED) or result.get(TIME, 0) >= self._max_steps:
             return TrialScheduler.CONTINUE
-        return str(super().on_trial_result(tune_controller, trial, result))
+        if not result.get(DIAGNOSED):
+            return str(super().on_trial_result(tune_controller, trial, result))
+        state = self._trial_state[trial]
+        state.last_perturbation_time = result[TIME] - self._perturbation_interval  # it is due now
+        for best in self._quantiles()[1]:  # Ray's saves those that are when they are compared
+            its = self._trial_state[best]
+            its.last_checkpoint = its.last_checkpoint or best.checkpoint
+        decision = super().on_trial_result(tune_controller, trial, result)
+        went_on = decision == TrialScheduler.NOOP
+        return str(decision) if went_on else TrialScheduler.CONTINUE
+
+    def _quantiles(self) -> tuple[list[Any], list[Any]]:
+        """The worst and the best, as Ray's: those that have failed are all among the worst."""
+        worst, best = super()._quantiles()
+        states = self._trial_state.items()
+        failed = [t for t, s in states if s.last_score == -WORST and not t.is_finished()]
+        best = [trial for trial in best if trial not in failed]
+        return ([*worst, *(t for t in failed if t not in worst)] if best else []), best
 
 
 def mutations(study: Study) -> dict[str, Any]:

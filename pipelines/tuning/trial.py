@@ -30,12 +30,14 @@ from gan_core.run import play
 from pipelines.mlflow_client import reason
 from pipelines.run_folder import TRACE, append
 from pipelines.tuning.objective import WORST
-from pipelines.tuning.records import SEARCHED, read_trial
+from pipelines.tuning.records import SEARCHED, WENT_ON, read_trial, stopped_by
 from pipelines.tuning.study import Study
-from pipelines.worker import check_shared
+from pipelines.worker import STOPPED_BY, check_shared
 
 ENDED = "ended"
 """In a report: it is the trial's last, whatever its step."""
+DIAGNOSED = "diagnosed"
+"""In a report: its training has failed, and it ends unless it is given another's state."""
 Report = Callable[[int, Mapping[str, float], Path | None], None]
 
 
@@ -119,13 +121,28 @@ def _play(
         summary = play_on_shared_worker(workers, config, checkpoint, report)
     else:
         summary = _play_here(study, config, checkpoint, report)
-    if summary["stopped_by"]:  # its last figures are from before it failed
-        progress = study.progress(summary["step"], interval)
-        tune.report({"step": progress, "objective": WORST, ENDED: True})
+    if summary["stopped_by"]:
+        _end_diagnosed(study, config, summary)
+
+
+def _end_diagnosed(study: Study, config: RunConfig, summary: Mapping[str, Any]) -> None:
+    """Say that the diagnosis has stopped the trial: its last figures are from before it failed.
+
+    A population gives it the state of a better one where it can; then the report does not return.
+    """
+    progress = study.progress(summary["step"], max(1, config.evaluate_every))
+    last = {"step": progress, "objective": WORST}
+    if study.options.scheduler == "pbt":
+        tune.report({**last, DIAGNOSED: True})
+    book = Journal(config.folder)
+    book.write("end", summary["step"], status=summary["status"], summary=summary)
+    book.close()
+    tune.report({**last, ENDED: True})
 
 
 def _note_begin(folder: Path, point: Mapping[str, Any], checkpoint: Path | None) -> None:
-    """What is searched and is a number becomes a metric at the step from where it is played.
+    """What is searched becomes a metric at the step from where it is played, or is a tag if it is
+    no number.
 
     Parameters of an MLflow run cannot change; population-based training changes them, and the
     state: what the trial has played beyond that of the other is replaced by what it plays now.
@@ -139,6 +156,12 @@ def _note_begin(folder: Path, point: Mapping[str, Any], checkpoint: Path | None)
     book = Journal(folder)
     if source != folder.name and not _taken_already(folder, step, taken):
         book.write("rewind", step, **taken)
+        book.write("tag", step, name=WENT_ON, value=f"{source} at step {step}")
+        if stopped_by(folder):
+            book.write("tag", step, name=STOPPED_BY, value="nothing: it went on")
+    for name in point.keys() - numbers.keys():
+        tag = f"{SEARCHED.rstrip('/')}.{name}"
+        book.write("tag", step, name=tag, value=str(point[name]))
     book.write("metrics", step, values={f"{SEARCHED}{n}": v for n, v in numbers.items()})
     book.close()
 
@@ -166,6 +189,8 @@ def _play_here(
 class TrialObserver(FolderObserver):
     """Keeps a trial in its folder and hands evaluations and checkpoints to ``report``.
 
+    Of a trial that the diagnosis stops nothing more is handed on: at a rung the figures from before
+    it failed would pause it, and it might be promoted. Its end is told by the trial itself.
     ``scratch``: how the path of a folder begins in which a checkpoint is until Tune has copied it.
     """
 
@@ -175,11 +200,24 @@ class TrialObserver(FolderObserver):
         super().__init__(folder, world)
         self._report = report
         self._scratch = scratch or Path(tempfile.gettempdir()) / "gan-trial-"
+        self._diagnosed = False
+
+    def tag(self, step: int, name: str, value: str) -> None:
+        """A fact about the trial, such as that it is stopped."""
+        super().tag(step, name, value)
+        self._diagnosed |= name == STOPPED_BY
+
+    def end(self, step: int, status: str, summary: dict[str, Any]) -> None:
+        """The game has ended."""
+        if not self._diagnosed:
+            super().end(step, status, summary)
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
     ) -> None:
         """Tune copies the files to the trial's folder; nothing is kept twice."""
+        if self._diagnosed:
+            return
         where, prefix = self._scratch.parent, self._scratch.name
         with tempfile.TemporaryDirectory(dir=where, prefix=prefix) as scratch:
             write(Path(scratch))

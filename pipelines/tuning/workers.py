@@ -25,6 +25,7 @@ from gan_core.errors import UserError
 from pipelines.trainer import make_trainer
 from pipelines.tuning.study import Study
 from pipelines.tuning.trial import Report
+from pipelines.worker import STOPPED_BY
 
 _POLL = 0.5  # seconds
 _LOOK = 0.05  # seconds between a worker's looks at whether it may play on
@@ -120,7 +121,8 @@ def play_on_workers(
         except Empty:
             continue
         step = int(figures.pop("step"))
-        report(step, figures, Path(folder))
+        if not figures.pop(STOPPED_BY, None):  # how that ends the summary says
+            report(step, figures, Path(folder))
         leave.give(step)
     queue.shutdown()
     if failure:
