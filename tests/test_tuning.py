@@ -132,6 +132,28 @@ def test_what_meets_the_requirements_beats_what_does_not_and_nearer_beats_farthe
     assert objective({}) == WORST
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_no_two_figures_are_worth_the_same_however_great(mode: str) -> None:
+    objective, sign = Objective("birthday_support", mode), 1 if mode == "min" else -1
+    sizes = [0.0, 1.0, 998_999.0, 999_001.0, 1e6, 1.1e6, 5e6, 1e8, 1e10]
+    figures = [-size for size in sizes[:0:-1]] + sizes
+    values = [sign * objective({"birthday_support": figure}) for figure in figures]
+    assert values == sorted(set(values))
+    assert all(abs(value) < INFEASIBLE for value in values)
+    for figure in (-12.5, 0.0, 3e5):
+        assert sign * objective({"birthday_support": figure}) == figure, "as it always was"
+
+
+def test_what_misses_a_small_bound_by_much_is_told_from_what_misses_it_by_more() -> None:
+    objective = make_objective("fid", None, ["mode_kl<=0.001"])
+    misses = [0.0011, 0.01, 0.3, 0.5, 0.7, 2.0, 1e3, 1e6]
+    values = [objective({"fid": 1.0, "mode_kl": kl}) for kl in misses]
+    assert values == sorted(set(values))
+    assert values[0] > INFEASIBLE
+    assert values[-1] < WORST
+    assert values[2] == pytest.approx(INFEASIBLE * 300), "as it always was"
+
+
 def test_more_is_better_is_minimised_with_its_sign_turned() -> None:
     objective = Objective("coverage", "max")
     assert objective({"coverage": 0.9}) < objective({"coverage": 0.1}) < WORST

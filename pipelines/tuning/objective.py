@@ -20,6 +20,9 @@ INFEASIBLE = 1e6
 """Where the objectives of trials begin that miss a requirement; figures stay below it."""
 WORST = 1e9
 """The objective of a trial that has no finite figure."""
+_EXACT, _MOST = 0.999, 499.0
+"""Up to this share of INFEASIBLE figures are their own objectives, and up to so much missed
+requirements are counted as they are; what is greater keeps its order and stays below the limit."""
 MIXTURE_SCORE = "mixture_score"
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -90,6 +93,15 @@ def mixture_score(figures: Mapping[str, float], modes: int) -> float:
     )
 
 
+def _below(value: float, exact: float, limit: float) -> float:
+    """``value`` up to ``exact``; what is greater grows on towards ``limit``, in its order.
+
+    A search that was begun when all that was too great was cut off to the limit goes on: nothing
+    below changes its place.
+    """
+    return value if value <= exact else limit - (limit - exact) * exact / value
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The figure ``metric``, minimised or maximised, under ``requirements``.
@@ -123,9 +135,9 @@ class Objective:
             return WORST
         missed = self.shortfall(figures)
         if missed > 0:
-            return min(INFEASIBLE * (1.0 + missed), WORST / 2)
-        signed = value if self.mode == "min" else -value
-        return max(-INFEASIBLE, min(signed, INFEASIBLE))
+            return INFEASIBLE * (1.0 + _below(missed, _MOST - 1.0, _MOST))
+        size = _below(abs(value), _EXACT * INFEASIBLE, INFEASIBLE)
+        return math.copysign(size, value if self.mode == "min" else -value)
 
     def better(self, one: float, other: float) -> bool:
         """Whether the figure ``one`` beats ``other``."""
