@@ -18,7 +18,7 @@ from gan_core.pictures import save_png
 from pipelines.cluster import Cluster
 from pipelines.tuning import schedulers
 from pipelines.tuning.driver import Watching, resources, room
-from pipelines.tuning.importance import MINIMUM, importances
+from pipelines.tuning.importance import MINIMUM, importances, mean_ranks
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
 from pipelines.tuning.report import render
@@ -329,6 +329,25 @@ def test_the_option_that_decides_is_found_important(tmp_path: Path) -> None:
     assert found["lr_d"] > 0.6
     assert sum(found.values()) == pytest.approx(1.0)
     assert importances(trials[: MINIMUM - 1], domains) == {}
+
+
+def test_trials_that_are_equally_good_say_nothing_about_importance(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    random, space = np.random.RandomState(0), schedulers.study_space(study)
+    domains = {name: schedulers.describe(d) for name, d in space.domains().items()}
+    for number in range(1, 17):
+        point = {n: d.sample(random_state=random) for n, d in space.domains().items()}
+        write_trial(study, number, {90: 1.0}, point=point)
+    trials = read_trials(study)
+    assert set(mean_ranks(trials)) == {0.5}
+    assert importances(trials, domains) == {}
+    assert "nothing tells them apart" in render(study, trials, space)
+    trials[3].objective, trials[5].objective = 2.0, 0.5
+    ranks = mean_ranks(trials)
+    assert (ranks[5], ranks[3], ranks[0]) == (0.0, 1.0, 0.5)
+    for trial in trials:
+        trial.objective, trial.point = float(trial.name[-2:]), trials[0].point
+    assert importances(trials, domains) == {}, "all of one point"
 
 
 def test_the_report_has_every_trial_and_every_option_and_needs_nothing_else(tmp_path: Path) -> None:

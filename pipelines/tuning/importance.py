@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.tuning.records import Trial, ranked
+from pipelines.tuning.records import Trial, rank_key
 
 MINIMUM = 8
 """Fewer trials than this say nothing about importance."""
@@ -20,11 +20,14 @@ def importances(
 
     Functional ANOVA (Hutter et al. 2014, ICML) by Optuna, on the
     trials' ranks from 0 (best) to 1: how far a trial got, then how good it was. Ranks are fair
-    to trials that were stopped early, and not ruled by the worst. ``domains``: as
-    :func:`pipelines.tuning.schedulers.describe` gives them. Empty if there are too few trials.
+    to trials that were stopped early, and not ruled by the worst; what is equally good has the mean
+    of its ranks. ``domains``: as :func:`pipelines.tuning.schedulers.describe` gives them. Empty if
+    there are too few trials, and if nothing tells them apart or all are of one point.
     """
     ended = [t for t in trials if t.ended and all(t.point.get(n) is not None for n in domains)]
-    if len(ended) < MINIMUM:
+    ranks = mean_ranks(ended)
+    points = [{n: _inside(trial.point[n], domains[n]) for n in domains} for trial in ended]
+    if len(ended) < MINIMUM or len(set(ranks)) < 2 or all(point == points[0] for point in points):
         return {}
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -32,12 +35,9 @@ def importances(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {name: _distribution(domain) for name, domain in domains.items()}
     study = optuna.create_study()
-    for place, trial in enumerate(ranked(ended)):
-        params = {n: _inside(trial.point[n], domains[n]) for n in domains}
+    for point, rank in zip(points, ranks, strict=True):
         study.add_trial(
-            optuna.trial.create_trial(
-                params=params, distributions=distributions, value=place / (len(ended) - 1)
-            )
+            optuna.trial.create_trial(params=point, distributions=distributions, value=rank)
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -46,6 +46,14 @@ def importances(
         )
     total = sum(found.values()) or 1.0
     return {name: value / total for name, value in found.items()}
+
+
+def mean_ranks(trials: Sequence[Trial]) -> list[float]:
+    """The rank of each trial, from 0 (best) to 1; of those that are equally good the mean."""
+    keys = [rank_key(trial) for trial in trials]
+    ordered, last = sorted(keys), max(1, len(keys) - 1)
+    # Where n begin at a place, the mean of theirs is (n - 1) / 2 behind it.
+    return [(ordered.index(key) + (ordered.count(key) - 1) / 2) / last for key in keys]
 
 
 def _inside(value: Any, domain: Mapping[str, Any]) -> Any:

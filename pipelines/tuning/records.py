@@ -176,17 +176,18 @@ def read_trials(study: Study) -> list[Trial]:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials from the best to the worst.
+    """Trials from the best to the worst."""
+    return sorted(trials, key=rank_key)
+
+
+def rank_key(trial: Trial) -> tuple[bool, int, float]:
+    """By what trials are ranked, low is good.
 
     What failed, or whose training did, comes last; then what was stopped for being behind,
     by how far it got; among those that got equally far the objective decides.
     """
-
-    def key(trial: Trial) -> tuple[bool, int, float]:
-        broken = trial.status == "failed" or bool(trial.verdict)
-        return broken, -trial.progress, trial.objective
-
-    return sorted(trials, key=key)
+    broken = trial.status == "failed" or bool(trial.verdict)
+    return broken, -trial.progress, trial.objective
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

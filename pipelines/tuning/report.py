@@ -123,7 +123,8 @@ def _grids(study: Study, order: Sequence[Trial]) -> str:
 def _importance(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) -> str:
     found = importances(order, domains)
     if not found:
-        return page.paragraph(f"Too few trials have ended: {MINIMUM} are needed.", note=True)
+        few = f"Too few trials have ended, or nothing tells them apart: {MINIMUM} are needed."
+        return page.paragraph(few, note=True)
     told = (
         "Share of the variance of the trials' ranks that each option explains (fANOVA, Hutter et "
         "al. 2014, by Optuna). With few trials these are rough."
