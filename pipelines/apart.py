@@ -29,6 +29,7 @@ from gan_core.run import Run
 from gan_core.variant import VARIANTS
 from pipelines import train as training
 from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
+from pipelines.ending import give_back, take_signals
 from pipelines.progress import duration
 from pipelines.run_folder import TRACE, RunFolder, finished
 from pipelines.tethered import GRACE
@@ -109,8 +110,8 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 class _Interrupts:
-    """Counts SIGINT and SIGTERM, which raise nothing meanwhile: no process is forgotten by one that
-    comes at a wrong moment.
+    """Counts SIGINT, SIGTERM and SIGHUP, which raise nothing meanwhile: no process is forgotten by
+    one that comes at a wrong moment.
     """
 
     def __init__(self) -> None:
@@ -118,13 +119,11 @@ class _Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        self._before = take_signals(self._note, signal.SIGINT)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        give_back(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1

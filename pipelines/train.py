@@ -36,6 +36,7 @@ from pipelines.cluster import (
 )
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.collector import collect_as_usual
+from pipelines.ending import give_back, take_signals
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
 from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
@@ -83,8 +84,9 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 class Watch:
     """Follows a run's journal for the progress line and turns signals into a stop.
 
-    The first SIGINT or SIGTERM asks the workers to write a checkpoint and end; a second one, or
-    one before they have started, raises ``KeyboardInterrupt`` in the main thread.
+    The first SIGINT, SIGTERM or SIGHUP (a closed terminal) asks the workers to write a checkpoint
+    and end; a second one, or one before they have started, raises ``KeyboardInterrupt`` in the main
+    thread.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -99,9 +101,7 @@ class Watch:
         self.started = False
 
     def __enter__(self) -> Watch:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
+        self._before = take_signals(self._on_signal, signal.SIGINT)
         return self
 
     def __exit__(
@@ -113,8 +113,7 @@ class Watch:
         self.progress.close()
         if self.signals and not self._asked:
             print("stopped before the first iteration: nothing has been played", file=sys.stderr)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        give_back(self._before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1

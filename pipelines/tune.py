@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gan_core.errors import UserError
 from gan_core.options import flag, value_type
 from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
+from pipelines.ending import give_back, take_signals
 from pipelines.tuning.study import Study, TuneOptions, load_study, stage_steps, with_stages
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
         family.start()
         append(study.folder, "start", trials=study.options.trials)
         try:
-            with _sigterm_as_interrupt():
+            with _endings_as_interrupts():
                 complete = run(study, cluster, table, resume=resume)
         except BaseException:
             family.end("stopped", timeout=10)
@@ -347,14 +348,14 @@ def _prepared(study: Study, gpus: float, threads: int) -> Ground:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def _endings_as_interrupts() -> Iterator[None]:
     """`ray job stop` and a closed terminal end the search as Ctrl-C does: it can be resumed."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = take_signals(interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        give_back(before)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from gan_core.config import make_config
+from pipelines.ending import give_back, take_signals
+from pipelines.run_folder import STOP
+from pipelines.train import Watch
+from pipelines.tune import _endings_as_interrupts
+
+
+@pytest.fixture(autouse=True)
+def default_hangup() -> Iterator[None]:
+    """SIGHUP as in a terminal, which the tests may not run in."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_asks_once_for_an_end_however_often_it_says_so() -> None:
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+
+    before = take_signals(hear, signal.SIGINT)
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.raise_signal(number)
+    give_back(before)
+    signal.raise_signal(signal.SIGHUP)  # would end this process
+    assert heard == [signal.SIGHUP, signal.SIGTERM, signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) is not hear
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with _endings_as_interrupts():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_what_was_not_sent_is_as_before() -> None:
+    give_back(take_signals(lambda number, frame: None))
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_search_is_interrupted_as_by_ctrl_c(number: signal.Signals) -> None:
+    with pytest.raises(KeyboardInterrupt), _endings_as_interrupts():
+        signal.raise_signal(number)
+
+
+def test_a_run_whose_terminal_is_closed_is_asked_for_a_checkpoint(tmp_path: Path) -> None:
+    config = make_config({"variant": "gan", "data": "ring", "storage": str(tmp_path), "name": "r"})
+    config.folder.mkdir()
+    with Watch(config) as watch:
+        watch.started = True
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert (config.folder / STOP).exists()
+        assert watch.signals == 1, "a second one would end it without a checkpoint"
+
+
+def test_what_is_printed_after_the_terminal_was_closed_goes_nowhere(tmp_path: Path) -> None:
+    code = """if True:
+        import signal, sys, time
+        from pathlib import Path
+        from pipelines.ending import take_signals
+        asked = []
+        take_signals(lambda *_: asked.append(1))
+        print("ready", flush=True)
+        while not asked:
+            time.sleep(0.01)
+        print("last words", flush=True)
+        Path(sys.argv[1]).write_text("ended well")
+    """
+    said = tmp_path / "said"
+    terminal, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(said)], stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    assert b"ready" in os.read(terminal, 100)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    assert said.read_text() == "ended well"
