@@ -611,6 +611,20 @@ def test_where_every_trial_was_stopped_the_last_words_say_what_to_try(tmp_path: 
     assert "--stop-on" not in "\n".join(last_words(study, trials, best_trial(trials), True))
 
 
+def test_after_an_interruption_the_open_trials_are_counted_and_nothing_is_advised(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {10: 9.0}, status="stopped", summary={"stopped_by": "mode_collapse"})
+    for number in (2, 3):
+        write_trial(study, number, {10: 9.0}, status=None)
+    said = last_words(study, read_trials(study), None, complete=False)
+    assert "3 trials: 0 played to the end, 0 stopped as behind, 1 as diagnosed, 2 to be" in said[0]
+    assert said[1] == "no trial was played to its end yet"
+    assert "--max-steps" not in "\n".join(said), "nobody knows that yet"
+    assert "--resume search" in said[-1]
+
+
 def test_a_trial_that_waits_is_not_done_and_says_so() -> None:
     out = io.StringIO()
     table = Table("fid", 3, 90, stream=out)

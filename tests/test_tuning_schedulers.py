@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,8 @@ from gan_core import journal
 from gan_core.errors import UserError
 from gan_core.pictures import save_png
 from pipelines.cluster import Cluster
-from pipelines.tuning import schedulers
-from pipelines.tuning.driver import Watching, resources, room
+from pipelines.tuning import driver, schedulers
+from pipelines.tuning.driver import Watching, _without_rays_last_word, resources, room
 from pipelines.tuning.importance import MINIMUM, importances, mean_ranks
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
@@ -276,6 +278,36 @@ def test_a_trial_that_is_stopped_by_its_diagnosis_is_not_called_behind(tmp_path:
     assert (trial.status, trial.verdict, trial.objective) == ("stopped", "mode_collapse", WORST)
     said = [e["value"] for e, _ in journal.read(folder / journal.FILE) if e["kind"] == "tag"]
     assert said == ["mode_collapse"]
+
+
+def test_of_an_interrupted_search_ray_does_not_tell_its_own_names(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = logging.getLogger("ray.tune.tune")
+    log.addHandler(caplog.handler)
+    try:
+        with _without_rays_last_word():
+            log.error("Trials did not complete: %s", ["trial_484b556f"])
+            log.error("something else")
+    finally:
+        log.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"something else"}
+    import ray.tune.tune
+
+    assert ray.tune.tune.logger is log
+    assert "Trials did not complete" in inspect.getsource(ray.tune.tune)
+
+
+def test_a_search_that_goes_on_says_nothing_of_optuna(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna import logging as its
+
+    study = make_study(tmp_path)
+    its.set_verbosity(its.INFO)
+    monkeypatch.setattr(driver, "_restorable", lambda folder: True)
+    monkeypatch.setattr(driver.Tuner, "restore", lambda *_, **__: its.get_verbosity())
+    assert driver._restored(study, 1, ()) == its.WARNING
 
 
 # -- what mattered, and the report -----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -188,7 +189,7 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
         tuner = tuner or _fresh(study, concurrent, workers)
         set_board(board)
         try:
-            with _starting_together(study, concurrent):
+            with _starting_together(study, concurrent), _without_rays_last_word():
                 tuner.fit()
         finally:
             set_board(None)
@@ -214,6 +215,24 @@ def _starting_together(study: Study, concurrent: int) -> Iterator[None]:
     finally:
         if ours:
             del os.environ[_AT_A_TIME]
+
+
+@contextmanager
+def _without_rays_last_word() -> Iterator[None]:
+    """What Ray says as an error of trials that have not ended, when a search is interrupted.
+
+    It names them as nobody else does; the last words say how many there are, and how to go on.
+    """
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Trials did not complete")
+
+    log = logging.getLogger("ray.tune.tune")
+    log.addFilter(wanted)
+    try:
+        yield
+    finally:
+        log.removeFilter(wanted)
 
 
 _ENVIRONMENT = {
@@ -277,6 +296,8 @@ def _restored(study: Study, concurrent: int, workers: Sequence[str]) -> Tuner | 
     """The search as the killed driver left it; ``None`` if it had not begun."""
     if not _restorable(study.folder):
         return None
+    if study.options.search == "optuna":
+        schedulers.hush_optuna()
     placed = tune.with_resources(trainable(study, workers), resources(study, concurrent))
     return Tuner.restore(
         str(study.folder), trainable=placed, param_space=schedulers.param_space(study)

@@ -83,7 +83,8 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
         f"{options.metric} is {'minimised' if study.objective.mode == 'min' else 'maximised'}"
         + (f" under {', '.join(options.require)}" if options.require else ""),
         f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
-        f"{n['diagnosed']} as diagnosed, {n['failed']} failed. Stopping early saved "
+        f"{n['diagnosed']} as diagnosed, {n['failed']} failed"
+        f"{f', {opened} are open' if (opened := n['open']) else ''}. Stopping early saved "
         f"{saved_share(trials, study.max_steps):.0%} of the iterations ({n['steps_played']:,} of "
         f"{study.max_steps * len(trials):,} played, "
         f"{duration(sum(t.seconds for t in trials))} of training).",

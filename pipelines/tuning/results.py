@@ -93,6 +93,7 @@ def summarise(study: Study, trials: Sequence[Trial], best: Trial | None) -> dict
         "behind": sum(t.status == "stopped" and t.reason == BEHIND for t in trials),
         "failed": sum(t.status == "failed" for t in trials),
         "diagnosed": sum(bool(t.verdict) for t in trials),
+        "open": sum(not t.ended for t in trials),
         "steps_played": sum(t.progress for t in trials),
         "steps_saved_share": saved_share(trials, study.max_steps),
         "best": best
@@ -123,16 +124,18 @@ def last_words(
 ) -> list[str]:
     """What is said at the end."""
     numbers = summarise(study, trials, best)
+    left = f"{numbers['open']} to be played on, " if numbers["open"] else ""
     lines = [
         f"{'finished' if complete else 'stopped'}: {study.run.name}, {numbers['trials']} trials: "
         f"{numbers['finished']} played to the end, {numbers['behind']} stopped as behind, "
-        f"{numbers['diagnosed']} as diagnosed, {numbers['failed']} failed; "
+        f"{numbers['diagnosed']} as diagnosed, {left}{numbers['failed']} failed; "
         f"{numbers['steps_saved_share']:.0%} of the steps saved"
     ]
     if best is None:
         required = ", ".join(study.options.require)
-        lines.append(f"no trial was played to its end{f' and met {required}' * bool(required)}")
-        if numbers["diagnosed"]:
+        met, yet = f" and met {required}" * bool(required), " yet" * (not complete)
+        lines.append(f"no trial was played to its end{met}{yet}")
+        if complete and numbers["diagnosed"]:
             lines.append(
                 "give trials more iterations (--max-steps), if their failures may be those of a "
                 "beginning, or play them on in spite of them (--stop-on divergence)"

@@ -88,11 +88,10 @@ def make_searcher(study: Study, concurrent: int) -> Any:
         return BasicVariantGenerator(
             points_to_evaluate=points, max_concurrent=most, random_state=seed
         )
-    from optuna import logging
     from optuna.samplers import TPESampler
     from ray.tune.search.optuna import OptunaSearch
 
-    logging.set_verbosity(logging.WARNING)
+    hush_optuna()
     # Several trials are open at once: "constant liar" keeps them apart.
     sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
     asked: dict[str, Any] = {
@@ -104,6 +103,13 @@ def make_searcher(study: Study, concurrent: int) -> Any:
     if scheduler == "asha":
         return LearnsAtRungs(**asked)
     return ConcurrencyLimiter(OptunaSearch(**asked), max_concurrent=concurrent)
+
+
+def hush_optuna() -> None:
+    """Let Optuna say no more than warnings: in the middle of the table it tells of itself."""
+    from optuna import logging
+
+    logging.set_verbosity(logging.WARNING)
 
 
 def make_scheduler(study: Study, concurrent: int) -> Any:
