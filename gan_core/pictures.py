@@ -1,9 +1,10 @@
-"""Pictures of what a generator makes: grids of images, and scatter plots of 2-D points."""
+"""Pictures of what a generator makes: grids of images, scatter plots and histograms of points."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +12,14 @@ from torch import Tensor
 from gan_core.data.examples import DataSpec, to_pixels
 from gan_core.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 _TILE = 64  # pixels a side that a tile should have to be readable
 _GAP = 2  # pixels between tiles
 _BACKGROUND = 255
 _SIDE = 512  # pixels a side of a scatter plot
+_BARS = 64  # of a histogram
 _REAL, _GENERATED, _OUTSIDE = (170, 170, 170), (31, 99, 180), (200, 30, 30)
 
 
@@ -81,15 +86,56 @@ def scatter(generated: Tensor, real: Tensor | None = None) -> Tensor:
     _dots(pen, (points[inside] - centre) / half, _GENERATED)
     _dots(pen, ((points[~inside] - centre) / half).nan_to_num(nan=1.0), _OUTSIDE)
     _legend(pen, len(behind), len(points), int((~inside).sum()))
+    return _pixels_of(picture)
+
+
+def histogram(generated: Tensor, real: Tensor | None = None) -> Tensor:
+    """Shares of generated numbers as a blue line over the grey bars of real ones.
+
+    ``generated`` and ``real``: (N, 1). The frame is as for :func:`scatter`, and what lies outside
+    of it or is not finite is counted there too. Returns uint8 (3, 512, 512).
+    """
+    from PIL import Image, ImageDraw
+
+    values = generated.detach().float().cpu()
+    behind = values[:0] if real is None else real.detach().float().cpu()
+    centre, half = _frame(behind if len(behind) else values)
+    inside = ((values - centre).abs() <= half).flatten()
+    picture = Image.new("RGB", (_SIDE, _SIDE), "white")
+    pen = ImageDraw.Draw(picture)
+    grey, blue = (_shares((v - centre) / half) for v in (behind, values[inside]))
+    highest = max(float(grey.max()), float(blue.max()), 1e-9)
+    width, bottom = _SIDE // _BARS, _SIDE - 2
+    tops = [
+        [bottom - round(float(v / highest) * 0.8 * _SIDE) for v in bars] for bars in (grey, blue)
+    ]
+    for place, top in enumerate(tops[0]):
+        pen.rectangle((place * width, top, (place + 1) * width - 1, bottom), fill=_REAL)
+    corners = [(x, top) for i, top in enumerate(tops[1]) for x in (i * width, (i + 1) * width - 1)]
+    pen.line(corners, fill=_GENERATED, width=2)
+    pen.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=_REAL)
+    _legend(pen, len(behind), len(values), int((~inside).sum()))
+    return _pixels_of(picture)
+
+
+def _shares(places: Tensor) -> Tensor:
+    """The share of ``places`` (N, 1) in each of the bars from -1 to 1."""
+    bars = ((places.flatten().clamp(-1, 1) + 1) / 2 * _BARS).long().clamp_max(_BARS - 1)
+    return torch.bincount(bars, minlength=_BARS) / max(1, len(places))
+
+
+def _pixels_of(picture: Image.Image) -> Tensor:
     data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return data.reshape(_SIDE, _SIDE, 3).permute(2, 0, 1).contiguous()
 
 
 def _frame(points: Tensor) -> tuple[Tensor, float]:
-    """The middle (2,) of the finite points and half the side of a square that holds them."""
+    """The middle (D,) of the finite points (N, D) and half the side of a square (D = 1: half the
+    length of an interval) that holds them.
+    """
     finite = points[points.isfinite().all(dim=1)]
     if len(finite) == 0:
-        return torch.zeros(2), 1.0
+        return torch.zeros(points.shape[1]), 1.0
     low, high = finite.amin(dim=0), finite.amax(dim=0)
     return (low + high) / 2, max(float((high - low).max()) * 0.55, 1e-6)
 
@@ -110,16 +156,30 @@ def _legend(pen: object, real: int, generated: int, outside: int) -> None:
         pen.text((8, 6 + 14 * row), text, fill=colour)  # type: ignore[attr-defined]
 
 
+def can_be_drawn(spec: DataSpec) -> bool:
+    """Whether :func:`sample_picture` has a picture for the target of ``spec``."""
+    shape = spec.target_shape
+    return len(shape) == 1 or (len(shape) == 3 and shape[0] in (1, 3))
+
+
 def sample_picture(
     generated: Tensor, spec: DataSpec, real: Tensor | None = None, columns: int | None = None
 ) -> Tensor:
-    """The picture for samples of ``spec``'s target: a grid of images, or a scatter of points.
+    """The picture for samples of ``spec``'s target: a grid of images, a scatter of points, or a
+    histogram of points of one number.
 
     ``generated`` and ``real`` are targets (N, ...); ``real`` and ``columns`` matter for points
-    and images respectively. Returns uint8 (C, H, W).
+    and images respectively. Returns uint8 (C, H, W). Raises ``UserError`` for what cannot be drawn
+    (see :func:`can_be_drawn`).
     """
-    if len(spec.target_shape) == 1:
-        return scatter(generated, real)
+    shape = spec.target_shape
+    if not can_be_drawn(spec):
+        raise UserError(
+            f"no picture can be drawn of '{spec.target}' of the shape {shape}: draw it yourself, "
+            "from what gan_core.load_generator gives"
+        )
+    if len(shape) == 1:
+        return histogram(generated, real) if shape[0] == 1 else scatter(generated, real)
     return image_grid(generated, columns)
 
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
 _GRID = 64
@@ -152,6 +153,7 @@ class Run:
         self._last_ask, self._ask_at = (0, 0.0), 0
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
+        self._given_up: set[str] = set()
 
     def _build(self) -> tuple[Variant, Engine]:
         """The variant and how it is played; what was asked for and cannot be had is told."""
@@ -314,10 +316,30 @@ class Run:
 
     def _probe(self) -> None:
         """Signals that are too costly for every logging point."""
-        values = dynamics.measure(self.game)
+        values = self._tried("signals of the game's dynamics", lambda: dynamics.measure(self.game))
         if values:
             self._remember(values)
             self.observer.metrics(self.game.step, values)
+
+    def _tried(self, what: str, work: Callable[[], T]) -> T | None:
+        """``work()``, or ``None`` where it fails: then it is told once, and not tried again.
+
+        For what a run can do without: training goes on. ``what``: in the plural.
+        """
+        if what in self._given_up:
+            return None
+        try:
+            return work()
+        except Exception as error:
+            self._given_up.add(what)
+            reason = (str(error).splitlines() or [""])[0]
+            self.observer.message(
+                self.game.step,
+                f"no {what} from here on: {type(error).__name__}: {reason}",
+                "warning",
+            )
+            _log.debug("no %s", what, exc_info=True)
+            return None
 
     def _evaluate(self) -> None:
         with undisturbed():
@@ -372,15 +394,22 @@ class Run:
         return self.game.stage.view.restore(sampler(index)[spec.target], spec.target_shape)
 
     def _show(self, sampler: Sampler) -> None:
-        from gan_core.pictures import sample_picture
+        if self.world.leads:
+            image = self._tried("pictures of samples", lambda: self._picture(sampler))
+            if image is not None:
+                self._publish(image)
 
-        if not self.world.leads:
-            return
+    def _picture(self, sampler: Sampler) -> Tensor | None:
+        """The variant's own picture, or the usual one where its target has one."""
+        from gan_core.pictures import can_be_drawn, sample_picture
+
         spec = self.train.spec
-        image = self._held_out_picture(sampler)
+        image = self._own_picture(sampler)
         if image is not None:
-            self._publish(image)
-            return
+            return image
+        if not can_be_drawn(spec):
+            self._tell_no_picture()
+            return None
         if "label" in self.game.variant.conditions():
             labels = torch.arange(min(spec.classes, 10)).repeat_interleave(10)
             index, columns = torch.arange(len(labels)), 10
@@ -392,16 +421,30 @@ class Run:
             index, columns = torch.arange(2500 if points else _GRID), 8
             samples = sampler(index)[spec.target]
             real = self.train.tensors[spec.target][:2500] if points else None
-        self._publish(sample_picture(samples.cpu(), spec, real, columns))
+        return sample_picture(samples.cpu(), spec, real, columns)
 
-    def _held_out_picture(self, sampler: Sampler) -> Tensor | None:
+    def _tell_no_picture(self) -> None:
+        """Once, that there is no picture for such a target."""
+        what, spec = "usual pictures", self.train.spec
+        if what not in self._given_up:
+            self._given_up.add(what)
+            self.observer.message(
+                self.game.step,
+                f"no picture is drawn of '{spec.target}' of the shape {spec.target_shape}: a "
+                "variant's own method `picture` may",
+            )
+
+    def _own_picture(self, sampler: Sampler) -> Tensor | None:
         """What the variant makes of the first held-out examples, if it wants to show that."""
-        if not self.game.variant.asks_held_out:
+        variant = self.game.variant
+        if type(variant).picture is Variant.picture:
             return None
         count = min(_SHOWN, self._asked())
         index = torch.arange(count, device=self.world.device)
         held_out = {n: t[index % len(t)] for n, t in self.game.held_out_examples().items()}
-        return self.game.variant.picture(self.game.stage.name, sampler(index), held_out)
+        asked = {name: held_out[name] for name in variant.conditions()}
+        generated = sampler(index, conditions=asked)
+        return variant.picture(self.game.stage.name, generated, held_out)
 
     def _publish(self, image: Tensor) -> None:
         self.observer.picture(self.game.step, "samples", image)

@@ -46,6 +46,11 @@ class Loss:
 
     ``total`` is the scalar to minimise; ``diagnostics`` are scalars to log, by name;
     ``carry`` are tensors for the players that come after in an iteration of one batch.
+
+    Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays;
+    "loss/discriminator", without penalties, is minus the value of a game of :class:`Player`
+    "discriminator" against "generator", of which the duality gap is measured. No two players of a
+    stage may report one name.
     """
 
     total: Tensor
@@ -77,6 +82,9 @@ class OptimizerSpec:
 class Player:
     """One player: its networks (attribute names of the variant), objective and optimiser.
 
+    ``name``: any, but two are known: a game of just "discriminator" and "generator" is probed at
+    evaluations (rotation; duality gap, if it reports "loss/discriminator"), and pictures of a
+    diagnosis show the norms of their weights and gradients.
     ``reads``: the names of the data tensors that the objective needs; empty draws no data.
     ``turns``: how many updates in one iteration (the original algorithm's k).
     ``batch_scale``: its batch as a multiple of the run's (SN-GAN's generator: 2), where every
@@ -277,8 +285,10 @@ class Variant(nn.Module, abc.ABC):
         return ""
 
     def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor | None:
-        """Generated examples beside the held-out ones they were made from, uint8 (C, H, W);
-        ``None``: a plain grid of samples will do. Arguments as for :meth:`figures`, but few.
+        """A picture of samples, uint8 (1 or 3, H, W), at every evaluation; ``None``: the usual grid
+        of images, scatter or histogram of points will do (of other targets there is none).
+
+        Arguments as for :meth:`figures`, but few: made of the conditions of the held-out ones.
         """
         return None
 

@@ -107,7 +107,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
 
 def fresh_samples(folder: Path, count: int) -> Tensor | None:
     """A picture of ``count`` samples of the run's last generator; ``None`` where it has none."""
-    from gan_core.pictures import sample_picture
+    from gan_core.pictures import can_be_drawn, sample_picture
     from gan_core.release import load_generator
     from pipelines.sample import real_points
 
@@ -117,9 +117,9 @@ def fresh_samples(folder: Path, count: int) -> Tensor | None:
     import torch
 
     generator = load_generator(last)
-    points = len(generator.spec.target_shape) == 1
-    if points and generator.spec.target_shape[0] < 2:
+    if not can_be_drawn(generator.spec):
         return None
+    points = len(generator.spec.target_shape) == 1
     shown = 2500 if points else count
     real = real_points(generator, shown) if points else None
     return sample_picture(generator.generate(torch.arange(shown)), generator.spec, real)

@@ -28,19 +28,28 @@ VALUE = "loss/discriminator"
 def measure(game: Game) -> dict[str, float]:
     """``duality_gap`` and ``rotation`` of a game of one generator and one discriminator.
 
-    Other games have neither. Every rank computes the same, on the same examples.
+    Other games have neither, and one that does not report :data:`VALUE` has no duality gap. Every
+    rank computes the same, on the same examples.
     """
     if {p.name for p in game.stage.players} != {"discriminator", "generator"}:
         return {}
     if game.stage.batch != "turn":
         return {}
     with undisturbed(), torch.enable_grad():
-        return {"duality_gap": duality_gap(game), "rotation": rotation(game)}
+        gap = {"duality_gap": duality_gap(game)} if _reports_value(game) else {}
+        return {**gap, "rotation": rotation(game)}
 
 
 def _players(game: Game, variant: Variant) -> dict[str, Player]:
     stage = next(s for s in variant.stages() if s.name == game.stage.name)
     return {player.name: player for player in stage.players}
+
+
+def _reports_value(game: Game) -> bool:
+    """Whether the discriminator's objective says what the game is worth to it."""
+    variant = judging_copy(game, share_weights=True)
+    player = _players(game, variant)["discriminator"]
+    return VALUE in player.objective(_batch(game, player, False, 0)).diagnostics
 
 
 def _batch(game: Game, player: Player, held_out: bool, number: int) -> Batch:
