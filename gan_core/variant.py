@@ -27,7 +27,8 @@ from gan_core.registry import Registry
 class NoiseSpec:
     """A random tensor that the variant finds in its batch under ``name``: (batch, *shape).
 
-    ``players`` names those that read it; empty means every player and sampling too.
+    ``players`` names those that read it; empty means every player and sampling too. No tensor of
+    the data may have the name.
     """
 
     name: str
@@ -49,8 +50,8 @@ class Loss:
 
     Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays;
     "loss/discriminator", without penalties, is minus the value of a game of :class:`Player`
-    "discriminator" against "generator", of which the duality gap is measured. No two players of a
-    stage may report one name.
+    "discriminator" against "generator", of which the duality gap is measured. What two players
+    report under one name is logged as each one's PLAYER/NAME.
     """
 
     total: Tensor

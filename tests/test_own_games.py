@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,27 @@ import gan_core.variants  # noqa: F401
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.data.examples import Batch, DataSpec, Examples, Split, TensorSpec
+from gan_core.data.loading import load_examples
 from gan_core.data.sources import SOURCES, Source
 from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.observers import FolderObserver
 from gan_core.pictures import histogram, sample_picture
 from gan_core.priors import Gaussian
 from gan_core.run import play
-from gan_core.variant import VARIANTS, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+from gan_core.variant import (
+    VARIANTS,
+    GameOptions,
+    Loss,
+    NoiseSpec,
+    OptimizerSpec,
+    Player,
+    Stage,
+    Variant,
+    create,
+)
 from pipelines.diagnose import fresh_samples
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -203,3 +216,47 @@ def test_the_bars_of_a_histogram_stand_where_the_numbers_are() -> None:
     assert sorted(near)[0] < 8
     assert 8 <= len(columns) <= 2 * 8 + 2
     assert (picture == torch.tensor((31, 99, 180), dtype=torch.uint8)[:, None, None]).all(0).any()
+
+
+def some(target: str) -> Examples:
+    return Numbers.load(type(target, (Numbers,), {"target": target})(), "train")
+
+
+def test_two_players_that_report_one_name_are_both_heard() -> None:
+    class Alike(Own):
+        reported = "loss"
+
+        def g_loss(self, batch: Batch) -> Loss:
+            return Loss(
+                super().g_loss(batch).total, {"loss": torch.tensor(7.0), "mine": torch.ones(())}
+            )
+
+    variant, examples = Alike(GameOptions()), some("point")
+    variant.build(examples.spec)
+    game = Game(variant, examples, examples, batch_size=10)
+    game.play(3)
+    found = game.take_diagnostics()
+    assert set(found) == {"discriminator/loss", "generator/loss", "mine"}
+    assert found["generator/loss"] == 7.0
+    assert 0 < found["discriminator/loss"] < 7
+
+
+def test_noise_by_the_name_of_a_tensor_of_the_data_is_refused() -> None:
+    class Shadowing(Own):
+        def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
+            return (*super().noise(stage), NoiseSpec("point", (2,), Gaussian()))
+
+    variant, examples = Shadowing(GameOptions()), some("point")
+    variant.build(examples.spec)
+    with pytest.raises(UserError, match="the noise 'point' has the name of a tensor of the data"):
+        Game(variant, examples, examples, batch_size=10)
+
+
+def test_pictures_of_floats_in_memory_are_refused_before_they_are_rounded_to_black() -> None:
+    pixels = load_examples("digits", None, "train")
+    floats = pixels.tensors["image"].float() / 127.5 - 1
+    held = dataclasses.replace(pixels, tensors={**pixels.tensors, "image": floats})
+    options = {"image_size": 16, "width": 2, "kernel": 4, "latent": 2}
+    for train, held_out in ((held, pixels), (pixels, held)):
+        with pytest.raises(UserError, match=r"float32, not torch.uint8: give pictures as pixels"):
+            Game(create("dcgan", pixels.spec, options), train, held_out, batch_size=8)

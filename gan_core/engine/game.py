@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.data.examples import Batch, Examples
+from gan_core.data.loading import check_form
 from gan_core.data.views import View
 from gan_core.engine.averaging import (
     STATISTICS_BATCH,
@@ -30,12 +32,13 @@ from gan_core.variant import Player, Stage, Variant
 class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
 
-    ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
-    a multiple of the number of workers, each worker's share one that suits the variant: else
-    ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns are played;
-    captured ones need one worker on a GPU. ``examples_on``: "device", "host" (batches are copied
-    ahead of their turn), or "auto": on the device, but for the largest tensors of a training split
-    that does not fit there.
+    ``train`` and ``held_out`` are as the source gives them: tensors of the shapes and types of
+    their specification. ``batch_size`` is global and must be a multiple of the number of workers,
+    each worker's share one that suits the variant; no noise of the variant has a data tensor's
+    name: else ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns
+    are played; captured ones need one worker on a GPU. ``examples_on``: "device", "host" (batches
+    are copied ahead of their turn), or "auto": on the device, but for the largest tensors of a
+    training split that does not fit there.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Game:
                 "give a multiple of --workers"
             )
         variant.check_share(batch_size // self.world.size)
+        for examples in (train, held_out):
+            check_form(examples)
         variant.load_pretrained()
         self.variant = variant.to(self.world.device)
         if self.engine.channels_last:
@@ -67,6 +72,7 @@ class Game:
         self._examples_on = examples_on
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
+        self._check_noise()
         self.seats: list[Seat] = []
         self.step = 0
         self.stage_start = 0  # the step after which the stage that is being played began
@@ -74,6 +80,16 @@ class Game:
         self._look_through(self.stages[0].view)
         variant.initial_values(self._stored)
         self._enter(0)
+
+    def _check_noise(self) -> None:
+        """Raises ``UserError`` if noise and data would stand under one name in a batch."""
+        for stage in self.stages:
+            seen = stage.view.through(self.train.spec).tensors
+            for name in sorted({spec.name for spec in self.variant.noise(stage.name)} & set(seen)):
+                raise UserError(
+                    f"the noise '{name}' has the name of a tensor of the data: give its NoiseSpec "
+                    "another"
+                )
 
     # -- stages ------------------------------------------------------------------------------
 
@@ -376,17 +392,22 @@ class Game:
         return notes
 
     def take_diagnostics(self) -> dict[str, float]:
-        """Means of the objectives' diagnostics since the last call, over all workers."""
-        names: list[str] = []
+        """Means of the objectives' diagnostics since the last call, over all workers.
+
+        What two players report under one name is each one's PLAYER/NAME.
+        """
+        names: list[tuple[str, str]] = []
         means: list[Tensor] = []
         for seat in self.seats:
             seat_names, seat_means = seat.take_diagnostics()
             if seat_means is not None:
-                names += seat_names
+                names += [(seat.player.name, name) for name in seat_names]
                 means.append(seat_means)
         if not means:
             return {}
-        return dict(zip(names, self.world.mean(torch.cat(means)).tolist(), strict=True))
+        told = Counter(name for _, name in names)
+        keys = [name if told[name] == 1 else f"{player}/{name}" for player, name in names]
+        return dict(zip(keys, self.world.mean(torch.cat(means)).tolist(), strict=True))
 
     # -- state -------------------------------------------------------------------------------
 
