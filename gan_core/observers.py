@@ -50,7 +50,8 @@ class Observer:
 
 
 class FolderObserver(Observer):
-    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal and sample grids.
+    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal, sample grids, and the
+    run's ``config.yaml``, if it is not there.
 
     A file called STOP in the folder asks the run to stop: it does within seconds.
     """

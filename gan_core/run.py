@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from gan_core.config import RunConfig, check_resumable, import_plugins, make_config
+from gan_core.config import (
+    RunConfig,
+    check_resumable,
+    import_plugins,
+    make_config,
+    write_config,
+)
 from gan_core.data.examples import DataSpec, Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
@@ -35,7 +41,7 @@ from gan_core.judging import (
     tracked_figure,
     tracked_protocol,
 )
-from gan_core.observers import Observer
+from gan_core.observers import FolderObserver, Observer
 from gan_core.release import save_generator
 from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
@@ -179,6 +185,7 @@ class Run:
         end already: nothing would be played so.
         """
         changes = [] if checkpoint is None else self._take_up(checkpoint)
+        self._keep_config()
         self.observer.start(self.game.step, self._start_info(checkpoint))
         if changes:
             self.observer.tag(self.game.step, "resumed_with", "; ".join(changes))
@@ -204,6 +211,15 @@ class Run:
         self.observer.end(self.game.step, status, summary)
         return summary
 
+    def _keep_config(self) -> None:
+        """The configuration beside what is kept in a folder, if it is not there: the command line
+        knows a run by it, wherever it was started.
+        """
+        if isinstance(self.observer, FolderObserver) and self.world.leads:
+            path = self.observer.folder / "config.yaml"
+            if not path.exists():
+                write_config(self.config, path)
+
     def join(self, folders: Mapping[str, Path]) -> dict[str, Any]:
         """End the game with what other runs, in ``folders`` by stage, have played of it apart.
 
@@ -219,6 +235,7 @@ class Run:
             states[stage] = shared["game"]
             self.seconds += shared["clock"]["seconds"]
         self.game.join(states)
+        self._keep_config()
         self.observer.start(self.game.step, self._start_info(None))
         self._evaluate()
         self._checkpoint(last=True)
