@@ -94,10 +94,22 @@ class Seat:
         """One update on ``batch``; returns what the objective carries to the next players."""
         apply_schedule(self.optimizer, self.player.optimizer, self.updates)
         captured = self._captured
-        carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)
+        try:
+            carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)
+        except RuntimeError as error:
+            if "double backward" in str(error):
+                raise UserError(self._differentiated_twice()) from error
+            raise
         self.updates += 1
         self._count += self.player.accumulate
         return carry
+
+    def _differentiated_twice(self) -> str:
+        return (
+            f"the objective of {self.player.name} differentiates the gradient of a network, which "
+            "compiled code cannot do, and does not say so: name the network in Player.second_order "
+            "(an AdversarialVariant overrides its property second_order), or use --engine eager"
+        )
 
     def take_notes(self) -> list[str]:
         """A line, once, if the turn cannot be recorded as the engine wishes."""

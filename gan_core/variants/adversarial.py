@@ -35,7 +35,7 @@ WGAN_GP_WEIGHT = 10.0
 class AdversarialOptions(RemedyOptions):
     """Options of every variant of one generator and one discriminator."""
 
-    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=tuple(LOSSES))
+    loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=LOSSES)
     k: int = option(
         1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
     )
@@ -192,7 +192,10 @@ class AdversarialVariant(Variant):
     uniform_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     """The uniform prior's bounds in the paper."""
     one_pass: bool = True
-    """Whether D may see real and fake in one batch: faster, wrong with batch statistics."""
+    """Whether D may see real and fake in one batch: faster, and never done with batch statistics,
+    with which it would be wrong. A subclass whose D mixes examples otherwise says False."""
+    batch_normalised: bool = False
+    """Whether D, once it is built, has batch normalisation."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -225,7 +228,7 @@ class AdversarialVariant(Variant):
     def refused_options(self) -> frozenset[str]:
         target = getattr(self, "target", None)  # not known until it is built
         pictures = "image" in self.targets if target is None else target == "image"
-        third_order = not self.one_pass  # of batch normalisation: penalties or unrolled steps
+        third_order = self.batch_normalised  # which has none: penalties or unrolled steps
         refused = {
             "packing": self.conditional,
             "diffaug": not pictures,
@@ -258,8 +261,10 @@ class AdversarialVariant(Variant):
         self.discriminator = self.make_discriminator(seen)
         # No part of the state: a run resumed with noise or without it goes by its iterations.
         self.register_buffer("played", torch.zeros(()), persistent=False)
-        self.one_pass = not any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
-        if not self.one_pass:
+        networks = self.discriminator.modules()
+        self.batch_normalised = any(isinstance(m, _BatchNorm) for m in networks)
+        self.one_pass = type(self).one_pass and not self.batch_normalised
+        if self.batch_normalised:
             remedies.check_third_order(self.recipe)
 
     @property
@@ -412,7 +417,12 @@ class AdversarialVariant(Variant):
         return _summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
-        """What the discriminator minimises besides, from its outputs for real and fake."""
+        """What the discriminator minimises besides, from its outputs for real and fake.
+
+        One that differentiates a gradient (a penalty of one's own) overrides :attr:`second_order`
+        too, with True: else ``--engine compile`` compiles the discriminator, and a compiled network
+        cannot be differentiated twice.
+        """
         return []
 
     def adversarial_loss(
