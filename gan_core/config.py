@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from gan_core.diagnostics.diagnosis import STOP_WORDS
 from gan_core.errors import UserError, unknown_word
+from gan_core.extractor_words import extractor_words
 from gan_core.options import differences, flag, option, parse
 from gan_core.variant import VARIANTS, GameOptions
 
@@ -95,7 +97,7 @@ class RunConfig:
         "features for fid, kid, precision...: classifier, mobilenet_v2, inception, none; "
         "auto: the classifier where there are labels, else the best whose weights are at hand",
         kind="runtime",
-        choices=("auto", "classifier", "mobilenet_v2", "inception", "none"),
+        choices=extractor_words,
     )
     extractor_weights: str | None = option(
         None, "file with the extractor's weights (mobilenet_v2, inception)", kind="runtime"
@@ -133,7 +135,9 @@ class RunConfig:
         None, "name of the run (default: variant, data and the time)", kind="runtime"
     )
     plugins: tuple[str, ...] = option(
-        (), "modules to import that register variants or sources of your own", kind="runtime"
+        (),
+        "modules to import that register variants, sources, losses or extractors of your own",
+        kind="runtime",
     )
 
     @property
@@ -164,15 +168,54 @@ class RunConfig:
 
 
 def import_plugins(names: tuple[str, ...] | list[str]) -> None:
-    """Import the user's modules, which register their variants and sources as they load."""
+    """Import the user's modules, which register their variants and sources as they load.
+
+    Raises ``UserError`` for one that cannot be imported, with the place where it fails.
+    """
     for name in names:
+        if name.endswith(".py") or "/" in name:
+            module = name.removesuffix(".py").strip("./").replace("/", ".")
+            raise UserError(
+                f"--plugin {name} is a file, and a module's import path is wanted: leave out .py "
+                f"(--plugin {module})"
+            )
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_import_failure(name, error)) from error
+
+
+def _import_failure(name: str, error: Exception) -> str:
+    """What to say of the plugin ``name``: it is not there, or it fails in some line."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and f"{name}.".startswith(f"{missing}."):
+        return (
+            f"--plugin {name} cannot be imported ({error}): give a module's import path "
+            "and start where it can be found"
+        )
+    if isinstance(error, SyntaxError):
+        reason, place = error.msg, f"{error.filename}, line {error.lineno}"
+    else:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason, place = str(error), f"{frame.filename}, line {frame.lineno}"
+    return f"--plugin {name} cannot be imported: {type(error).__name__}: {reason} ({place})"
+
+
+_WORDS = ("config", "resume", "plugin", "help")
+"""What the command line has beside the fields of :class:`RunConfig`."""
+
+
+def check_option_names(variant: str) -> None:
+    """Raises ``UserError`` if an option of ``variant`` has the name of one that every run has."""
+    taken = {field.name for field in dataclasses.fields(RunConfig)} | set(_WORDS)
+    for field in dataclasses.fields(VARIANTS[variant].Options):
+        if field.name in taken:
             raise UserError(
-                f"--plugin {name} cannot be imported ({error}): give a module's import path "
-                "and start where it can be found"
-            ) from None
+                f"the option {flag(field.name)} of variant '{variant}' has the name of one that "
+                "every run has: give it another"
+            )
 
 
 def make_config(values: Mapping[str, Any]) -> RunConfig:
@@ -190,6 +233,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 
     own = {f.name for f in dataclasses.fields(RunConfig)}
     variant = VARIANTS[str(values.get("variant", ""))]
+    check_option_names(variant.name)
     values.setdefault("data", variant.default_data)
     cls = variant.Options
     options = values.pop("options", None) or {}

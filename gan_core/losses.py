@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.registry import Registry
+from gan_core.registry import Names, Registry
 
 
 class GeneratorLoss(Protocol):
@@ -176,9 +176,9 @@ for _name, _loss in {
     ),
 }.items():
     LOSSES.register(_name)(_loss)
-UNPAIRED = tuple(_name for _name in LOSSES if not LOSSES[_name].paired)
+UNPAIRED = Names(LOSSES, lambda loss: not loss.paired)
 """The losses whose generator's side needs no real examples."""
-BOUNDED = tuple(_name for _name in UNPAIRED if not LOSSES[_name].lipschitz)
+BOUNDED = Names(LOSSES, lambda loss: not loss.paired and not loss.lipschitz)
 """Those of them that a discriminator without a penalty on its gradient can play."""
 UNBOUNDED = {
     _name: "lets a discriminator without a penalty on its gradient grow without end: choose from "

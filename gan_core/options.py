@@ -5,6 +5,8 @@ Three kinds (what a resumed run may change):
 - ``identity``: networks and data; a difference refuses to resume and is named,
 - ``schedule``: steps, rates, k, prior; a difference is allowed and logged,
 - ``runtime``: workers, device, folders; free.
+
+A field without :func:`option` is of the kind ``identity``, without help and bounds.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from gan_core.errors import UserError, unknown_word
 
 Kind = Literal["identity", "schedule", "runtime"]
+Choices = Iterable[str] | Callable[[], Iterable[str]]
 T = TypeVar("T")
 
 
@@ -27,7 +30,7 @@ def option(
     help: str,
     *,
     kind: Kind = "identity",
-    choices: Sequence[str] | None = None,
+    choices: Choices | None = None,
     refused: Mapping[str, str] | None = None,
     minimum: float | None = None,
     above: float | None = None,
@@ -36,13 +39,15 @@ def option(
 ) -> Any:
     """A dataclass field that the command line, the configuration file and the checks all read.
 
-    ``minimum`` and ``maximum`` are allowed values themselves, ``above`` and ``below`` are not.
-    ``refused``: words that are no choice here though a user may well give them, and why.
+    ``choices`` are the words allowed; a registry, or a function that gives them, is looked at
+    when they are needed, so that what plugins have registered is among them. ``refused``: words
+    that are no choice here though a user may well give them, and why. ``minimum`` and ``maximum``
+    are allowed values themselves, ``above`` and ``below`` are not.
     """
     metadata = {
         "help": help,
         "kind": kind,
-        "choices": tuple(choices) if choices is not None else None,
+        "choices": tuple(choices) if isinstance(choices, Sequence) else choices,
         "refused": dict(refused or {}),
         "bounds": {"minimum": minimum, "above": above, "below": below, "maximum": maximum},
     }
@@ -56,6 +61,24 @@ def value_type(cls: type, name: str) -> tuple[type, bool]:
         inner = [a for a in typing.get_args(hint) if a is not type(None)]
         return (typing.get_origin(inner[0]) or inner[0]), True
     return (typing.get_origin(hint) or hint), False
+
+
+def choices_of(cls: type, field: dataclasses.Field[Any]) -> tuple[str, ...] | None:
+    """The words that ``field`` of the options class ``cls`` takes, as they are now: those of its
+    :func:`option`, or of its type where that is a ``Literal``; ``None``: any.
+    """
+    choices = field.metadata.get("choices")
+    if choices is None:
+        values = literals(cls, field.name)
+        return tuple(map(str, values)) if values else None
+    return tuple(choices() if callable(choices) else choices)
+
+
+def literals(cls: type, name: str) -> tuple[Any, ...]:
+    """The values of a ``Literal``, which the field ``name`` of ``cls`` may have; else none."""
+    hint = typing.get_type_hints(cls)[name]
+    kinds = (hint, *typing.get_args(hint))  # it may stand beside None
+    return next((typing.get_args(k) for k in kinds if typing.get_origin(k) is Literal), ())
 
 
 def flag(name: str) -> str:
@@ -101,9 +124,9 @@ def _check_bounds(value: Any, name: str, bounds: Mapping[str, float | None]) -> 
             raise UserError(f"{flag(name)} must be {words} {limit}, not {value}")
 
 
-def _several(field: dataclasses.Field[Any], value: object) -> tuple[Any, ...]:
+def _several(cls: type, field: dataclasses.Field[Any], value: object) -> tuple[Any, ...]:
     """The elements of a sequence; of words with choices also as one text with commas."""
-    choices = field.metadata.get("choices")
+    choices = choices_of(cls, field)
     if choices is None:
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
     words = value if isinstance(value, (list, tuple)) else str(value).split(",")
@@ -125,10 +148,10 @@ def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
         return _boolean(value, field.name)
     if kind in (int, float):
         value = _number(value, kind, field.name)
-        _check_bounds(value, field.name, field.metadata["bounds"])
+        _check_bounds(value, field.name, field.metadata.get("bounds", {}))
         return value
     if kind in (tuple, list):
-        return _several(field, value)
+        return _several(cls, field, value)
     if kind is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{flag(field.name)} must be a mapping, not '{value}'")
@@ -136,10 +159,11 @@ def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
     refused = field.metadata.get("refused") or {}
     if str(value) in refused:
         raise UserError(f"{flag(field.name)} {value} {refused[str(value)]}")
-    choices = field.metadata.get("choices")
+    choices = choices_of(cls, field)
     if choices is not None and str(value) not in choices:
         raise unknown_word(flag(field.name), str(value), choices)
-    return str(value)
+    found = {str(literal): literal for literal in literals(cls, field.name)}
+    return found.get(str(value), str(value))
 
 
 def parse(cls: type[T], values: Mapping[str, object]) -> T:
@@ -162,5 +186,6 @@ def differences(old: Any, new: Any, kind: Kind) -> list[tuple[str, Any, Any]]:
     return [
         (f.name, getattr(old, f.name), getattr(new, f.name))
         for f in dataclasses.fields(old)
-        if f.metadata.get("kind") == kind and getattr(old, f.name) != getattr(new, f.name)
+        if f.metadata.get("kind", "identity") == kind
+        and getattr(old, f.name) != getattr(new, f.name)
     ]

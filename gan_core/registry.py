@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gan_core.errors import unknown_word
 
@@ -18,10 +18,14 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters its argument under ``name``; a name is given only once."""
+        """A decorator that enters its argument under ``name``; a name is given only once.
+
+        What is defined anew in the same place (a notebook's cell is run again) replaces what was.
+        """
 
         def enter(entry: T) -> T:
-            if self._entries.get(name, entry) is not entry:
+            before = self._entries.get(name, entry)
+            if before is not entry and _origin(before) != _origin(entry):
                 raise ValueError(f"{self.kind} '{name}' is registered already")
             self._entries[name] = entry
             return entry
@@ -39,3 +43,21 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
+
+
+class Names(Generic[T]):
+    """The names in ``registry`` of the things that are ``wanted``, whenever they are looked at."""
+
+    def __init__(self, registry: Registry[T], wanted: Callable[[T], bool]) -> None:
+        self._registry, self._wanted = registry, wanted
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._registry if self._wanted(self._registry[name]))
+
+
+def _origin(entry: Any) -> Any:
+    """Where a class or a function was defined; of another object, where its functions were."""
+    if hasattr(entry, "__qualname__"):
+        return entry.__module__, entry.__qualname__
+    parts = getattr(entry, "__dict__", {}).values()
+    return [_origin(part) for part in parts if hasattr(part, "__qualname__")] or entry

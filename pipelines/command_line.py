@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from gan_core.errors import UserError
-from gan_core.options import check, flag, parse, value_type
+from gan_core.options import check, choices_of, flag, parse, value_type
 
 T = TypeVar("T")
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
@@ -140,8 +140,10 @@ def add_fields(
     for name in names:
         field = fields[name]
         kind, _ = value_type(cls, name)
-        words: dict[str, Any] = {key: field.metadata.get(key) for key in ("help", "choices")}
-        add_option(group, name, kind, field.default, dest=prefix + name, **words)
+        add_option(
+            group, name, kind, field.default,
+            help=field.metadata.get("help", ""), choices=choices_of(cls, field), dest=prefix + name,
+        )  # fmt: skip
 
 
 def plain_value(cls: type, name: str, value: Any) -> Any:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from gan_core import journal
 from gan_core.errors import UserError
+from gan_core.extractor_words import extractor_words
 from gan_core.journal import finite
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.runs import check_writable, open_generator, resolve
+from pipelines.runs import check_writable, open_generator, resolve, without_extractor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ class EvaluateOptions:
 
     extractor: str | None = option(
         None, "features for fid, kid, precision... (default: the run's)",
-        choices=("auto", "classifier", "mobilenet_v2", "inception", "none"),
+        choices=extractor_words,
     )  # fmt: skip
     extractor_weights: str | None = option(None, "file with the extractor's weights")
     samples: int = option(10_000, "generated examples to look at", minimum=2)
@@ -77,11 +78,12 @@ def evaluate_command(arguments: list[str]) -> int:
     names = [field.name for field in dataclasses.fields(EvaluateOptions)]
     add_fields(parser.add_argument_group("options of evaluate"), EvaluateOptions, names)
     given = parser.read(arguments)
-    options = checked_options(EvaluateOptions, given)
+    options = checked_options(EvaluateOptions, without_extractor(given))
     path = resolve(given["run"], options.storage)
     folder = run_folder(path) or path
     check_writable(folder, str(folder))
     generator = open_generator(path, options.device)
+    options = checked_options(EvaluateOptions, given)  # the run's plugins are here now
     scores = evaluate(generator, options, cache=folder.parent / "cache")
     step = int(generator.info["step"])
     write_scores(scores_file(folder, options.split), scores, generator, options)

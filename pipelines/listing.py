@@ -12,12 +12,13 @@ from pipelines.launch import register_everything
 def list_command(arguments: list[str]) -> int:
     """``list``: returns the exit code."""
     parser = Parser(
-        "list", description="Variants, data sources and feature extractors, with a line on each."
+        "list",
+        description="Variants, data sources, losses and feature extractors, with a line on each.",
     )
     parser.add_argument("--json", action="store_true", help="for programs to read")
     parser.add_argument(
         "--plugin", action="append", metavar="MODULE",
-        help="module to import that registers a variant or source of your own",
+        help="module to import that registers a variant, source, loss or extractor of your own",
     )  # fmt: skip
     given = parser.read(arguments)
     found = catalogue(tuple(given.get("plugin", ())))
@@ -29,6 +30,7 @@ def catalogue(plugins: tuple[str, ...] = ()) -> dict[str, list[dict[str, Any]]]:
     """Everything that is registered, by kind: name, summary, and what else a user must know."""
     register_everything(plugins)
     from gan_core.data.sources import SOURCES
+    from gan_core.losses import LOSSES
     from gan_core.metrics.extractors import EXTRACTORS
     from gan_core.variant import VARIANTS
 
@@ -46,8 +48,9 @@ def catalogue(plugins: tuple[str, ...] = ()) -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": SOURCES[name].summary, "needs_root": SOURCES[name].needs_root}
         for name in SOURCES
     ]
+    losses = [{"name": name, "summary": LOSSES[name].summary} for name in LOSSES]
     extractors = [{"name": name, "summary": EXTRACTORS[name].summary} for name in EXTRACTORS]
-    return {"variants": variants, "sources": sources, "extractors": extractors}
+    return {"variants": variants, "sources": sources, "losses": losses, "extractors": extractors}
 
 
 def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
@@ -55,6 +58,7 @@ def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
     titles = {
         "variants": "variants (train VARIANT)",
         "sources": "data sources (--data SOURCE)",
+        "losses": "adversarial losses (--loss NAME, of systems whose game is the plain one)",
         "extractors": "feature extractors (--extractor NAME)",
     }
     width = 2 + max(len(entry["name"]) for entries in found.values() for entry in entries)

@@ -7,8 +7,9 @@ import datetime
 import difflib
 import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
 from pipelines.cluster import base_folder
@@ -101,6 +102,13 @@ def pick_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device, use auto or cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def without_extractor(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user ``given`` that can be checked before a run is opened: the words that
+    ``--extractor`` takes may be those of its plugins.
+    """
+    return {name: value for name, value in given.items() if name != "extractor"}
 
 
 def open_generator(path: Path, device: str) -> ReleasedGenerator:

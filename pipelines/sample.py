@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError, unknown_word
+from gan_core.extractor_words import extractor_words
 from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
-from pipelines.runs import open_generator, resolve
+from pipelines.runs import open_generator, resolve, without_extractor
 from pipelines.sample_inputs import write_translations
 from pipelines.sample_texts import write_texts
 from pipelines.sample_tune import write_tune
@@ -71,7 +72,7 @@ class SampleOptions:
     )  # fmt: skip
     extractor: str | None = option(
         None, "whose features --neighbours compares (default: the run's)",
-        choices=("auto", "classifier", "mobilenet_v2", "inception"),
+        choices=lambda: extractor_words(none=False),
     )  # fmt: skip
     extractor_weights: str | None = option(None, "file with the extractor's weights")
     data_root: str | None = option(None, "the folder of the source's files (default: the run's)")
@@ -105,10 +106,11 @@ def sample_command(arguments: list[str]) -> int:
     names = [field.name for field in dataclasses.fields(SampleOptions)]
     add_fields(parser.add_argument_group("options of sample"), SampleOptions, names)
     given = parser.read(arguments)
-    options = checked_options(SampleOptions, given)
+    options = checked_options(SampleOptions, without_extractor(given))
     out = Path(options.out).expanduser()
     check_ending(out, translates=options.inputs is not None)
     generator = open_generator(resolve(given["run"], options.storage), options.device)
+    options = checked_options(SampleOptions, given)  # the run's plugins are here now
     if options.inputs is not None:
         print(*write_translations(generator, options, out), sep="\n")
     elif options.texts is not None:

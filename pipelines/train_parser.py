@@ -29,9 +29,11 @@ GAME, SOURCE = "options.", "data_options."
 
 def build_parser(variant: str | None, source: str) -> Parser:
     """The parser of ``train``, with the options of ``variant`` and ``source``, in groups."""
-    from gan_core.config import RunConfig
+    from gan_core.config import RunConfig, check_option_names
     from gan_core.variant import VARIANTS, GameOptions
 
+    if variant is not None:
+        check_option_names(variant)
     cls = None if variant is None else VARIANTS[variant]
     parser = Parser(
         "train" if cls is None else f"train {variant}",
@@ -63,7 +65,8 @@ def build_parser(variant: str | None, source: str) -> Parser:
     place.add_argument("--resume", metavar="RUN", help="continue a run: its name, or its folder")
     place.add_argument(
         "--plugin", action="append", metavar="MODULE",
-        help="module to import that registers a variant or source of your own; may be repeated",
+        help="module to import that registers a variant, source, loss or extractor of your own; "
+        "may be repeated",
     )  # fmt: skip
     place.add_argument("-h", "--help", action="help", help="show this and leave")
     _add_source_options(learnt, parser, source)

@@ -20,13 +20,18 @@ from gan_core.options import option, parse, value_type
 def source_options_class(source: str) -> type:
     """The options of ``source`` as a dataclass, from its constructor's keyword-only arguments.
 
-    What one means is the text of its ``Annotated`` type.
+    What one means is the text of its ``Annotated`` type. Raises ``UserError`` for one without a
+    default.
     """
     constructor = SOURCES[source].__init__
     hints = typing.get_type_hints(constructor, include_extras=True)
     fields: list[Any] = []
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.default is parameter.empty:
+                raise UserError(
+                    f"the option '{name}' of data source '{source}' has no default: give it one"
+                )
             hint, told = hints.get(name, type(parameter.default)), f"of {source}"
             if typing.get_origin(hint) is typing.Annotated:
                 hint, told, *_ = typing.get_args(hint)
@@ -81,8 +86,19 @@ def load_examples(
         raise unknown_word("split", split, known)
     opened = create_source(source, root, **options)
     if split != "train+validation":
-        return opened.load(split)
-    return concatenate(opened.load("train"), opened.load("validation"), split)
+        return _loaded(opened, source, split)
+    first, second = _loaded(opened, source, "train"), _loaded(opened, source, "validation")
+    return concatenate(first, second, split)
+
+
+def _loaded(opened: Source, source: str, split: Split) -> Examples:
+    found: object = opened.load(split)
+    if not isinstance(found, Examples):
+        raise UserError(
+            f"data source '{source}' gave {type(found).__name__} for its {split} split: its `load` "
+            "must return Examples"
+        )
+    return found
 
 
 def concatenate(first: Examples, second: Examples, split: Split) -> Examples:

@@ -1,0 +1,314 @@
+"""Modules of one's own, named by --plugin: what they register can be chosen, and their mistakes
+are answered in a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+import gan_core.variants  # noqa: F401
+from gan_core.config import make_config
+from gan_core.data.examples import DataSpec, Examples, Split
+from gan_core.data.loading import load_examples
+from gan_core.data.sources import SOURCES, Source
+from gan_core.engine.world import World
+from gan_core.errors import UserError
+from gan_core.losses import LOSSES, UNPAIRED
+from gan_core.metrics.features import EXTRACTORS
+from gan_core.observers import FolderObserver
+from gan_core.options import parse
+from gan_core.run import play
+from gan_core.variant import VARIANTS
+from gan_core.variants.adversarial import AdversarialVariant
+from pipelines.__main__ import main
+
+LOSS = """
+import torch
+from gan_core.losses import LOSSES, AdversarialLoss
+
+def ours(real, fake):
+    return torch.exp(-real / 2).mean() + torch.exp(fake / 2).mean()
+
+def theirs(fake, real=None):
+    return torch.exp(-fake / 2).mean()
+
+LOSSES.register("boosting")(AdversarialLoss("the exponential loss", ours, theirs))
+"""
+EXTRACTOR = """
+import torch
+from gan_core.metrics.features import EXTRACTORS, Extractor
+
+@EXTRACTORS.register("corners")
+class Corners(Extractor):
+    name = "corners"
+    summary = "the pixels of a corner"
+
+    @classmethod
+    def create(cls, setup):
+        return cls(torch.nn.Identity(), {"size": "3"}, setup.world.device)
+
+    def forward(self, images):
+        return images[:, 0, 2:5, 2:5].flatten(1), None
+"""
+VARIANT = """
+import dataclasses
+from typing import Literal
+from torch import nn
+from gan_core.variant import register
+from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant
+
+@dataclasses.dataclass(frozen=True)
+class Options(AdversarialOptions):
+    {field}
+
+@register("mine")
+class Mine(AdversarialVariant):
+    summary = "two lines"
+    targets = frozenset({{"point"}})
+    Options = Options
+
+    def make_generator(self, data):
+        return nn.Linear(self.options.latent, data.target_shape[0])
+
+    def make_discriminator(self, data):
+        return nn.Linear(data.target_shape[0], 1)
+"""
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a module of that name; what is registered from then on is forgotten again."""
+    registries: list[Any] = [VARIANTS, SOURCES, LOSSES, EXTRACTORS]
+    before = [dict(registry._entries) for registry in registries]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names: list[str] = []
+
+    def forget() -> None:
+        for registry, entries in zip(registries, before, strict=True):
+            registry._entries = dict(entries)
+        for name in names:
+            sys.modules.pop(name, None)
+
+    def enter(name: str, text: str) -> None:
+        forget()
+        names.append(name)
+        (tmp_path / f"{name}.py").write_text(text)
+
+    yield enter
+    forget()
+
+
+def answer(capsys: pytest.CaptureFixture[str], line: str) -> str:
+    """What is said, whichever way, to the command ``line``."""
+    capsys.readouterr()
+    main(line.split())
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
+def test_a_loss_of_ones_own_is_chosen_by_its_name(
+    write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write("own_loss", LOSS)
+    line = "train gan --plugin own_loss --data ring --loss boosting --steps 3 --workers 0 --name b"
+    assert main(line.split()) == 0
+    assert "loss: boosting" in (tmp_path / "runs" / "b" / "config.yaml").read_text()
+    assert "boosting" in answer(capsys, "train lapgan --plugin own_loss --help")
+    assert "boosting" in UNPAIRED
+    assert "the exponential loss" in answer(capsys, "list --plugin own_loss")
+    assert "did you mean 'boosting'?" in answer(capsys, "train gan --loss bosting")
+
+
+def test_an_extractor_of_ones_own_judges_a_run_and_what_it_made(
+    write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write("own_extractor", EXTRACTOR)
+    line = "train gan --plugin own_extractor --data digits --extractor corners --samples 60"
+    assert main(f"{line} --steps 3 --workers 0 --name e".split()) == 0
+    summary = json.loads((tmp_path / "runs" / "e" / "summary.json").read_text())
+    assert summary["best"]["metric"] == "fid_corners"
+    assert "corners" in answer(capsys, "list --plugin own_extractor")
+    write("nothing_else", "")  # as in a new process: the plugin is yet to be imported
+    assert "corners" not in EXTRACTORS
+    main(["evaluate", "e", "--extractor", "corners", "--samples", "60"])
+    assert "fid_corners" in capsys.readouterr().out
+    write("nothing_else", "")
+    assert main(["sample", "e", "--n", "2", "--neighbours", "2", "--extractor", "corners"]) == 0
+    assert "unknown --extractor 'corner': did you mean" in answer(
+        capsys, "sample e --extractor corner"
+    )
+
+
+def test_options_need_no_more_than_a_type_and_a_default(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("plain", VARIANT.format(field="width: int = 8"))
+    said = answer(capsys, "train mine --plugin plain --data ring --help")
+    assert "--width N                 (default: 8)" in said
+    assert make_config({"variant": "mine", "data": "ring", "width": "9"}).options["width"] == 9
+    assert "--width must be a whole number" in answer(capsys, "train mine --data ring --width x")
+
+
+def test_a_literal_says_which_words_an_option_takes(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("words", VARIANT.format(field='turn: Literal["left", "right", 3] | None = None'))
+    assert "--turn left|right|3" in answer(capsys, "train mine --plugin words --data ring --help")
+    assert "'lefd': did you mean 'left'?" in answer(capsys, "train mine --data ring --turn lefd")
+    cls: Any = VARIANTS["mine"].Options
+    assert [parse(cls, {"turn": t}).turn for t in ("right", "3", 3, None)] == ["right", 3, 3, None]
+
+
+@pytest.mark.parametrize("name", ["samples", "name", "plugin", "resume"])
+def test_an_option_named_like_one_of_every_run_is_refused(
+    write: Write, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write("clashing", VARIANT.format(field=f"{name}: int = 8"))
+    expected = f"the option --{name} of variant 'mine' has the name of one that every run has"
+    assert expected in answer(capsys, "train mine --plugin clashing --data ring --workers 0")
+    with pytest.raises(UserError, match=expected):
+        make_config({"variant": "mine", "data": "ring"})
+
+
+BROKEN = {
+    "no Python": ("x = 1\ndef f(:", "SyntaxError: invalid syntax", 2),
+    "an unknown name": ("x = 1\n\nraise_it", "NameError: name 'raise_it' is not defined", 3),
+    "a module that it lacks": ("import no_such_thing", "No module named 'no_such_thing'", 1),
+    "a taken name": (
+        'from gan_core.variant import register\n\nregister("gan")(type("A", (), {}))',
+        "ValueError: variant 'gan' is registered already",
+        26,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_plugin_that_fails_is_told_with_its_place(
+    write: Write, capsys: pytest.CaptureFixture[str], what: str, tmp_path: Path
+) -> None:
+    text, expected, line = BROKEN[what]
+    write("broken", text)
+    said = answer(capsys, "train gan --plugin broken")
+    assert said.startswith("error: --plugin broken cannot be imported: ")
+    assert said.count("\n") == 1
+    assert expected in said
+    if what != "a taken name":
+        assert f"({tmp_path}/broken.py, line {line})" in said
+
+
+def test_a_plugin_is_a_module_and_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("tiny.py", "./tiny.py"):
+        assert "leave out .py (--plugin tiny)" in answer(capsys, f"train gan --plugin {word}")
+
+
+class Unfinished(Source):
+    """A source whose method is still to be written."""
+
+    needs_root = False
+
+    def load(self, split: Split) -> Examples: ...  # type: ignore[empty-body]
+
+
+class Demanding(Unfinished):
+    """A source with an option that has no default."""
+
+    def __init__(self, root: Path | None = None, *, count: int) -> None:
+        super().__init__(root)
+
+
+def test_an_unfinished_source_is_named(write: Write) -> None:
+    SOURCES.register("unfinished")(Unfinished)
+    SOURCES.register("demanding")(Demanding)
+    with pytest.raises(UserError, match="'unfinished' gave NoneType for its train split"):
+        load_examples("unfinished", None, "train+validation")
+    with pytest.raises(UserError, match="the option 'count' of data source 'demanding' has no def"):
+        load_examples("demanding", None, "train")
+    write("nothing", "")
+
+
+class Lines(AdversarialVariant):
+    """Two lines, that see real and fake apart."""
+
+    targets = frozenset({"point"})
+    one_pass = False
+
+    def make_generator(self, data: DataSpec) -> nn.Module:
+        return nn.Linear(self.options.latent, 2)
+
+    def make_discriminator(self, data: DataSpec) -> nn.Module:
+        return nn.Linear(2, 1)
+
+
+def test_a_subclass_may_refuse_to_see_real_and_fake_in_one_batch() -> None:
+    examples = load_examples("ring", None, "train")
+    for cls, expected in ((Lines, False), (type("Both", (Lines,), {"one_pass": True}), True)):
+        variant = cls(cls.Options())
+        variant.build(examples.spec)
+        assert variant.one_pass is expected
+
+
+def test_a_run_from_python_is_known_to_every_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = make_config({"variant": "gan", "data": "ring", "steps": 4, "name": "py", "samples": 9})
+    world = World()
+    play(config, world, FolderObserver(config.folder, world))
+    for line in (
+        "sample py --n 4",
+        "evaluate py --samples 50",
+        "diagnose py",
+        "compare --markdown",
+    ):
+        assert main(line.split()) == 0, line
+    assert "py" in capsys.readouterr().out
+    assert main(["train", "--resume", "py", "--steps", "6", "--workers", "0"]) == 0
+    kept = (config.folder / "config.yaml").read_text()
+    assert "steps: 6" in kept
+
+
+def test_a_second_derivative_that_was_not_announced_is_told() -> None:
+    class Compiled(Lines):
+        def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Any) -> list[Any]:
+            raise RuntimeError("torch.compile ... does not currently support double backward")
+
+    from gan_core.engine.game import Game
+
+    examples = load_examples("ring", None, "train")
+    variant = Compiled(Compiled.Options())
+    variant.build(examples.spec)
+    with pytest.raises(
+        UserError, match=r"objective of discriminator differentiates .*second_order"
+    ):
+        Game(variant, examples, examples, batch_size=8).play(1)
+
+
+def test_what_is_defined_anew_in_one_place_replaces_what_was() -> None:
+    cell = (
+        "from gan_core.variant import register\n"
+        "from gan_core.losses import LOSSES, AdversarialLoss\n"
+        "from gan_core.variants.adversarial import AdversarialVariant\n"
+        "@register('cell')\nclass Cell(AdversarialVariant): number = {}\n"
+        "def ours(real, fake): return real\n"
+        "def theirs(fake, real=None): return fake\n"
+        "LOSSES.register('cell')(AdversarialLoss('{}', ours, theirs))\n"
+    )
+    try:
+        for number in (1, 2):
+            exec(cell.format(number, number), {"__name__": "notebook"})
+        assert vars(VARIANTS["cell"])["number"] == 2
+        assert LOSSES["cell"].summary == "2"
+        with pytest.raises(ValueError, match="'cell' is registered already"):
+            exec(cell.format(3, 3), {"__name__": "elsewhere"})
+    finally:
+        VARIANTS._entries.pop("cell", None)
+        LOSSES._entries.pop("cell", None)
