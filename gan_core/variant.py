@@ -194,6 +194,10 @@ class Variant(nn.Module, abc.ABC):
     """All that :meth:`figures` may give, by which a wrong name is known before anything begins. A
     class that overrides :meth:`figures` without naming them may give any."""
 
+    space: ClassVar[Any] = None
+    """What a search tries for a variant of one's own: a ``tune_spaces.SearchSpace``, or a class
+    method that makes one for the target's name."""
+
     def __init__(self, options: GameOptions) -> None:
         super().__init__()
         self.options: Any = options

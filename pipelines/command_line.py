@@ -146,6 +146,15 @@ def add_fields(
         )  # fmt: skip
 
 
+def add_plugin(group: argparse._ActionsContainer) -> None:
+    """The option ``--plugin``, which may be repeated, to ``group``."""
+    group.add_argument(
+        "--plugin", action="append", metavar="MODULE",
+        help="module to import that registers a variant, source, loss or extractor of your own; "
+        "may be repeated",
+    )  # fmt: skip
+
+
 def plain_value(cls: type, name: str, value: Any) -> Any:
     """The text that the user gave for the field ``name`` of ``cls``, checked and converted.
 

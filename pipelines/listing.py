@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipelines.command_line import Parser
+from pipelines.command_line import Parser, add_plugin
 from pipelines.launch import register_everything
 
 
@@ -16,10 +16,7 @@ def list_command(arguments: list[str]) -> int:
         description="Variants, data sources, losses and feature extractors, with a line on each.",
     )
     parser.add_argument("--json", action="store_true", help="for programs to read")
-    parser.add_argument(
-        "--plugin", action="append", metavar="MODULE",
-        help="module to import that registers a variant, source, loss or extractor of your own",
-    )  # fmt: skip
+    add_plugin(parser)
     given = parser.read(arguments)
     found = catalogue(tuple(given.get("plugin", ())))
     print(json.dumps(found, indent=1) if given.get("json") else as_text(found))

@@ -77,6 +77,9 @@ class StepFailed(RuntimeError):
 
 def study_command(arguments: list[str]) -> int:
     """``study``: returns the exit code."""
+    from pipelines.command_line import add_plugin
+    from pipelines.launch import find_values, register_everything
+
     parser = Parser(
         "study",
         description="Search each system's options, train each winner for longer with new seeds, "
@@ -87,7 +90,11 @@ def study_command(arguments: list[str]) -> int:
         "--budget 8000 \\\n    --dcgan '--image-size 16 --width 32 --kernel 4'",
     )
     names = [field.name for field in dataclasses.fields(StudyOptions)]
-    add_fields(parser.add_argument_group("options of study"), StudyOptions, names)
+    group = parser.add_argument_group("options of study")
+    add_fields(group, StudyOptions, names)
+    add_plugin(group)
+    plugins = find_values(arguments, "--plugin")
+    register_everything(tuple(plugins))  # its systems have options below
     own = parser.add_argument_group("options of a system, fixed in its search")
     for variant in _variants():
         own.add_argument(f"--{variant}", metavar="'OPTION ...'", dest=f"of.{variant}")
@@ -98,6 +105,8 @@ def study_command(arguments: list[str]) -> int:
         for name, value in given.items()
         if name.startswith("of.")
     }
+    named = [word for plugin in plugins for word in ("--plugin", plugin)]
+    extra |= {variant: [*named, *extra.get(variant, [])] for variant in options.variants if named}
     study = GanStudy(options, extra)
     study.check()
     try:

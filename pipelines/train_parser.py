@@ -11,7 +11,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from gan_core.options import flag
-from pipelines.command_line import Parser, add_fields, add_option
+from pipelines.command_line import Parser, add_fields, add_option, add_plugin
 
 if TYPE_CHECKING:
     from gan_core.variant import Variant
@@ -63,11 +63,7 @@ def build_parser(variant: str | None, source: str) -> Parser:
         "--config", metavar="FILE", help="YAML file of options; the command line wins"
     )
     place.add_argument("--resume", metavar="RUN", help="continue a run: its name, or its folder")
-    place.add_argument(
-        "--plugin", action="append", metavar="MODULE",
-        help="module to import that registers a variant, source, loss or extractor of your own; "
-        "may be repeated",
-    )  # fmt: skip
+    add_plugin(place)
     place.add_argument("-h", "--help", action="help", help="show this and leave")
     _add_source_options(learnt, parser, source)
     parser.elsewhere = _owners()

@@ -64,11 +64,14 @@ def finished(study: Study) -> bool:
 
 
 def _help() -> str:
+    from pipelines.command_line import add_plugin
+
     parser = Parser(
         "tune",
         usage="python -m pipelines tune VARIANT --data SOURCE [OPTION ...]",
         description="Search the options that a GAN is sensitive to. What is searched, and why, "
-        "stands in tune_spaces/VARIANT.py.\nThe options of `train VARIANT` are taken too, but for "
+        "stands in tune_spaces/VARIANT.py, or in the attribute `space` of a plugin's variant.\n"
+        "The options of `train VARIANT` are taken too, but for "
         "those of its length (here --max-steps)\nand its workers (here --workers-per-trial); those "
         "of the variant itself are then fixed and\nnot searched. Trials stop on collapse, "
         "divergence and vanishing gradients where --stop-on says\nnothing else.",
@@ -79,6 +82,7 @@ def _help() -> str:
     group = parser.add_argument_group("the search")
     add_fields(group, TuneOptions, [f.name for f in dataclasses.fields(TuneOptions)])
     group.add_argument("--resume", metavar="STUDY", help="go on with a search: its name or folder")
+    add_plugin(group)
     return parser.format_help()
 
 

@@ -4,6 +4,7 @@ are answered in a line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+import gan_core.metrics.extractors
 import gan_core.variants  # noqa: F401
-from gan_core.config import make_config
+from gan_core.config import import_plugins, make_config
 from gan_core.data.examples import DataSpec, Examples, Split
 from gan_core.data.loading import load_examples
 from gan_core.data.sources import SOURCES, Source
@@ -28,6 +30,8 @@ from gan_core.run import play
 from gan_core.variant import VARIANTS
 from gan_core.variants.adversarial import AdversarialVariant
 from pipelines.__main__ import main
+from pipelines.study import GanStudy
+from tune_spaces import space_of
 
 LOSS = """
 import torch
@@ -312,3 +316,71 @@ def test_what_is_defined_anew_in_one_place_replaces_what_was() -> None:
     finally:
         VARIANTS._entries.pop("cell", None)
         LOSSES._entries.pop("cell", None)
+
+
+SPACE = """
+import dataclasses
+from ray import tune
+from torch import nn
+from gan_core.options import option
+from gan_core.variant import GameOptions, Variant, register
+from tune_spaces import Dimension, SearchSpace
+
+@dataclasses.dataclass(frozen=True)
+class Options(GameOptions):
+    pull: float = option(1.0, "how strong", kind="schedule", above=0)
+
+@register("searched")
+class Searched(Variant):
+    Options = Options
+    build = stages = noise = sample = None
+    {space}
+"""
+
+
+def test_a_variant_of_ones_own_brings_its_search_space(write: Write) -> None:
+    given = 'SearchSpace({"pull": Dimension(tune.choice([1.0, 2.0]), "both were tried by hand")})'
+    write("spaced", SPACE.format(space=f"space = {given}"))
+    import_plugins(("spaced",))
+    assert set(space_of("searched").dimensions) == {"pull"}
+    write("by_target", SPACE.format(
+        space=f"@classmethod\n    def space(cls, target): assert target == 'point'; return {given}"
+    ))  # fmt: skip
+    import_plugins(("by_target",))
+    assert set(space_of("searched", "point").dimensions) == {"pull"}
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ("pass", "nothing says what to search for searched: give the class an attribute `space`"),
+        ("space = {'pull': 3}", "`space` of searched is a dict, not a tune_spaces.SearchSpace"),
+        ("space = SearchSpace({'pul': 3})", "unknown option of searched .* did you mean 'pull'?"),
+    ],
+)
+def test_a_space_that_is_none_is_refused(write: Write, space: str, expected: str) -> None:
+    write("unspaced", SPACE.format(space=space))
+    import_plugins(("unspaced",))
+    with pytest.raises(UserError, match=expected):
+        space_of("searched")
+
+
+def test_a_study_knows_the_systems_of_a_plugin(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("own_loss", LOSS)
+    for verb in ("study --plugin own_loss", "tune", "train gan", "list"):
+        with contextlib.suppress(SystemExit):
+            assert "--plugin MODULE" in answer(capsys, f"{verb} --help"), verb
+    write("studied", VARIANT.format(field="pass"))
+    played: list[GanStudy] = []
+
+    def run(study: GanStudy) -> None:
+        played.append(study)
+
+    monkeypatch.setattr(GanStudy, "run", run)
+    line = ["study", "--plugin", "studied", "--variants", "mine,gan", "--data", "ring"]
+    assert main([*line, "--mine", "--latent 3"]) == 0
+    words = {variant: played[0].search_words(variant) for variant in ("mine", "gan")}
+    assert words["mine"][-4:] == ["--plugin", "studied", "--latent", "3"]
+    assert words["gan"][-2:] == ["--plugin", "studied"]

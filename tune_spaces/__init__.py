@@ -1,5 +1,7 @@
 """What to search for each variant, and why: one module a variant, nothing else is here.
 
+A plugin's variant has its space as an attribute, see :func:`space_of`.
+
 How to write ``tune_spaces/NAME.py`` for the variant NAME
 ---------------------------------------------------------
 The module has one constant, ``SPACE``::
@@ -45,7 +47,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gan_core.errors import UserError
+from gan_core.errors import UserError, unknown_word
 
 if TYPE_CHECKING:
     from ray.tune.search.sample import Domain
@@ -136,8 +138,9 @@ class SearchSpace:
 def space_of(variant: str, target: str = "image") -> SearchSpace:
     """The space of ``variant`` for data whose target is ``target``.
 
-    A system of one generator and one discriminator without a module of its own (a plugin's) has
-    that of :mod:`tune_spaces.adversarial`. ``UserError`` if there is none at all.
+    A plugin's variant brings its own: the attribute ``space``, a :class:`SearchSpace`, or a class
+    method of that name that makes one for the target's name. Without, a system of one generator and
+    one discriminator has that of :mod:`tune_spaces.adversarial`. ``UserError`` if there is none.
     """
     if importlib.util.find_spec(f"tune_spaces.{variant}") is not None:
         module = importlib.import_module(f"tune_spaces.{variant}")
@@ -147,6 +150,26 @@ def space_of(variant: str, target: str = "image") -> SearchSpace:
     from gan_core.variants.adversarial import AdversarialOptions
     from tune_spaces.adversarial import adversarial
 
+    own: Any = VARIANTS[variant].space
+    if own is not None:
+        return _checked(variant, own(target) if callable(own) else own)
     if issubclass(VARIANTS[variant].Options, AdversarialOptions):
         return SearchSpace(adversarial())
-    raise UserError(f"nothing says what to search for {variant}: write tune_spaces/{variant}.py")
+    raise UserError(
+        f"nothing says what to search for {variant}: give the class an attribute `space`, a "
+        f"tune_spaces.SearchSpace (systems that are here have tune_spaces/{variant}.py)"
+    )
+
+
+def _checked(variant: str, space: object) -> SearchSpace:
+    """``space`` if it is one of the options of ``variant``, else ``UserError``."""
+    from gan_core.variant import VARIANTS
+
+    if not isinstance(space, SearchSpace):
+        kind = type(space).__name__
+        raise UserError(f"`space` of {variant} is a {kind}, not a tune_spaces.SearchSpace")
+    known = [field.name for field in dataclasses.fields(VARIANTS[variant].Options)]
+    for name in space.dimensions:
+        if name not in known:
+            raise unknown_word(f"option of {variant} in its `space`:", name, known)
+    return space
