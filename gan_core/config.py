@@ -233,7 +233,7 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
 
     own = {f.name for f in dataclasses.fields(RunConfig)}
     variant = VARIANTS[str(values.get("variant", ""))]
-    check_option_names(variant.name)
+    check_option_names(str(values["variant"]))
     values.setdefault("data", variant.default_data)
     cls = variant.Options
     options = values.pop("options", None) or {}
