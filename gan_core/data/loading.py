@@ -107,11 +107,13 @@ def concatenate(first: Examples, second: Examples, split: Split) -> Examples:
     return dataclasses.replace(first, tensors=tensors, split=split)
 
 
-def check_form(examples: Examples) -> None:
-    """Raises ``UserError`` if a tensor of ``examples`` is missing, or has not the shape and type of
-    its specification. No value is looked at.
+def check_examples(examples: Examples, *, batch_size: int) -> None:
+    """Raises ``UserError`` if a run on ``examples`` would fail or mean nothing.
+
+    Checked are: at least one global batch; every tensor's shape, type, length, finiteness and
+    range against the specification; labels in [0, classes), and in training data every class.
     """
-    where = _where(examples)
+    where = f"the {examples.split} split of '{examples.source}'"
     own = examples.spec.tensors[examples.spec.target].series
     for name, spec in examples.spec.tensors.items():
         if name not in examples.tensors:
@@ -119,18 +121,6 @@ def check_form(examples: Examples) -> None:
         tensor = examples.tensors[name]
         count = len(tensor) if spec.series != own else len(examples)
         _check_form(f"'{name}' in {where}", tensor, spec, count)
-
-
-def check_examples(examples: Examples, *, batch_size: int) -> None:
-    """Raises ``UserError`` if a run on ``examples`` would fail or mean nothing.
-
-    Checked are: at least one global batch; every tensor's shape, type, length, finiteness and
-    range against the specification; labels in [0, classes), and in training data every class.
-    """
-    check_form(examples)
-    where = _where(examples)
-    for name, spec in examples.spec.tensors.items():
-        tensor = examples.tensors[name]
         if len(tensor) < batch_size:
             raise UserError(
                 f"{where} holds {len(tensor)} examples, fewer than one batch of {batch_size}: "
@@ -142,10 +132,6 @@ def check_examples(examples: Examples, *, batch_size: int) -> None:
             _check_labels(f"'{name}' in {where}", tensor, spec.classes)
     if examples.split in ("train", "train+validation"):
         _check_every_class(where, examples)
-
-
-def _where(examples: Examples) -> str:
-    return f"the {examples.split} split of '{examples.source}'"
 
 
 def _check_form(what: str, tensor: Tensor, spec: TensorSpec, count: int) -> None:

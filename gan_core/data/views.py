@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.data.examples import Batch, DataSpec, Examples, to_unit_range
+from gan_core.errors import UserError
 
 _PADDING_SHARE = 8  # a frame of up to an eighth of the size; what needs more is enlarged
 
@@ -44,7 +45,8 @@ class SquareView(View):
 
     A picture that lacks at most an eighth of the size (MNIST's 28 of 32) is padded with its
     darkest value; other sizes are resized with antialiasing (digits' 8 are enlarged to 32).
-    ``also`` names further tensors of pictures that are seen like the target.
+    ``also`` names further tensors of pictures that are seen like the target. ``UserError`` for
+    pictures of other sizes that are no pixels (uint8).
     """
 
     size: int = 32
@@ -79,6 +81,11 @@ class SquareView(View):
     def _square(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) == (self.size, self.size):
             return images
+        if images.dtype != torch.uint8:  # floats would be rounded to two values, or framed in grey
+            raise UserError(
+                f"pictures of {images.dtype} cannot be made {self.size} x {self.size}: give pixels "
+                "of 0..255 as torch.uint8"
+            )
         return self._pad(images) if self._pads(images.shape) else self._resize(images)
 
     def _pad(self, images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.data.examples import Batch, Examples
-from gan_core.data.loading import check_form
 from gan_core.data.views import View
 from gan_core.engine.averaging import (
     STATISTICS_BATCH,
@@ -32,13 +31,12 @@ from gan_core.variant import Player, Stage, Variant
 class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
 
-    ``train`` and ``held_out`` are as the source gives them: tensors of the shapes and types of
-    their specification. ``batch_size`` is global and must be a multiple of the number of workers,
-    each worker's share one that suits the variant; no noise of the variant has a data tensor's
-    name: else ``UserError``. Everything random follows from ``seed``. ``engine`` says how turns
-    are played; captured ones need one worker on a GPU. ``examples_on``: "device", "host" (batches
-    are copied ahead of their turn), or "auto": on the device, but for the largest tensors of a
-    training split that does not fit there.
+    ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
+    a multiple of the number of workers, each worker's share one that suits the variant, and no
+    noise has the name of a tensor of the data: else ``UserError``. Everything random follows from
+    ``seed``. ``engine`` says how turns are played; captured ones need one worker on a GPU.
+    ``examples_on``: "device", "host" (batches are copied ahead of their turn), or "auto": on the
+    device, but for the largest tensors of a training split that does not fit there.
     """
 
     def __init__(
@@ -62,8 +60,6 @@ class Game:
                 "give a multiple of --workers"
             )
         variant.check_share(batch_size // self.world.size)
-        for examples in (train, held_out):
-            check_form(examples)
         variant.load_pretrained()
         self.variant = variant.to(self.world.device)
         if self.engine.channels_last:

@@ -9,7 +9,7 @@ import torch
 from test_every_variant import ROWS, random_tensor
 
 from gan_core.config import make_config
-from gan_core.data.examples import DataSpec, Examples
+from gan_core.data.examples import DataSpec, Examples, to_pixels
 from gan_core.engine.game import Game
 from gan_core.variant import create
 from pipelines.tuning.schedulers import mutations
@@ -21,6 +21,9 @@ FIRST = {(name, data.target): (options, data) for name, options, data in reverse
 
 def game(name: str, options: dict[str, Any], data: DataSpec) -> Game:
     tensors = {n: random_tensor(n, spec) for n, spec in data.tensors.items()}
+    for tensor, spec in data.tensors.items():
+        if len(spec.shape) == 3 and spec.low is not None:  # a source's pictures are pixels
+            tensors[tensor] = to_pixels(tensors[tensor])
     examples = Examples(tensors, data, "random")
     return Game(create(name, data, options), examples, examples, batch_size=2)
 
