@@ -19,8 +19,9 @@ from pipelines.tune import _endings_as_interrupts
 
 
 @pytest.fixture(autouse=True)
-def default_hangup() -> Iterator[None]:
-    """SIGHUP as in a terminal, which the tests may not run in."""
+def default_hangup(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """SIGHUP as in a terminal, which the tests may not run in; one they run in stays open."""
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -55,8 +56,12 @@ def test_what_was_not_sent_is_as_before() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_search_is_interrupted_as_by_ctrl_c(number: signal.Signals) -> None:
-    with pytest.raises(KeyboardInterrupt), _endings_as_interrupts():
-        signal.raise_signal(number)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Tune leaves its own
+    try:
+        with pytest.raises(KeyboardInterrupt), _endings_as_interrupts():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_run_whose_terminal_is_closed_is_asked_for_a_checkpoint(tmp_path: Path) -> None:
