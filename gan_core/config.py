@@ -172,6 +172,10 @@ def import_plugins(names: tuple[str, ...] | list[str]) -> None:
 
     Raises ``UserError`` for one that cannot be imported, with the place where it fails.
     """
+    if names:  # first what is here: a plugin that takes one of its names is to be told so
+        import gan_core.data
+        import gan_core.metrics.extractors
+        import gan_core.variants  # noqa: F401
     for name in names:
         if name.endswith(".py") or "/" in name:
             module = name.removesuffix(".py").strip("./").replace("/", ".")

@@ -180,13 +180,18 @@ UNPAIRED = Names(LOSSES, lambda loss: not loss.paired)
 """The losses whose generator's side needs no real examples."""
 BOUNDED = Names(LOSSES, lambda loss: not loss.paired and not loss.lipschitz)
 """Those of them that a discriminator without a penalty on its gradient can play."""
-UNBOUNDED = {
-    _name: "lets a discriminator without a penalty on its gradient grow without end: choose from "
-    + ", ".join(BOUNDED)
-    for _name in UNPAIRED
-    if _name not in BOUNDED
-}
-"""Those that it cannot, and why."""
+
+
+def without_end() -> str:
+    """Why such a discriminator cannot play the others, after a loss's name."""
+    return (
+        "lets a discriminator without a penalty on its gradient grow without end: choose from "
+        + ", ".join(BOUNDED)
+    )
+
+
+UNBOUNDED = {_name: without_end() for _name in UNPAIRED if _name not in set(BOUNDED)}
+"""Those of this project that it cannot, and why."""
 
 
 def gradient_penalty(

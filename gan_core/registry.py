@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -16,20 +17,23 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._origins: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """A decorator that enters its argument under ``name``; a name is given only once.
 
-        What is defined anew in the same place (a notebook's cell is run again) replaces what was.
+        What is defined anew in the same place (a notebook's cell is run again) replaces what was;
+        of what is neither a class nor a function, what is entered by the same module.
         """
 
         def enter(entry: T) -> T:
-            before = self._entries.get(name, entry)
-            if before is not entry and _origin(before) != _origin(entry):
+            origin = _origin(entry) or caller
+            if self._entries.get(name, entry) is not entry and self._origins[name] != origin:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
-            self._entries[name] = entry
+            self._entries[name], self._origins[name] = entry, origin
             return entry
 
+        caller = str(sys._getframe(1).f_globals.get("__name__"))
         return enter
 
     def __getitem__(self, name: str) -> T:
@@ -55,9 +59,8 @@ class Names(Generic[T]):
         return (name for name in self._registry if self._wanted(self._registry[name]))
 
 
-def _origin(entry: Any) -> Any:
-    """Where a class or a function was defined; of another object, where its functions were."""
+def _origin(entry: Any) -> tuple[str, str] | None:
+    """Where a class or a function was defined; ``None`` of other objects."""
     if hasattr(entry, "__qualname__"):
         return entry.__module__, entry.__qualname__
-    parts = getattr(entry, "__dict__", {}).values()
-    return [_origin(part) for part in parts if hasattr(part, "__qualname__")] or entry
+    return None

@@ -212,12 +212,12 @@ class Run:
         return summary
 
     def _keep_config(self) -> None:
-        """The configuration beside what is kept in a folder, if it is not there: the command line
-        knows a run by it, wherever it was started.
+        """The configuration beside what is kept in a folder: the command line knows a run by it,
+        wherever it was started. Who has an observer of his own may have written it himself.
         """
         if isinstance(self.observer, FolderObserver) and self.world.leads:
             path = self.observer.folder / "config.yaml"
-            if not path.exists():
+            if type(self.observer) is FolderObserver or not path.exists():
                 write_config(self.config, path)
 
     def join(self, folders: Mapping[str, Path]) -> dict[str, Any]:
@@ -633,13 +633,17 @@ class Run:
         """Go on from ``checkpoint``; what is done otherwise than before, in words."""
         self._restore(checkpoint)
         changes = _changes_since(checkpoint, self.config)
-        own = checkpoint.resolve().is_relative_to(self.config.folder.resolve())
-        if changes and own and self.game.finished:
+        if changes and self.game.finished and self._is_own(checkpoint):
             raise UserError(
                 f"run {self.config.name} has come to its end at step {self.game.step}, so nothing "
                 f"would be played with {'; '.join(changes)}: give more --steps, or a new run"
             )
         return changes
+
+    def _is_own(self, checkpoint: Path) -> bool:
+        """Whether the run goes on with itself, and not from the state of another."""
+        name, folder = self.config.name, checkpoint.resolve()
+        return name is not None and folder.is_relative_to(self.config.folder.resolve())
 
     def _restore(self, folder: Path) -> None:
         manifest = checkpoints.verify(folder)

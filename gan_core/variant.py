@@ -51,7 +51,7 @@ class Loss:
     Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays;
     "loss/discriminator", without penalties, is minus the value of a game of :class:`Player`
     "discriminator" against "generator", of which the duality gap is measured. What two players
-    report under one name is logged as each one's PLAYER/NAME.
+    report under one name is logged as each one's NAME/PLAYER.
     """
 
     total: Tensor

@@ -18,7 +18,7 @@ from pipelines.collector import collect_seldom
 VERBS = {
     "list": (
         "pipelines.listing:list_command",
-        "what there is: variants, data sources, feature extractors",
+        "what there is: variants, data sources, losses, feature extractors",
     ),
     "train": (
         "pipelines.launch:train_command",

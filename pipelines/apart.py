@@ -11,6 +11,7 @@ a stage that is not saved by then goes on from its checkpoint before.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 import signal
@@ -31,7 +32,8 @@ from pipelines import train as training
 from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
 from pipelines.ending import give_back, take_signals
 from pipelines.progress import duration
-from pipelines.run_folder import TRACE, RunFolder, finished
+from pipelines.run_folder import SUMMARY, TRACE, RunFolder
+from pipelines.sync import last_status
 from pipelines.tethered import GRACE
 
 POLL = 0.5  # seconds between looks at the processes
@@ -243,7 +245,14 @@ class _Parts:
 
 
 def _ended(part: RunConfig) -> bool:
-    return (part.folder / "config.yaml").exists() and finished(part)
+    """Whether the stage has been played for as long as it is to be, by whatever rates that was."""
+    if last_status(part.folder) != "finished":
+        return False
+    try:
+        played = json.loads((part.folder / SUMMARY).read_text())["step"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(played >= part.game.steps)
 
 
 def _beside(part: RunConfig, kind: str) -> Path:

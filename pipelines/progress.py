@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
@@ -104,8 +105,7 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """Print ``text`` as a line of its own, above the progress line."""
         self._erase()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self._write(text + "\n")
 
     def draw(self, force: bool = False) -> None:
         """Show the line: redrawn on a terminal, elsewhere at most every ``interval`` seconds."""
@@ -114,8 +114,7 @@ class ProgressLine:
             text = self.text()[:width]
             if text != self._shown:
                 self._erase()
-                self._stream.write(text)
-                self._stream.flush()
+                self._write(text)
                 self._shown = text
             return
         now = self._clock()
@@ -130,11 +129,18 @@ class ProgressLine:
         """Leave the last state of the line on the screen and go to the next."""
         self.draw(force=True)
         if self._live and self._shown:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
             self._shown = ""
 
     def _erase(self) -> None:
         if self._live and self._shown:
-            self._stream.write("\r" + " " * len(self._shown) + "\r")
+            self._write("\r" + " " * len(self._shown) + "\r")
             self._shown = ""
+
+    def _write(self, text: str) -> None:
+        """Print; a reader that has gone (``2>&1 | tee``, ended by the same Ctrl-C) is no reason to
+        end a run without its checkpoint.
+        """
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()

@@ -45,7 +45,8 @@ class RunFolder:
         if self._lock is None:
             return
         if error is not None and self._before is not None and self._before[1] == self._starts():
-            (self.path / "config.yaml").write_text(self._before[0])  # nothing was played by another
+            with contextlib.suppress(OSError):  # nothing was played by another configuration
+                (self.path / "config.yaml").write_text(self._before[0])
         forgotten = error is not None and self.never_started()
         if forgotten:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -71,18 +72,20 @@ class RunFolder:
         try:
             (self.path / STOP).unlink(missing_ok=True)
             (self.path / TRACE).unlink(missing_ok=True)
-            if resume:
-                self._before = ((self.path / "config.yaml").read_text(), self._starts())
+            before = (self.path / "config.yaml").read_text() if resume else None
             write_config(self.config, self.path / "config.yaml")
         except OSError as error:
             raise self._unwritable(error) from None
+        self._before = None if before is None else (before, self._starts())
         if changes:
             print(f"resuming run {self.config.name} with {'; '.join(changes)}")
         return checkpoint
 
     def keep(self) -> None:
-        """An error that ends the block leaves the folder, though its run has not started."""
-        self._made = False
+        """An error that ends the block leaves folder and configuration, though the run itself has
+        not started: others have played for it.
+        """
+        self._made, self._before = False, None
 
     def _check_known(self, resume: bool) -> None:
         name, storage = self.config.name, self.config.storage

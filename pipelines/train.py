@@ -112,7 +112,7 @@ class Watch:
     ) -> None:
         self.progress.close()
         if self.signals and not self._asked:
-            print("stopped before the first iteration: nothing has been played", file=sys.stderr)
+            print("stopped before the first iteration", file=sys.stderr)
         give_back(self._before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -109,6 +109,7 @@ def test_a_registry_lists_its_names_in_order_and_refuses_a_second_thing_of_a_nam
     assert "one" in registry
     assert "three" not in registry
     with pytest.raises(ValueError, match="number 'one' is registered already"):
-        registry.register("one")(3)
+        exec("registry.register('one')(3)", {"__name__": "elsewhere", "registry": registry})
+    assert registry["one"] == 1
     with pytest.raises(UserError, match="unknown number 'oen': did you mean 'one'"):
         registry["oen"]

@@ -236,9 +236,9 @@ def test_two_players_that_report_one_name_are_both_heard() -> None:
     game = Game(variant, examples, examples, batch_size=10)
     game.play(3)
     found = game.take_diagnostics()
-    assert set(found) == {"discriminator/loss", "generator/loss", "mine"}
-    assert found["generator/loss"] == 7.0
-    assert 0 < found["discriminator/loss"] < 7
+    assert set(found) == {"loss/discriminator", "loss/generator", "mine"}
+    assert found["loss/generator"] == 7.0
+    assert 0 < found["loss/discriminator"] < 7
 
 
 def test_noise_by_the_name_of_a_tensor_of_the_data_is_refused() -> None:

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 import gan_core.metrics.extractors
 import gan_core.variants  # noqa: F401
-from gan_core.config import import_plugins, make_config
-from gan_core.data.examples import DataSpec, Examples, Split
+from gan_core.config import import_plugins, make_config, read_config
+from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.loading import load_examples
 from gan_core.data.sources import SOURCES, Source
+from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.losses import LOSSES, UNPAIRED
+from gan_core.losses import LOSSES, UNPAIRED, AdversarialLoss, linear_generator
 from gan_core.metrics.features import EXTRACTORS
-from gan_core.observers import FolderObserver
+from gan_core.observers import FolderObserver, Observer
 from gan_core.options import parse
 from gan_core.run import play
 from gan_core.variant import VARIANTS
@@ -252,6 +254,57 @@ class Lines(AdversarialVariant):
         return nn.Linear(2, 1)
 
 
+def test_a_lipschitz_loss_of_ones_own_is_treated_as_one() -> None:
+    from gan_core.diagnostics import non_convergence
+    from gan_core.diagnostics.findings import Facts
+    from gan_core.diagnostics.history import History
+
+    critic = AdversarialLoss("as WGAN's", lambda r, f: f.mean(), linear_generator, lipschitz=True)
+    LOSSES.register("critic")(critic)
+    try:
+        history = History()
+        for step in (10, 20, 30):
+            history.add(step, {"loss/discriminator": -200.0})
+        for name, levels in (("critic", set()), ("hinge", {2})):
+            signs = non_convergence.examine(history, Facts(options={"loss": name}))
+            assert {s.level for s in signs if "loss/" in s.text} - {0} == levels, name
+        dcgan = parse(VARIANTS["dcgan"].Options, {"loss": "critic"})
+        assert dcgan.penalty_weight == 10
+        lapgan = VARIANTS["lapgan"](parse(VARIANTS["lapgan"].Options, {"loss": "critic"}))
+        spec = DataSpec({"image": TensorSpec((3, 32, 32), -1.0, 1.0)})
+        with pytest.raises(UserError, match="--loss critic lets a discriminator without a"):
+            lapgan.check(spec)
+    finally:
+        LOSSES._entries.pop("critic")
+
+
+@pytest.mark.parametrize("what", ["EXTRACTORS.register('classifier')", "register('dcgan')"])
+def test_a_name_of_this_projects_own_is_not_to_be_had(what: str, write: Write) -> None:
+    write(
+        "taker",
+        "from gan_core.metrics.features import EXTRACTORS\nfrom gan_core.variant import register\n"
+        f"{what}(type('Taken', (), {{}}))\n",
+    )
+    with pytest.raises(
+        UserError, match=r"--plugin taker cannot be imported: ValueError: .*already"
+    ):
+        make_config({"variant": "dcgan", "plugins": ["taker"]})
+
+
+def test_a_folder_says_by_what_its_run_was_started_last(tmp_path: Path) -> None:
+    values = {"variant": "gan", "data": "ring", "storage": str(tmp_path), "name": "again"}
+    small = {"extractor": "none", "hidden": 8, "maxout_units": 4, "batch_size": 8}
+    for steps, rate in ((2, 0.01), (4, 0.02)):
+        config = make_config({**values, **small, "steps": steps, "lr_d": rate})
+        play(
+            config, World(), FolderObserver(config.folder, World()), find_checkpoint(config.folder)
+        )
+        assert make_config(read_config(config.folder / "config.yaml")) == config
+    checkpoint = find_checkpoint(config.folder)
+    nameless = make_config({"variant": "gan", "data": "ring", **small, "steps": 4, "lr_d": 0.03})
+    assert play(nameless, World(), Observer(), checkpoint)["step"] == 4
+
+
 def test_a_subclass_may_refuse_to_see_real_and_fake_in_one_batch() -> None:
     examples = load_examples("ring", None, "train")
     for cls, expected in ((Lines, False), (type("Both", (Lines,), {"one_pass": True}), True)):
@@ -280,12 +333,17 @@ def test_a_run_from_python_is_known_to_every_verb(
     assert "steps: 6" in kept
 
 
+def compiled(game: Game) -> Game:
+    """``game``, taken for one whose networks are compiled."""
+    for seat in game.seats:
+        seat._compiled = True
+    return game
+
+
 def test_a_second_derivative_that_was_not_announced_is_told() -> None:
     class Compiled(Lines):
         def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Any) -> list[Any]:
             raise RuntimeError("torch.compile ... does not currently support double backward")
-
-    from gan_core.engine.game import Game
 
     examples = load_examples("ring", None, "train")
     variant = Compiled(Compiled.Options())
@@ -293,7 +351,9 @@ def test_a_second_derivative_that_was_not_announced_is_told() -> None:
     with pytest.raises(
         UserError, match=r"objective of discriminator differentiates .*second_order"
     ):
-        Game(variant, examples, examples, batch_size=8).play(1)
+        compiled(Game(variant, examples, examples, batch_size=8)).play(1)
+    with pytest.raises(RuntimeError, match=r"torch\.compile \.\.\. does not"):
+        Game(variant, examples, examples, batch_size=8).play(1)  # not the compiler's doing
 
 
 def test_what_is_defined_anew_in_one_place_replaces_what_was() -> None:
@@ -313,6 +373,11 @@ def test_what_is_defined_anew_in_one_place_replaces_what_was() -> None:
         assert LOSSES["cell"].summary == "2"
         with pytest.raises(ValueError, match="'cell' is registered already"):
             exec(cell.format(3, 3), {"__name__": "elsewhere"})
+        theirs = "LOSSES.register('hinge')(AdversarialLoss('mine', *HINGE))"
+        same = LOSSES["hinge"].discriminator, LOSSES["hinge"].generator
+        named = {"LOSSES": LOSSES, "AdversarialLoss": AdversarialLoss, "HINGE": same}
+        with pytest.raises(ValueError, match="'hinge' is registered already"):
+            exec(theirs, {"__name__": "elsewhere", **named})
     finally:
         VARIANTS._entries.pop("cell", None)
         LOSSES._entries.pop("cell", None)

@@ -123,3 +123,18 @@ def test_a_step_that_is_played_again_does_not_turn_the_line_back() -> None:
         line.show(event)
     assert "60/100" in line.text()
     assert line.seconds_left() == pytest.approx(5.0)
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader has ended."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_has_gone_ends_nothing() -> None:
+    line = ProgressLine("gan", 100, stream=Gone(), interval=0)
+    line.show(start(steps=100))
+    line.show(metrics(10, 1.0))
+    line.say("stopping: a checkpoint is written")
+    line.close()

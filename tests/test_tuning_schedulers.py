@@ -363,6 +363,17 @@ def test_the_option_that_decides_is_found_important(tmp_path: Path) -> None:
     assert importances(trials[: MINIMUM - 1], domains) == {}
 
 
+def test_a_choice_that_the_space_has_no_more_is_shown_with_the_trials_that_have_it(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path)
+    many_trials(study)
+    trials, space = read_trials(study), schedulers.study_space(study)
+    name = next(n for n, d in space.domains().items() if "choices" in schedulers.describe(d))
+    trials[0].point = {**trials[0].point, name: "of-before"}
+    assert "of-before" in render(study, trials, space)
+
+
 def test_trials_that_are_equally_good_say_nothing_about_importance(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     random, space = np.random.RandomState(0), schedulers.study_space(study)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gan_core.config import RunConfig, make_config
+from gan_core.config import RunConfig, make_config, write_config
+from gan_core.errors import UserError
 from gan_core.journal import Journal
-from pipelines.run_folder import STOP
+from pipelines import run_folder
+from pipelines.run_folder import STOP, RunFolder
 from pipelines.train import Watch, how_to_go_on
 
 
@@ -29,7 +31,7 @@ def test_an_interrupt_before_the_first_iteration_promises_no_checkpoint(
             watch._on_signal(signal.SIGINT, None)
         watch.look()
     said = capsys.readouterr().err
-    assert "stopped before the first iteration: nothing has been played" in said
+    assert "stopped before the first iteration" in said
     assert "a checkpoint is written" not in said
     assert not (run.folder / STOP).exists()
 
@@ -46,9 +48,42 @@ def test_an_interrupt_of_a_run_that_plays_asks_for_a_checkpoint(
         watch.look()
     said = capsys.readouterr().err
     assert "stopping: a checkpoint is written" in said
-    assert "nothing has been played" not in said
+    assert "before the first iteration" not in said
 
 
 def test_a_name_with_a_space_is_quoted_where_the_user_pastes_it(tmp_path: Path) -> None:
     told = how_to_go_on(config(tmp_path, "my run"))
     assert "train --resume 'my run' --storage" in told
+
+
+@pytest.mark.parametrize("others_played", [False, True])
+def test_a_resumption_that_came_to_nothing_leaves_the_configuration(
+    tmp_path: Path, others_played: bool
+) -> None:
+    run = config(tmp_path)
+    write_config(run, run.folder / "config.yaml")
+    before = (run.folder / "config.yaml").read_text()
+    longer = make_config({**run.to_dict(), "options": {**run.options, "steps": 7}})
+    with pytest.raises(UserError, match="no more"):  # noqa: PT012, SIM117
+        with RunFolder(longer) as folder:
+            folder.open(resume=True)
+            if others_played:
+                folder.keep()
+            raise UserError("no more")
+    assert ((run.folder / "config.yaml").read_text() == before) is not others_played
+
+
+def test_a_configuration_that_cannot_be_written_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(tmp_path)
+    write_config(run, run.folder / "config.yaml")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(run_folder, "write_config", refuse)
+    with RunFolder(run) as folder, pytest.raises(UserError, match=r"cannot write to .*denied"):
+        folder.open(resume=True)
+    assert folder._lock is not None
+    assert folder._lock.closed

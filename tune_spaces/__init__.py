@@ -43,7 +43,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -142,10 +141,6 @@ def space_of(variant: str, target: str = "image") -> SearchSpace:
     method of that name that makes one for the target's name. Without, a system of one generator and
     one discriminator has that of :mod:`tune_spaces.adversarial`. ``UserError`` if there is none.
     """
-    if importlib.util.find_spec(f"tune_spaces.{variant}") is not None:
-        module = importlib.import_module(f"tune_spaces.{variant}")
-        found: SearchSpace = getattr(module, "TARGETS", {}).get(target, module.SPACE)
-        return found
     from gan_core.variant import VARIANTS
     from gan_core.variants.adversarial import AdversarialOptions
     from tune_spaces.adversarial import adversarial
@@ -153,6 +148,10 @@ def space_of(variant: str, target: str = "image") -> SearchSpace:
     own: Any = VARIANTS[variant].space
     if own is not None:
         return _checked(variant, own(target) if callable(own) else own)
+    if VARIANTS[variant].__module__.startswith("gan_core.variants."):
+        module = importlib.import_module(f"tune_spaces.{variant}")
+        found: SearchSpace = getattr(module, "TARGETS", {}).get(target, module.SPACE)
+        return found
     if issubclass(VARIANTS[variant].Options, AdversarialOptions):
         return SearchSpace(adversarial())
     raise UserError(

@@ -6,6 +6,7 @@ import math
 
 from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
+from gan_core.losses import LOSSES
 
 WATCHED = ("loss/", "weight_norm/", "grad_norm/", "diversity")
 """The beginnings of the names of metrics that must be finite."""
@@ -55,8 +56,14 @@ def _not_finite(history: History) -> list[Sign]:
     return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")] if bad else []
 
 
+def _without_bound(facts: Facts) -> bool:
+    """Whether the values of the game's loss have no bound of their own, as a Lipschitz critic's."""
+    name = facts.options.get("loss")
+    return name in LOSSES and LOSSES[str(name)].lipschitz
+
+
 def _huge(history: History, facts: Facts) -> list[Sign]:
-    if facts.options.get("loss") == "wasserstein":
+    if _without_bound(facts):
         return []
     signs = []
     for name in history.names("loss/"):
@@ -78,7 +85,7 @@ def _moving(history: History) -> list[Sign]:
 
 
 def _unsettled(history: History, facts: Facts) -> list[Sign]:
-    if facts.options.get("loss") == "wasserstein":
+    if _without_bound(facts):
         return []
     gap = max((abs(gap) for gap in history.values("duality_gap", GAPS)), default=math.nan)
     return [GAP.sign(gap, f"the duality gap was {gap:.2g} at one of the last {GAPS} evaluations")]

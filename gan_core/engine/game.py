@@ -390,7 +390,7 @@ class Game:
     def take_diagnostics(self) -> dict[str, float]:
         """Means of the objectives' diagnostics since the last call, over all workers.
 
-        What two players report under one name is each one's PLAYER/NAME.
+        What two players report under one name is each one's NAME/PLAYER.
         """
         names: list[tuple[str, str]] = []
         means: list[Tensor] = []
@@ -402,7 +402,7 @@ class Game:
         if not means:
             return {}
         told = Counter(name for _, name in names)
-        keys = [name if told[name] == 1 else f"{player}/{name}" for player, name in names]
+        keys = [name if told[name] == 1 else f"{name}/{player}" for player, name in names]
         return dict(zip(keys, self.world.mean(torch.cat(means)).tolist(), strict=True))
 
     # -- state -------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class Seat:
         self.optimizer = create_optimizer(
             player.optimizer, self.parameters, capturable=engine.captures
         )
+        self._compiled = engine.compiles
         self._refusals: list[str] = []
         # It is given the turn each time, so that nothing here leads back to this seat: the memory
         # of optimiser and graph is free as soon as a stage has ended.
@@ -97,7 +98,7 @@ class Seat:
         try:
             carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)
         except RuntimeError as error:
-            if "double backward" in str(error):
+            if self._compiled and "double backward" in str(error):
                 raise UserError(self._differentiated_twice()) from error
             raise
         self.updates += 1

@@ -105,7 +105,7 @@ class AdversarialOptions(RemedyOptions):
     @property
     def penalty_weight(self) -> float:
         """The gradient penalty's weight, as given or as the loss has it."""
-        by_loss = WGAN_GP_WEIGHT if self.loss == "wasserstein" else 0.0
+        by_loss = WGAN_GP_WEIGHT if LOSSES[self.loss].lipschitz else 0.0
         return by_loss if self.gradient_penalty is None else self.gradient_penalty
 
 
@@ -263,7 +263,7 @@ class AdversarialVariant(Variant):
         self.register_buffer("played", torch.zeros(()), persistent=False)
         networks = self.discriminator.modules()
         self.batch_normalised = any(isinstance(m, _BatchNorm) for m in networks)
-        self.one_pass = type(self).one_pass and not self.batch_normalised
+        self.one_pass = self.one_pass and not self.batch_normalised
         if self.batch_normalised:
             remedies.check_third_order(self.recipe)
 

@@ -31,7 +31,7 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers import laplacian
 from gan_core.layers.labels import class_weights
-from gan_core.losses import LOSSES, UNBOUNDED, UNPAIRED, r1_penalty
+from gan_core.losses import LOSSES, UNPAIRED, r1_penalty, without_end
 from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import (
@@ -287,9 +287,7 @@ class LAPGAN(Variant):
         if options.level is not None and options.level >= options.levels:
             raise UserError(f"--level goes from 0 to {options.levels - 1}, not {options.level}")
         if LOSSES[options.loss].lipschitz and options.r1 == 0:
-            raise UserError(
-                f"--loss {options.loss} {UNBOUNDED[options.loss]}, or give --r1 a weight"
-            )
+            raise UserError(f"--loss {options.loss} {without_end()}, or give --r1 a weight")
 
     def build(self, data: DataSpec) -> None:
         self.data = data

@@ -33,7 +33,7 @@ def render(study: Study, trials: Sequence[Trial], space: SearchSpace) -> str:
     """The report as HTML. ``space``: what was searched, with its reasons."""
     from pipelines.tuning.schedulers import describe
 
-    domains = {name: describe(d) for name, d in space.domains().items()}
+    domains = {name: _with_all(describe(d), name, trials) for name, d in space.domains().items()}
     order = ranked([t for t in trials if t.curve or t.ended])
     sections = [
         _summary(study, trials),
@@ -48,6 +48,20 @@ def render(study: Study, trials: Sequence[Trial], space: SearchSpace) -> str:
         page.section("What was searched, and why", _space(space, domains)),
     ]
     return page.page(f"Search {study.run.name}", sections)
+
+
+def _with_all(domain: Mapping[str, Any], name: str, trials: Sequence[Trial]) -> Mapping[str, Any]:
+    """``domain`` with choices that trials have though the space has them no more: of a search that
+    an earlier version began.
+    """
+    if "choices" not in domain:
+        return domain
+    choices = [*domain["choices"]]
+    for trial in trials:
+        value = trial.point.get(name)
+        if value is not None and value not in choices:
+            choices.append(value)
+    return {**domain, "choices": tuple(choices)}
 
 
 def _colours(order: Sequence[Trial]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,8 @@ def last_words(
         lines.append(f"report {study.folder / REPORT}")
     if not complete:
         lines.append(
-            f"go on with: python -m pipelines tune --resume {study.run.name} "
-            f"--storage {study.run.storage}"
+            f"go on with: python -m pipelines tune --resume {shlex.quote(str(study.run.name))} "
+            f"--storage {shlex.quote(study.run.storage)}"
         )
     return lines
 

@@ -88,14 +88,16 @@ class TuneOptions:
         choices=("examples", "iterations"),
     )
     grace: int | None = option(
-        None, f"iterations that asha gives every trial (default: max-steps / {RUNGS})", minimum=1
+        None,
+        f"iterations that asha gives every trial (default: those of a trial / {RUNGS})",
+        minimum=1,
     )
     reduction: int = option(3, "asha plays on one of so many trials at every rung", minimum=2)
     finalists: int = option(
         2, "trials that asha plays to their end at least, however few there are", minimum=1
     )
     perturb_every: int | None = option(
-        None, "iterations between pbt's exploits (default: max-steps / 9)", minimum=1
+        None, "iterations between pbt's exploits (default: those of a trial / 9)", minimum=1
     )
     register: str | None = option(
         None, "name in MLflow's registry of models (default: VARIANT-DATA); none: do not register"

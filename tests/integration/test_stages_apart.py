@@ -28,7 +28,7 @@ from gan_core.release import load_generator
 from gan_core.run import Run
 from pipelines import apart
 from pipelines import train as training
-from pipelines.apart import _join, _Parts, parts_of
+from pipelines.apart import _ended, _join, _Parts, parts_of
 from pipelines.cluster import Cluster
 from pipelines.run_folder import finished
 from pipelines.sync import last_status
@@ -96,6 +96,9 @@ def test_a_failed_stage_costs_the_others_nothing_and_all_are_put_together(
     told = capfd.readouterr().err
     assert "level_1: finished" in told
     assert "level_0" not in told
+    other = config_of(pictures, lr_d=0.01)  # a rate that a stage that has ended knows nothing of
+    assert all(_ended(part) for part in parts_of(other).values())
+    assert not any(_ended(part) for part in parts_of(config_of(pictures, steps=9)).values())
     summary = _join(config, parts)
     assert (summary["status"], summary["step"]) == ("finished", 8)
     assert load_generator(config.folder).info["stage"] == "level_1"
