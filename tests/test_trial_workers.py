@@ -138,6 +138,7 @@ def test_what_workers_report_of_a_trial_that_has_failed_is_not_passed_on(
         said.put(({"fid": 1.0, "step": step, **failed}, "folder"))
     monkeypatch.setattr(said, "shutdown", lambda: None, raising=False)
     monkeypatch.setattr(workers, "Queue", lambda **_: said)
+    monkeypatch.setattr(workers, "Empty", queue.Empty)  # where fit takes longer than the queue
     given: list[int] = []
     monkeypatch.setattr(workers, "TunesLeave", lambda: SimpleNamespace(give=given.append))
     result = SimpleNamespace(return_value={"stopped_by": "mode_collapse"})
