@@ -70,11 +70,11 @@ def _help() -> str:
         "tune",
         usage="python -m pipelines tune VARIANT --data SOURCE [OPTION ...]",
         description="Search the options that a GAN is sensitive to. What is searched, and why, "
-        "stands in tune_spaces/VARIANT.py, or in the attribute `space` of a plugin's variant.\n"
-        "The options of `train VARIANT` are taken too, but for "
-        "those of its length (here --max-steps)\nand its workers (here --workers-per-trial); those "
-        "of the variant itself are then fixed and\nnot searched. Trials stop on collapse, "
-        "divergence and vanishing gradients where --stop-on says\nnothing else.",
+        "stands in\ntune_spaces/VARIANT.py, or in the attribute `space` of a plugin's variant. "
+        "The options of\n`train VARIANT` are taken too, but for those of its length (here "
+        "--max-steps) and its workers\n(here --workers-per-trial); those of the variant itself "
+        "are then fixed and not searched. Trials\nstop on collapse, divergence and vanishing "
+        "gradients where --stop-on says nothing else.",
         epilog="example:\n  python -m pipelines tune dcgan --data digits --image-size 16 "
         "--width 32 --trials 16 --max-steps 2000",
         add_help=False,

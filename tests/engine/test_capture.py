@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import warnings
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -70,6 +72,42 @@ def test_the_two_forms_of_sgd_take_over_each_others_state() -> None:
     assert torch.allclose(plain.weight, captured.weight, rtol=1e-6, atol=0)
 
 
+class Word(str):
+    """A stream, by its name."""
+
+    device = "cpu"
+
+    def wait_stream(self, other: str) -> None:
+        """Nothing is played at the same time."""
+
+
+class PretendedGraph:
+    """A graph that is recorded and replayed on ``gpu``."""
+
+    def __init__(self, gpu: PretendedGpu) -> None:
+        self.gpu = gpu
+
+    def capture_begin(self, pool: tuple[int, int] = (7, 0), **words: object) -> None:
+        assert words["capture_error_mode"] == "thread_local"
+        self.pool = pool
+        self.gpu.allocating.add(pool)
+        self.gpu.counts_for = self
+
+    def capture_end(self) -> None:
+        if self.gpu.broken:
+            self.gpu.broken = False
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.gpu.allocating.remove(self.pool)
+        self.gpu.counts_for = None
+        self.gpu.recorded += [(self, self.gpu.stream)]
+
+    def replay(self) -> None:
+        self.gpu.replayed += 1
+
+    def reset(self) -> None:
+        """What it held is no matter here."""
+
+
 class PretendedGpu:
     """What recording asks of ``torch.cuda``, without a GPU; ``torch.cuda.graph`` is torch's own.
 
@@ -78,78 +116,51 @@ class PretendedGpu:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stream, self.mode, self.broken, self.counts_for = "default", 0, False, None
+        self.default, self.side = Word("default"), Word("side")
+        self.stream: Word = self.default
+        self.mode: Any = 0
+        self.broken = False
+        self.counts_for: PretendedGraph | None = None
         self.allocating: set[tuple[int, int]] = set()
         self.recorded: list[object] = []  # a graph each, and the stream
         self.replayed = 0
-        gpu = self
+        for name, stand_in in self._stand_ins().items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self._end, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *_: None, raising=False)
 
-        class Word(str):
-            device = "cpu"
-
-            def wait_stream(self, other: str) -> None:
-                pass
-
-        class OnStream:
-            def __init__(self, stream: str) -> None:
-                self.stream = stream
-
-            def __enter__(self) -> None:
-                self.before, gpu.stream = gpu.stream, self.stream
-
-            def __exit__(self, *_: object) -> None:
-                gpu.stream = self.before
-
-        class Graph:
-            def capture_begin(self, pool: tuple[int, int] = (7, 0), **words: object) -> None:
-                assert words["capture_error_mode"] == "thread_local"
-                self.pool = pool
-                gpu.allocating.add(pool)
-                gpu.counts_for = self
-
-            def capture_end(self) -> None:
-                if gpu.broken:
-                    gpu.broken = False
-                    raise RuntimeError("operation failed due to a previous error during capture")
-                gpu.allocating.remove(self.pool)
-                gpu.counts_for = None
-                gpu.recorded += [(self, gpu.stream)]
-
-            def replay(self) -> None:
-                gpu.replayed += 1
-
-            def reset(self) -> None:
-                pass
-
-        def end(device: int, pool: tuple[int, int]) -> None:
-            if pool not in gpu.allocating:
-                raise RuntimeError("not currently recording")
-            gpu.allocating.remove(pool)
-
-        def set_mode(mode: str | int) -> None:
-            gpu.mode = {"warn": 1}.get(mode, mode)
-
-        self.default, self.side = Word("default"), Word("side")
-        self.stream = self.default
-        stand_ins = {
-            "current_stream": lambda *_: gpu.stream,
-            "set_stream": lambda stream: setattr(gpu, "stream", stream),
-            "default_stream": lambda *_: gpu.default,
+    def _stand_ins(self) -> dict[str, Any]:
+        return {
+            "current_stream": lambda *_: self.stream,
+            "set_stream": lambda stream: setattr(self, "stream", stream),
+            "default_stream": lambda *_: self.default,
             "current_device": lambda: 0,
-            "Stream": lambda: gpu.side,
-            "stream": OnStream,
-            "CUDAGraph": Graph,
+            "Stream": lambda: self.side,
+            "stream": self._on_stream,
+            "CUDAGraph": lambda: PretendedGraph(self),
             "graph_pool_handle": lambda: (0, 5),
             "synchronize": lambda: None,
             "empty_cache": lambda: None,
-            "get_sync_debug_mode": lambda: gpu.mode,
-            "set_sync_debug_mode": set_mode,
+            "get_sync_debug_mode": lambda: self.mode,
+            "set_sync_debug_mode": self._set_mode,
         }
-        for name, stand_in in stand_ins.items():
-            monkeypatch.setattr(torch.cuda, name, stand_in)
-        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
-        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
-        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *_: None, raising=False)
+
+    @contextlib.contextmanager
+    def _on_stream(self, stream: Word) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    def _set_mode(self, mode: Any) -> None:
+        self.mode = {"warn": 1}.get(mode, mode)
+
+    def _end(self, device: int, pool: tuple[int, int]) -> None:
+        if pool not in self.allocating:
+            raise RuntimeError("not currently recording")
+        self.allocating.remove(pool)
 
     @property
     def records(self) -> bool:
