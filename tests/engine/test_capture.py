@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import warnings
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -81,6 +79,19 @@ class Word(str):
         """Nothing is played at the same time."""
 
 
+class OnStream:
+    """As torch's: what is never left, as where ending a recording fails, puts nothing back."""
+
+    def __init__(self, gpu: PretendedGpu, stream: Word) -> None:
+        self.gpu, self.stream = gpu, stream
+
+    def __enter__(self) -> None:
+        self.before, self.gpu.stream = self.gpu.stream, self.stream
+
+    def __exit__(self, *_: object) -> None:
+        self.gpu.stream = self.before
+
+
 class PretendedGraph:
     """A graph that is recorded and replayed on ``gpu``."""
 
@@ -137,7 +148,7 @@ class PretendedGpu:
             "default_stream": lambda *_: self.default,
             "current_device": lambda: 0,
             "Stream": lambda: self.side,
-            "stream": self._on_stream,
+            "stream": lambda stream: OnStream(self, stream),
             "CUDAGraph": lambda: PretendedGraph(self),
             "graph_pool_handle": lambda: (0, 5),
             "synchronize": lambda: None,
@@ -145,14 +156,6 @@ class PretendedGpu:
             "get_sync_debug_mode": lambda: self.mode,
             "set_sync_debug_mode": self._set_mode,
         }
-
-    @contextlib.contextmanager
-    def _on_stream(self, stream: Word) -> Iterator[None]:
-        before, self.stream = self.stream, stream
-        try:
-            yield
-        finally:
-            self.stream = before
 
     def _set_mode(self, mode: Any) -> None:
         self.mode = {"warn": 1}.get(mode, mode)
