@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from gan_core import journal
 from gan_core.config import RunConfig
@@ -81,28 +81,59 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 # -- looking on ----------------------------------------------------------------------------------
 
 
-class Watch:
-    """Follows a run's journal for the progress line and turns signals into a stop.
+class Stopping:
+    """Turns signals into a stop of the run in ``folder``.
 
     The first SIGINT, SIGTERM or SIGHUP (a closed terminal) asks the workers to write a checkpoint
     and end; a second one, or one before they have started, raises ``KeyboardInterrupt`` in the main
     thread.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self.folder = config.folder
-        self.progress = ProgressLine(config.variant, config.game.steps)
-        path = self.folder / journal.FILE
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / journal.FILE
         self._offset = path.stat().st_size if path.exists() else 0
         self._before: dict[int, Any] = {}
-        self._asked = self._told = False
-        self._speaking = threading.Lock()
+        self._asked = False
         self.signals = 0
         self.started = False
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self._before = take_signals(self._on_signal, signal.SIGINT)
         return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        give_back(self._before)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signals += 1
+        self._asked = self._asked or self._has_begun()
+        if self.signals > 1 or not self._asked:
+            raise KeyboardInterrupt
+        self.ask()
+
+    def _has_begun(self) -> bool:
+        """Whether the run has written to its journal, looked at already or not."""
+        path = self.folder / journal.FILE
+        return self.started or (path.exists() and path.stat().st_size > self._offset)
+
+    def ask(self) -> None:
+        """Pass the wish on; where other processes have it too, rank 0's is the one that counts."""
+
+
+class Watch(Stopping):
+    """Follows a run's journal for the progress line, and lets signals stop the run."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config.folder)
+        self.progress = ProgressLine(config.variant, config.game.steps)
+        self._told = False
+        self._speaking = threading.Lock()
 
     def __exit__(
         self,
@@ -113,19 +144,10 @@ class Watch:
         self.progress.close()
         if self.signals and not self._asked:
             print("stopped before the first iteration", file=sys.stderr)
-        give_back(self._before)
+        super().__exit__(kind, error, trace)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signals += 1
-        self._asked = self._asked or self._has_begun()
-        if self.signals > 1 or not self._asked:
-            raise KeyboardInterrupt
+    def ask(self) -> None:
         (self.folder / STOP).touch()
-
-    def _has_begun(self) -> bool:
-        """Whether the run has written to its journal, looked at already or not."""
-        path = self.folder / journal.FILE
-        return self.started or (path.exists() and path.stat().st_size > self._offset)
 
     def say(self, text: str) -> None:
         """Print a line above the progress line, from any thread."""
@@ -186,7 +208,8 @@ def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict
     observer = WatchingObserver(config.folder, world)
     collect_as_usual()
     if not world.leads:
-        return play(config, world, observer, checkpoint)
+        with Stopping(config.folder):
+            return play(config, world, observer, checkpoint)
     with Watch(config) as watch, _looking_on(watch):
         return explained(config, lambda: play(config, world, observer, checkpoint))
 

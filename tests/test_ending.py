@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 
 import pytest
 
 from gan_core.config import make_config
+from pipelines import ending
 from pipelines.ending import give_back, take_signals
 from pipelines.run_folder import STOP
 from pipelines.train import Watch
@@ -27,7 +28,17 @@ def default_hangup(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_closed_terminal_asks_once_for_an_end_however_often_it_says_so() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the time is, in ``now``, as the code that takes signals sees it."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_a_closed_terminal_asks_once_for_an_end_however_often_it_says_so(
+    clock: SimpleNamespace,
+) -> None:
     heard: list[int] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
@@ -36,10 +47,37 @@ def test_a_closed_terminal_asks_once_for_an_end_however_often_it_says_so() -> No
     before = take_signals(hear, signal.SIGINT)
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.raise_signal(number)
+        clock.now += ending.TOGETHER
     give_back(before)
     signal.raise_signal(signal.SIGHUP)  # would end this process
     assert heard == [signal.SIGHUP, signal.SIGTERM, signal.SIGINT]
     assert signal.getsignal(signal.SIGTERM) is not hear
+
+
+def test_signals_that_come_together_are_one_wish_to_end(clock: SimpleNamespace) -> None:
+    heard: list[tuple[int, float]] = []
+    before = take_signals(lambda number, frame: heard.append((number, clock.now)), signal.SIGINT)
+    for number, later in (
+        (signal.SIGINT, 0.0),  # from the terminal
+        (signal.SIGINT, 0.9),  # what torchrun hands on
+        (signal.SIGTERM, 0.2),  # a second wish, 1.1 seconds after the first
+        (signal.SIGHUP, 0.5),
+    ):
+        clock.now += later
+        signal.raise_signal(number)
+    give_back(before)
+    assert heard == [(signal.SIGINT, 100.0), (signal.SIGTERM, pytest.approx(101.1))]
+
+
+def test_what_is_heard_first_may_interrupt(clock: SimpleNamespace) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = take_signals(interrupt, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # leaves alone what cleans up after the first
+    give_back(before)
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:

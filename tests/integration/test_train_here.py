@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from conftest import ROOT, configure, events, final_state, metric_steps, same
 from gan_core.config import make_config, write_config
 from gan_core.engine.checkpoint import write_shared
 from gan_core.errors import UserError
+from pipelines.ending import TOGETHER
 from pipelines.run_folder import RunFolder, changes_of
 from pipelines.train import RunFailed, train
 
@@ -24,11 +25,14 @@ QUICK = [
 ]
 
 
-def start(storage: Path, *words: str) -> subprocess.Popen[str]:
+def start(
+    storage: Path,
+    *words: str,
+    command: Sequence[str] = (sys.executable, "-m", "pipelines", "train"),
+) -> subprocess.Popen[str]:
     """``python -m pipelines train``, in its own process group."""
-    command = [sys.executable, "-m", "pipelines", "train", *words, "--storage", str(storage)]
     return subprocess.Popen(
-        command,
+        [*command, *words, "--storage", str(storage)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -38,14 +42,17 @@ def start(storage: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+PAIR = [
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
+    *("-m", "pipelines", "train", *QUICK),
+]
+"""``python -m pipelines train`` in two processes."""
+
+
 def torchrun(storage: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """``python -m pipelines train`` in two processes, to its end."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"),
-        *("-m", "pipelines", "train", *QUICK, "--steps", "20", "--storage", str(storage)),
-    ]
+    """A run by :data:`PAIR`, to its end."""
     return subprocess.run(
-        [*command, *words],
+        [*PAIR, "--steps", "20", "--storage", str(storage), *words],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -102,6 +109,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
         wait_until(lambda: journal.exists() and '"start"' in journal.read_text())
         os.killpg(process.pid, signal.SIGINT)
         wait_until((tmp_path / "long" / "STOP").exists)  # the first has been heard
+        time.sleep(TOGETHER)
         assert process.poll() is None, "the first waits for the iteration"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 130
@@ -117,6 +125,26 @@ def test_two_processes_of_torchrun_play_one_run(tmp_path: Path) -> None:
     assert events(tmp_path / "pair", "start")[0]["workers"] == 2
     assert (tmp_path / "pair" / "checkpoints" / "step_00000020" / "rank_1.pt").exists()
     assert done.stdout.count("finished: pair") == 1
+
+
+@pytest.mark.integration
+def test_ctrl_c_saves_what_two_processes_of_torchrun_play(tmp_path: Path) -> None:
+    # The terminal's Ctrl-C reaches torchrun and both processes, and torchrun hands its own on.
+    pair = start(tmp_path, "--steps", "100000", "--name", "pair", command=PAIR)
+    try:
+        wait_until(lambda: any(step >= 20 for _, step in metric_steps(tmp_path / "pair")))
+        os.killpg(pair.pid, signal.SIGINT)
+        out, errors = pair.communicate(timeout=60)
+    finally:
+        end(pair)
+    assert "stopped; go on with: python -m pipelines train --resume pair" in out, errors
+    assert events(tmp_path / "pair", "end")[-1]["status"] == "stopped"
+    (saved,) = (tmp_path / "pair" / "checkpoints").iterdir()
+    assert (saved / "rank_1.pt").exists()
+    assert not (tmp_path / "pair" / "STOP").exists()
+    steps = str(int(saved.name.removeprefix("step_")) + 10)
+    resumed = torchrun(tmp_path, "--resume", "pair", "--steps", steps)
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def test_an_error_keeps_its_trace_and_is_told_in_one_line(
