@@ -59,7 +59,7 @@ class Loss:
     carry: Batch = dataclasses.field(default_factory=dict)
 
 
-def constant(_: int) -> float:
+def constant(_: float) -> float:
     """The schedule that changes nothing."""
     return 1.0
 
@@ -68,14 +68,17 @@ def constant(_: int) -> float:
 class OptimizerSpec:
     """A player's optimiser.
 
-    ``rate`` multiplies ``learning_rate`` as a function of the player's updates so far.
-    ``momentum`` is the momentum of ``sgd`` as such a function.
+    ``rate`` multiplies ``learning_rate`` as a function of the player's updates so far, and
+    ``annealing`` does as one of the stage's iterations so far (2.5 in the middle of the third):
+    what is to end with the game belongs there, as k may change on the way. ``momentum`` is the
+    momentum of ``sgd`` as a function of updates.
     """
 
     kind: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     rate: Callable[[int], float] = constant
+    annealing: Callable[[float], float] = constant
     momentum: Callable[[int], float] = lambda _: 0.0
 
 

@@ -230,12 +230,14 @@ class Game:
             self._seen_before = self.examples_seen
             self._settle(self.stages[self.stage_index + 1])
             self._enter(self.stage_index + 1)
-        self.variant.on_iteration_start(self.step - self.stage_start)
+        played = self.step - self.stage_start
+        self.variant.on_iteration_start(played)
         shared = self._shared_stream.next() if self._shared_stream else None
         for seat in self.seats:
             self._give_turn_to(seat)
-            for _ in range(seat.turns):
-                carry = seat.update(seat.stream.next() if shared is None else shared)
+            for turn in range(seat.turns):
+                batch = seat.stream.next() if shared is None else shared
+                carry = seat.update(batch, played + turn / seat.turns)
                 if shared is not None:
                     shared = shared | carry
                 self.variant.on_turn_end(seat.player.name)

@@ -1,4 +1,4 @@
-"""Optimisers whose rates follow a schedule of updates, also inside a captured CUDA graph."""
+"""Optimisers whose rates follow a schedule, also inside a captured CUDA graph."""
 
 from __future__ import annotations
 
@@ -54,10 +54,15 @@ def create_optimizer(
     return optim.Adam(parameters, lr=rate, betas=spec.betas, fused=True, capturable=True)
 
 
-def apply_schedule(optimizer: optim.Optimizer, spec: OptimizerSpec, updates: int) -> None:
-    """Set the rate (and the momentum of ``sgd``) for the update after ``updates`` updates."""
+def apply_schedule(
+    optimizer: optim.Optimizer, spec: OptimizerSpec, updates: int, iterations: float
+) -> None:
+    """Set the rate (and the momentum of ``sgd``) for the update after ``updates`` updates, and
+    after ``iterations`` of the stage, of which a player with several turns knows fractions.
+    """
+    rate = spec.learning_rate * spec.rate(updates) * spec.annealing(iterations)
     for group in optimizer.param_groups:
-        _set(group, "lr", spec.learning_rate * spec.rate(updates))
+        _set(group, "lr", rate)
         if spec.kind == "sgd":
             _set(group, "momentum", spec.momentum(updates))
         else:

@@ -91,9 +91,11 @@ class Seat:
         for parameter in self.parameters:
             parameter.requires_grad_(not frozen)
 
-    def update(self, batch: Batch) -> Batch:
-        """One update on ``batch``; returns what the objective carries to the next players."""
-        apply_schedule(self.optimizer, self.player.optimizer, self.updates)
+    def update(self, batch: Batch, iterations: float) -> Batch:
+        """One update on ``batch``, after so many ``iterations`` of the stage; returns what the
+        objective carries to the next players.
+        """
+        apply_schedule(self.optimizer, self.player.optimizer, self.updates, iterations)
         captured = self._captured
         try:
             carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)

@@ -24,7 +24,7 @@ from gan_core.priors import PRIORS, Uniform, create_prior
 from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
 from gan_core.variants import remedies
 from gan_core.variants.remedies import RemedyOptions
-from gan_core.variants.schedules import LinearRamp, Product
+from gan_core.variants.schedules import LinearRamp
 from gan_core.variants.unrolling import unrolled
 
 WGAN_GP_WEIGHT = 10.0
@@ -273,15 +273,15 @@ class AdversarialVariant(Variant):
         return remedies.chosen_loss(self.recipe.loss, self.recipe.label_smoothing)
 
     def optimizer(self, learning_rate: float) -> OptimizerSpec:
-        """A player's optimiser, its rate not yet falling by ``lr_decay_to``."""
+        """A player's optimiser, without what ``lr_decay_to`` does to its rate."""
         return OptimizerSpec("adam", learning_rate, (self.recipe.beta1, self.recipe.beta2))
 
-    def _decaying(self, spec: OptimizerSpec, updates: int) -> OptimizerSpec:
-        """``spec`` with its rate falling to the share ``lr_decay_to`` over ``updates``."""
-        end = self.recipe.lr_decay_to
-        if end == 1:
+    def _decaying(self, spec: OptimizerSpec) -> OptimizerSpec:
+        """``spec`` with its rate falling to the share ``lr_decay_to`` over the game."""
+        if self.recipe.lr_decay_to == 1:
             return spec
-        return dataclasses.replace(spec, rate=Product(spec.rate, LinearRamp(1.0, end, updates)))
+        falling = LinearRamp(1.0, self.recipe.lr_decay_to, self.recipe.steps)
+        return dataclasses.replace(spec, annealing=falling)
 
     @property
     def second_order(self) -> bool:
@@ -300,7 +300,7 @@ class AdversarialVariant(Variant):
             "discriminator",
             ("discriminator",),
             self.discriminator_loss,
-            self._decaying(self.optimizer(recipe.lr_d), recipe.steps * recipe.k),
+            self._decaying(self.optimizer(recipe.lr_d)),
             reads=(self.target, *labels),
             turns=recipe.k,
             accumulate=recipe.accumulate,
@@ -310,7 +310,7 @@ class AdversarialVariant(Variant):
             "generator",
             ("generator",),
             self.generator_loss,
-            self._decaying(self.optimizer(recipe.lr_g), recipe.steps),
+            self._decaying(self.optimizer(recipe.lr_g)),
             reads=(self.target, *labels) if "generator" in self.real_readers else labels,
             second_order=("discriminator",) if recipe.unrolled else (),
             batch_scale=recipe.batch_scale_g,

@@ -374,12 +374,8 @@ class MidiNet(AdversarialVariant):
     def stages(self) -> tuple[Stage, ...]:
         (stage,) = super().stages()
         discriminator, generator = stage.players
-        turns = self.recipe.generator_turns
         twice = dataclasses.replace(
-            generator,
-            reads=discriminator.reads,
-            turns=turns,
-            optimizer=self._decaying(self.optimizer(self.recipe.lr_g), stage.steps * turns),
+            generator, reads=discriminator.reads, turns=self.recipe.generator_turns
         )
         return (dataclasses.replace(stage, players=(discriminator, twice), batch="iteration"),)
 

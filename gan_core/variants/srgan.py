@@ -309,14 +309,14 @@ class SRGAN(Variant):
     def stages(self) -> tuple[Stage, ...]:
         options, view = self.options, ReducedView(self.options.scale)
         falls = CosineDecay(options.pretrain_steps)
-        rate = {"rate": falls} if options.decay_pretrain == "cosine" else {}
+        annealing = {"annealing": falls} if options.decay_pretrain == "cosine" else {}
         betas = (options.beta1, 0.999)
         half = StepDecay(max(1, options.steps // 2), 0.1)
         alone = Player(
             "generator",
             ("generator",),
             self.pretrain_loss,
-            OptimizerSpec("adam", options.lr_pretrain, betas, **rate),
+            OptimizerSpec("adam", options.lr_pretrain, betas, **annealing),
             reads=("image",),
             ema=("generator",) if options.ema > 0 else (),
             ema_decay=options.ema,
@@ -324,13 +324,13 @@ class SRGAN(Variant):
         generator = dataclasses.replace(
             alone,
             objective=self.generator_loss,
-            optimizer=OptimizerSpec("adam", options.lr_g, betas, half),
+            optimizer=OptimizerSpec("adam", options.lr_g, betas, annealing=half),
         )
         discriminator = Player(
             "discriminator",
             ("discriminator",),
             self.discriminator_loss,
-            OptimizerSpec("adam", options.lr_d, betas, half),
+            OptimizerSpec("adam", options.lr_d, betas, annealing=half),
         )
         pretrain = Stage("pretrain", (alone,), options.pretrain_steps, view=view)
         if options.steps == 0:

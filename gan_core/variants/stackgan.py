@@ -403,7 +403,7 @@ class StackGAN(Variant):
             "discriminator",
             (f"discriminator{suffix}",),
             self.discriminator_loss,
-            self._optimizer(options.lr_d, options.halve_every * options.k),
+            self._optimizer(options.lr_d),
             reads=("image", "text"),
             turns=options.k,
             second_order=(f"discriminator{suffix}",) if options.r1 > 0 else (),
@@ -412,15 +412,16 @@ class StackGAN(Variant):
             "generator",
             (f"generator{suffix}",),
             self.generator_loss,
-            self._optimizer(options.lr_g, options.halve_every),
+            self._optimizer(options.lr_g),
             reads=("image", "text") if options.l1 > 0 else ("text",),
             ema=(f"generator{suffix}",) if options.ema > 0 else (),
             ema_decay=options.ema,
         )
         return discriminator, generator
 
-    def _optimizer(self, rate: float, halve_every: int) -> OptimizerSpec:
-        return OptimizerSpec("adam", rate, (self.options.beta1, 0.999), Halving(halve_every))
+    def _optimizer(self, rate: float) -> OptimizerSpec:
+        betas = (self.options.beta1, 0.999)
+        return OptimizerSpec("adam", rate, betas, annealing=Halving(self.options.halve_every))
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
         options, unit = self.options, Uniform(0.0, 1.0)

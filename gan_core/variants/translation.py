@@ -173,8 +173,9 @@ class TranslationVariant(Variant):
     def optimizer(self, learning_rate: float) -> OptimizerSpec:
         """A player's optimiser."""
         recipe = self.recipe
-        rate = HoldThenFall(round(recipe.constant * recipe.steps), recipe.steps)
-        return OptimizerSpec("adam", learning_rate, (recipe.beta1, recipe.beta2), rate)
+        falling = HoldThenFall(round(recipe.constant * recipe.steps), recipe.steps)
+        betas = (recipe.beta1, recipe.beta2)
+        return OptimizerSpec("adam", learning_rate, betas, annealing=falling)
 
     def stages(self) -> tuple[Stage, ...]:
         return (

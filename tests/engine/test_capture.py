@@ -31,7 +31,7 @@ SGD = OptimizerSpec("sgd", 0.1, rate=lambda u: 0.9**u, momentum=lambda u: 0.5 + 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer, updates: int) -> None:
     generator = torch.Generator().manual_seed(updates)
     batch = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    apply_schedule(optimizer, SGD, updates)
+    apply_schedule(optimizer, SGD, updates, updates)
     optimizer.zero_grad()
     network(batch).square().sum().backward()
     optimizer.step()

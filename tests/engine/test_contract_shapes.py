@@ -79,7 +79,7 @@ def test_a_turn_gives_no_gradient_to_other_players() -> None:
     judge, maker = game.seats
     gradients = copies({str(i): p.grad for i, p in enumerate(judge.parameters)})
     maker.freeze(False)
-    maker.update(maker.stream.next())  # the judge is frozen: its last gradients stay
+    maker.update(maker.stream.next(), 1)  # the judge is frozen: its last gradients stay
     now = {str(i): p.grad for i, p in enumerate(judge.parameters)}
     assert difference(gradients, now) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.data.examples import Batch, DataSpec, TensorSpec
 from gan_core.data.loading import load_examples
+from gan_core.engine.game import Game
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.options import parse
@@ -228,13 +230,46 @@ def test_the_discriminators_turn_builds_no_graph_through_the_generator() -> None
 def test_rates_fall_linearly_to_the_share_that_was_asked_for() -> None:
     given = {"steps": 100, "k": 4, "lr_decay_to": 0.2, "lr_g": 1e-3, "lr_d": 2e-3}
     discriminator, generator = small("dcgan", **given).stages()[0].players
-    for spec, updates in ((discriminator.optimizer, 400), (generator.optimizer, 100)):
-        rates = [spec.rate(int(updates * share)) for share in (0, 0.5, 1, 3)]
+    for spec in (discriminator.optimizer, generator.optimizer):
+        rates = [spec.annealing(iterations) for iterations in (0, 50, 100, 300)]
         assert rates == pytest.approx([1, 0.6, 0.2, 0.2])
     assert generator.optimizer.learning_rate == 1e-3
     falling = {"lr_decay": 1.01, "lr_decay_to": 0.5, "steps": 10, "optimizer": "adam"}
     spec = small("gan", **falling).stages()[0].players[1].optimizer
-    assert spec.rate(10) == pytest.approx(1.01**-10 * 0.5)
+    assert (spec.rate(10), spec.annealing(10)) == (pytest.approx(1.01**-10), pytest.approx(0.5))
+
+
+def game_of(**options: object) -> Game:
+    """A tiny GAN's game on the ring."""
+    ring = load_examples("ring", None, "train")
+    return Game(create("gan", ring.spec, TINY["gan"] | options), ring, ring, batch_size=8)
+
+
+def rates_of(game: Game, iterations: int) -> list[list[float]]:
+    """D's and G's rates after each of so many iterations, as shares of the first."""
+    found = []
+    for _ in range(iterations):
+        game.iterate()
+        rates = [float(seat.optimizer.param_groups[0]["lr"]) for seat in game.seats]
+        initial = [player.optimizer.learning_rate for player in game.stage.players]
+        found.append([rate / first for rate, first in zip(rates, initial, strict=True)])
+    return found
+
+
+def test_another_k_on_the_way_leaves_the_fall_of_the_rates_in_its_place() -> None:
+    words = {"steps": 10, "lr_decay_to": 0.0, "lr_decay": 1.0}
+    for first, then in ((4, 1), (1, 4)):
+        # The last of D's turns in an iteration is (k - 1) / k of it later than G's.
+        expected = [[1 - (i + (first - 1) / first) / 10, 1 - i / 10] for i in range(5)]
+        expected += [[1 - (i + (then - 1) / then) / 10, 1 - i / 10] for i in range(5, 10)]
+        before, live = (game_of(**words, k=first) for _ in range(2))
+        assert np.allclose(rates_of(before, 5), expected[:5])
+        resumed = game_of(**words, k=then)
+        resumed.load_state_dict(before.state_dict())
+        assert np.allclose(rates_of(resumed, 5), expected[5:])
+        live.play(5)
+        live.set_turns("discriminator", then)
+        assert np.allclose(rates_of(live, 5), expected[5:])
 
 
 def test_real_and_fake_are_augmented_in_both_turns_by_numbers_of_their_own() -> None:

@@ -108,7 +108,7 @@ def test_the_papers_rules_are_kept() -> None:
     for player in variant.stages()[0].players:
         spec = player.optimizer
         assert (spec.kind, spec.learning_rate, spec.betas) == ("adam", 2e-4, (0.5, 0.999))
-        assert spec.rate(10**6) == 1
+        assert spec.rate(10**6) == spec.annealing(10**6) == 1
     assert variant.options.batch_size == 128
 
 

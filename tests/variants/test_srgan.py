@@ -306,8 +306,8 @@ def test_the_stages_have_the_papers_rates(weights: Path) -> None:
     assert [p.name for p in pretrain.players] == ["generator"]
     for player in adversarial.players:
         spec = player.optimizer
-        assert spec.learning_rate * spec.rate(99_999) == pytest.approx(1e-4)
-        assert spec.learning_rate * spec.rate(100_000) == pytest.approx(1e-5)
+        assert spec.learning_rate * spec.annealing(99_999) == pytest.approx(1e-4)
+        assert spec.learning_rate * spec.annealing(100_000) == pytest.approx(1e-5)
         assert spec.betas == (0.9, 0.999)
     alone = create("srgan", pictures(3, 96), {"steps": 0})
     assert [stage.name for stage in alone.stages()] == ["pretrain"]

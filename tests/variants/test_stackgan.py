@@ -303,8 +303,8 @@ def test_the_difference_from_the_texts_own_picture_is_in_the_generators_loss(pla
 def test_rates_are_halved() -> None:
     assert [Halving(10)(n) for n in (0, 9, 10, 19, 20, 35)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
     first, second = tiny_game(k=2, halve_every=7).stages[0].players
-    assert (first.optimizer.rate(13), first.optimizer.rate(14)) == (1, 0.5)
-    assert (second.optimizer.rate(6), second.optimizer.rate(7)) == (1, 0.5)
+    for player in (first, second):
+        assert [player.optimizer.annealing(n) for n in (6.5, 7)] == [1, 0.5]
 
 
 # -- networks and stages ---------------------------------------------------------------------------
