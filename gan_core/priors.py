@@ -37,6 +37,10 @@ class TruncatedGaussian:
 
     bound: float
 
+    def holds(self, values: Tensor) -> Tensor:
+        """Where ``values`` are within the bound."""
+        return values.abs() <= self.bound
+
     def from_words(self, words: Tensor) -> Tensor:
         low = 0.5 * math.erfc(self.bound / math.sqrt(2))
         values = torch.special.ndtri(low + (1 - 2 * low) * uniforms(words))
@@ -49,6 +53,10 @@ class Uniform:
 
     low: float = -1.0
     high: float = 1.0
+
+    def holds(self, values: Tensor) -> Tensor:
+        """Where ``values`` are within the bounds."""
+        return (values >= self.low) & (values <= self.high)
 
     def from_words(self, words: Tensor) -> Tensor:
         values = self.low + (self.high - self.low) * uniforms(words)
@@ -65,12 +73,17 @@ class Integers:
         return (words * self.count) >> 32
 
 
-def truncated(prior: Prior, bound: float) -> Prior | None:
-    """``prior`` given that |z| <= ``bound``; ``None`` for one that has no such form."""
+def truncated(prior: Prior, bound: float) -> TruncatedGaussian | Uniform | None:
+    """``prior`` without its tails; ``None`` for one that has none.
+
+    A Gaussian is cut at |z| <= ``bound``; of a uniform prior ``bound`` is the share that is left,
+    1 at most, around its middle.
+    """
     if isinstance(prior, Gaussian):
         return TruncatedGaussian(bound)
-    if isinstance(prior, Uniform) and max(prior.low, -bound) < min(prior.high, bound):
-        return Uniform(max(prior.low, -bound), min(prior.high, bound))
+    if isinstance(prior, Uniform):
+        middle, half = (prior.low + prior.high) / 2, (prior.high - prior.low) / 2
+        return Uniform(middle - min(bound, 1) * half, middle + min(bound, 1) * half)
     return None
 
 

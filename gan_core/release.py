@@ -104,7 +104,7 @@ class ReleasedGenerator:
     ) -> Batch:
         """The noise, by name, of the samples ``index`` (int64, (N,)); ``seed``: the run's.
 
-        ``truncation``: no number is larger than that, see ``Sampler.noise``.
+        ``truncation``: no number is beyond that, see ``Sampler.noise``.
         """
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
         return sampler.noise(index, truncation)

@@ -61,8 +61,9 @@ class SampleOptions:
         "variants)",
     )  # fmt: skip
     truncation: float | None = option(
-        None, "draw the noise's numbers again while they are larger than this: 0.5 gives more "
-        "typical and less diverse pictures",
+        None, "draw the noise's numbers again while they are larger than this (of a uniform prior: "
+        "while they are outside of this share of it): 0.5 gives more typical and less diverse "
+        "pictures",
         above=0,
     )  # fmt: skip
     neighbours: int = option(
@@ -177,15 +178,24 @@ def generate_all(generator: ReleasedGenerator, rows: Rows) -> Tensor:
 
 def check_possible(generator: ReleasedGenerator, options: SampleOptions) -> None:
     """Raises ``UserError`` for options that exclude each other, or that have nothing to act on."""
-    import torch
-
     walks = options.interpolate + options.interpolate_classes
     if walks > 1 or (walks and options.neighbours):
         raise UserError("choose one of --interpolate, --interpolate-classes and --neighbours")
     for name in ("truncation", "interpolate"):
-        if getattr(options, name) and not generator.noise(torch.arange(1)):
+        if getattr(options, name) and not has_latent(generator):
             variant = generator.info["config"]["variant"]
-            raise UserError(f"{flag(name)} is about noise, and {variant} takes none: leave it out")
+            raise UserError(
+                f"{flag(name)} is about the generator's noise, and {variant}'s takes none that has "
+                "a middle and tails: leave it out"
+            )
+
+
+def has_latent(generator: ReleasedGenerator) -> bool:
+    """Whether any of the noise that samples are made of is continuous (dropout's masks are not)."""
+    from gan_core.priors import truncated
+
+    specs = generator.variant.noise(generator.info["stage"])
+    return any(s.read_by("sample") and truncated(s.prior, 1.0) is not None for s in specs)
 
 
 def arranged(generator: ReleasedGenerator, options: SampleOptions) -> Rows:

@@ -21,6 +21,7 @@ from gan_core.pictures import image_grid, neighbour_rows
 from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw, truncated
 from gan_core.release import ReleasedGenerator, load_generator, save_generator
 from gan_core.run import build_variant
+from gan_core.variant import VARIANTS, NoiseSpec
 from pipelines import __main__ as command
 from pipelines.sample import SampleOptions, arranged
 from pipelines.walks import class_walks
@@ -95,8 +96,8 @@ def test_truncated_noise_is_within_the_bound_and_distributed_as_what_is_left(bou
 def test_each_prior_has_its_truncated_form() -> None:
     assert truncated(Gaussian(), 0.3) == TruncatedGaussian(0.3)
     assert truncated(Uniform(-1.0, 1.0), 0.3) == Uniform(-0.3, 0.3)
-    assert truncated(Uniform(0.0, 1.0), 0.3) == Uniform(0.0, 0.3)
-    assert truncated(Uniform(0.5, 1.0), 0.3) is None
+    assert truncated(Uniform(0.0, 1.0), 0.5) == Uniform(0.25, 0.75)
+    assert truncated(Uniform(-1.0, 1.0), 9.0) == Uniform(-1.0, 1.0)
     assert truncated(Integers(4), 0.3) is None
 
 
@@ -114,6 +115,17 @@ def test_truncation_draws_again_only_what_is_too_large(variant: str, storage: Pa
     expected = 0.5155 if variant == "sngan" else 0.5
     assert inner == pytest.approx(expected, abs=0.03)
     assert torch.equal(generator.noise(index, truncation=9.0)["latent"], plain)
+
+
+def test_truncation_leaves_the_middle_of_a_prior_that_has_zero_at_its_edge(storage: Path) -> None:
+    generator, index = opened(storage, "cgan"), torch.arange(500)
+    plain, cut = (generator.noise(index, truncation=t)["latent"] for t in (None, 0.4))
+    assert 0 <= plain.min() < 0.05
+    assert plain.max() > 0.95
+    assert cut.min() >= 0.3
+    assert cut.max() <= 0.7
+    inside = (plain >= 0.3) & (plain <= 0.7)
+    assert torch.equal(cut[inside], plain[inside])
 
 
 def test_the_picture_is_made_from_truncated_noise(
@@ -222,12 +234,21 @@ def test_what_cannot_be_drawn_is_refused(
 
 
 @pytest.mark.parametrize("words", ["--truncation 1", "--interpolate"])
-def test_what_is_about_noise_needs_some(
-    words: str, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "noise",
+    [(), (NoiseSpec("masks", (3,), Integers(4)),), (NoiseSpec("mix", (), Uniform(), ("d",)),)],
+    ids=["none", "masks", "not the generator's"],
+)
+def test_what_is_about_noise_needs_some_that_is_continuous(
+    words: str,
+    noise: tuple[NoiseSpec, ...],
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(ReleasedGenerator, "noise", lambda *_: {})
+    monkeypatch.setattr(VARIANTS["dcgan"], "noise", lambda self, stage: noise)
     told = refused(f"dcgan {words}", storage, capsys)
-    assert "is about noise, and dcgan takes none: leave it out" in told
+    assert "dcgan's takes none that has a middle and tails: leave it out" in told
 
 
 # -- neighbours ----------------------------------------------------------------------------------

@@ -69,8 +69,9 @@ class Sampler:
     def noise(self, index: Tensor, truncation: float | None = None) -> Batch:
         """The noise of the samples ``index`` (int64, (N,)), by name.
 
-        ``truncation``: numbers whose size is above it are drawn again until they are not (Brock et
-        al. 2018, arXiv:1809.11096, section 3.1); the others stay, so sample i keeps its likeness.
+        ``truncation``: numbers beyond it (see :func:`gan_core.priors.truncated`) are drawn again
+        until they are not (Brock et al. 2018, arXiv:1809.11096, section 3.1); the others stay, so
+        sample i keeps its likeness.
         """
         index = index.to(self.device)
         drawn = {s.name: draw(s.prior, self._keys[s.name], index, s.shape) for s in self._noise}
@@ -87,7 +88,7 @@ class Sampler:
         key = stream_key(self._seed, "truncation", spec.name)
         # The outcome of drawing again and again, in one draw.
         again = draw(prior, key, index, spec.shape)
-        return torch.where(values.abs() <= bound, values, again)
+        return torch.where(prior.holds(values), values, again)
 
     def conditions(self, index: Tensor) -> Batch:
         """The conditions of the samples ``index``, by name."""
