@@ -54,9 +54,9 @@ class RunConfig:
     engine: str = option(
         "auto",
         "eager plays kernel by kernel; compile lets torch.compile write the networks' kernels (a "
-        "minute at the start); graph records a player's turn as a CUDA graph and replays it (one "
-        "GPU): several times faster for small networks; compiled-graph does both; auto: graph on "
-        "one GPU, else eager",
+        "minute at the start); graph records a player's turn as a CUDA graph and replays it: "
+        "several times faster for small networks; compiled-graph does both; auto: graph on one "
+        "GPU, else eager",
         kind="runtime",
         choices=("auto", "eager", "compile", "graph", "compiled-graph"),
     )

@@ -423,7 +423,7 @@ def test_a_start_says_which_engine_plays(tmp_path: Path) -> None:
     play(config_of(tmp_path, extractor="none", engine="graph", device="cpu"), ALONE, listener)
     assert listener.info["engine"] == "eager"  # no graph without a GPU, whatever was asked for
     (line,) = (text for text in listener.of_level("warning") if "--engine" in text)
-    assert line == "--engine graph needs one worker on a CUDA device: playing eager"
+    assert line == "--engine graph needs a CUDA device: playing eager"
 
 
 def test_the_data_s_shape_decides_whether_a_classifier_is_possible() -> None:

@@ -71,16 +71,17 @@ def choose_engine(
 ) -> tuple[Engine, list[str]]:
     """The engine for what the user asked for, and a line for each wish that cannot be had.
 
-    "auto" is a CUDA graph on one GPU and eager elsewhere; tf32 on a GPU; channels_last for
+    "auto" is a CUDA graph on one GPU and eager elsewhere (several GPUs play graphs where they are
+    asked for, which nobody has tried yet); tf32 on a GPU; channels_last for
     convolutions, on a GPU only where tensor cores do them (tf32, bf16).
     """
     refusals: list[str] = []
     cuda = world.device.type == "cuda"
     if mode == "auto":
         mode = "graph" if cuda and world.size == 1 else "eager"
-    elif mode in ("graph", "compiled-graph") and not (cuda and world.size == 1):
+    elif mode in ("graph", "compiled-graph") and not cuda:
         without = "eager" if mode == "graph" else "compile"
-        refusals.append(f"--engine {mode} needs one worker on a CUDA device: playing {without}")
+        refusals.append(f"--engine {mode} needs a CUDA device: playing {without}")
         mode = without
     if precision == "auto":
         precision = "tf32" if cuda else "fp32"

@@ -15,6 +15,7 @@ from gan_core.engine.averaging import MovingAverage
 from gan_core.engine.batches import BatchStream
 from gan_core.engine.capture import CapturedTurn
 from gan_core.engine.execution import Engine
+from gan_core.engine.gradients import SharedGradients
 from gan_core.engine.optimizers import apply_schedule, create_optimizer, load_optimizer_state
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -51,6 +52,18 @@ def _data_parallel(objective: Objective, world: World) -> nn.Module:
     return DistributedDataParallel(objective, **options)
 
 
+def averages_apart(engine: Engine, world: World) -> bool:
+    """Whether gradients are averaged after the backward pass, not within it."""
+    return engine.captures and world.size > 1
+
+
+def _alike(objective: Objective, world: World) -> Objective:
+    """``objective`` as rank 0 has it, on every rank: what wrapping it for data parallelism does."""
+    for values in objective.state_dict().values():
+        world.broadcast(values)
+    return objective
+
+
 class Seat:
     """A player at the table: objective, optimiser, batches, counts, sums of diagnostics."""
 
@@ -70,7 +83,9 @@ class Seat:
         self.parameters = list(objective.parameters())
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        self.objective = _data_parallel(objective, world)
+        by_hand = averages_apart(engine, world)
+        self._gradients = SharedGradients(self.parameters, world) if by_hand else None
+        self.objective = _alike(objective, world) if by_hand else _data_parallel(objective, world)
         self.optimizer = create_optimizer(
             player.optimizer, self.parameters, capturable=engine.captures
         )
@@ -79,6 +94,7 @@ class Seat:
         # It is given the turn each time, so that nothing here leads back to this seat: the memory
         # of optimiser and graph is free as soon as a stage has ended.
         self._captured = CapturedTurn(self._refusals.append) if engine.captures else None
+        self._captured_step = CapturedTurn(self._refusals.append) if by_hand else None
         self.averages = {
             name: MovingAverage(getattr(variant, name), player.ema_decay) for name in player.ema
         }
@@ -96,9 +112,8 @@ class Seat:
         objective carries to the next players.
         """
         apply_schedule(self.optimizer, self.player.optimizer, self.updates, iterations)
-        captured = self._captured
         try:
-            carry = self._learn(batch) if captured is None else captured.play(self._learn, batch)
+            carry = self._play(batch)
         except RuntimeError as error:
             if self._compiled and "double backward" in str(error):
                 raise UserError(self._differentiated_twice()) from error
@@ -124,9 +139,33 @@ class Seat:
         self._refusals.clear()
         return notes
 
+    def _play(self, batch: Batch) -> Batch:
+        if self._captured is None:
+            return self._learn(batch)
+        if self._gradients is None or self._captured_step is None:
+            return self._captured.play(self._learn, batch)
+        carry = self._captured.play(self._differentiate, batch)
+        self._gradients.average()
+        self._captured_step.play(self._step, {})
+        return carry
+
     def _learn(self, batch: Batch) -> Batch:
         """Gradient and step: what a CUDA graph can replay."""
-        self.optimizer.zero_grad(set_to_none=True)
+        carry = self._differentiate(batch)
+        self.optimizer.step()
+        return carry
+
+    def _step(self, nothing: Batch) -> Batch:
+        """The second half of :meth:`_learn`, where gradients are averaged before it."""
+        self.optimizer.step()
+        return nothing
+
+    def _differentiate(self, batch: Batch) -> Batch:
+        """The gradient of the objective; returns what that carries to the next players."""
+        if self._gradients is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        else:
+            self._gradients.clear()
         carried: list[Batch] = []
         parts = _parts(batch, self.player.accumulate)
         for number, part in enumerate(parts):
@@ -136,7 +175,6 @@ class Seat:
                 (total / len(parts)).backward()
             self._note(diagnostics)
             carried.append(carry)
-        self.optimizer.step()
         return {name: torch.cat([c[name].detach() for c in carried]) for name in carried[0]}
 
     def _note(self, diagnostics: dict[str, Tensor]) -> None:
@@ -201,8 +239,9 @@ class Seat:
 
     def _forget_recording(self) -> None:
         """A recorded turn goes on with the moments and sums of before, whatever is loaded."""
-        if self._captured is not None:
-            self._captured.restart()
+        for captured in (self._captured, self._captured_step):
+            if captured is not None:
+                captured.restart()
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:

@@ -6,10 +6,12 @@ import copy
 import gc
 import warnings
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from engine_toys import Plain, Stacked, difference, pictures, vectors
 from tapes import record_on_tapes
@@ -369,6 +371,37 @@ def test_captured_turns_train_as_eager_ones(options: dict[str, object]) -> None:
     for name, weights in games[0].variant.named_parameters():
         assert torch.allclose(weights, dict(games[1].variant.named_parameters())[name], atol=1e-4)
     assert games[0].take_diagnostics() == pytest.approx(games[1].take_diagnostics(), abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_turns_recorded_in_two_parts_under_nccl_train_as_eager_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train, held_out = (load_examples("ring", None, split) for split in ("train", "validation"))
+    options = {"optimizer": "sgd", "hidden": 16, "maxout_units": 8, "k": 2}
+
+    def played(engine: Engine) -> Game:
+        variant = create("gan", train.spec, options)
+        world = World.current("cuda")
+        game = Game(variant, train, held_out, batch_size=64, world=world, engine=engine)
+        game.play(40)
+        return game
+
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        eager = played(Engine("eager"))
+        monkeypatch.setattr("gan_core.engine.seat.averages_apart", lambda *_: True)
+        monkeypatch.setattr(World, "mean", lambda self, values: dist.all_reduce(values))
+        recorded = played(Engine("graph"))
+    finally:
+        dist.destroy_process_group()
+    for seat in recorded.seats:
+        assert seat._captured is not None
+        assert seat._captured_step is not None
+        assert seat._captured._graph is not None
+        assert seat._captured_step._graph is not None
+    for name, weights in eager.variant.named_parameters():
+        assert torch.allclose(weights, dict(recorded.variant.named_parameters())[name], atol=1e-4)
 
 
 class Asking(Plain):

@@ -39,6 +39,7 @@ def game(engine: Engine, name: str = "dcgan", **options: Any) -> Game:
         (GPU, ("auto", "auto", "auto"), Engine("graph", "tf32", True)),
         (GPU, ("auto", "fp32", "auto"), Engine("graph", "fp32", False)),
         (TWO_GPUS, ("auto", "bf16", "contiguous"), Engine("eager", "bf16", False)),
+        (TWO_GPUS, ("graph", "fp32", "auto"), Engine("graph", "fp32", False)),
         (CPU, ("compile", "fp32", "contiguous"), Engine("compile", "fp32", False)),
         (GPU, ("compiled-graph", "bf16", "auto"), Engine("compiled-graph", "bf16", True)),
     ],
@@ -57,8 +58,8 @@ def test_points_have_no_channels() -> None:
 @pytest.mark.parametrize(
     ("world", "wish", "mode", "line"),
     [
-        (CPU, ("graph", "auto"), "eager", "--engine graph needs one worker on a CUDA device"),
-        (TWO_GPUS, ("compiled-graph", "auto"), "compile", "--engine compiled-graph needs one"),
+        (CPU, ("graph", "auto"), "eager", "--engine graph needs a CUDA device"),
+        (TWO_CPUS, ("compiled-graph", "auto"), "compile", "--engine compiled-graph needs"),
         (CPU, ("eager", "tf32"), "eager", "--precision tf32 is for GPUs"),
     ],
 )

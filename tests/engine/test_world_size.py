@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import engine_toys
 import pytest
 import torch
 import torch.distributed as dist
@@ -28,11 +29,13 @@ from engine_toys import (
     toy_game,
     vectors,
 )
+from tapes import record_on_tapes
 from torch import Tensor, nn
 
 from gan_core.data.mixtures import MIXTURES
 from gan_core.diagnostics import signals
 from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -82,6 +85,8 @@ GAMES: dict[str, Callable[[World], Game]] = {
         world=world,
     ),
 }
+RECORDED = ("points", "classes", "penalties", "four networks", "parts")
+"""The games that are played as recorded turns too."""
 RESUMED = ("gan", "dcgan", "cgan", "sngan")
 
 
@@ -188,6 +193,15 @@ def refused(folder: Path, world: World) -> str:
     return ""
 
 
+def recorded(world: World) -> dict[str, Any]:
+    """What the games of turns that are recorded and replayed have come to."""
+    with pytest.MonkeyPatch.context() as patch:
+        tapes = record_on_tapes(patch)
+        patch.setattr(engine_toys, "Game", functools.partial(Game, engine=Engine("graph")))
+        found: dict[str, Any] = {name: played(name, world) for name in RECORDED}
+        return found | {"tapes": len(tapes)}
+
+
 def work(rank: int, folder: Path) -> None:
     """One of two processes."""
     torch.set_num_threads(1)
@@ -205,6 +219,7 @@ def work(rank: int, folder: Path) -> None:
             "resumed": {name: resumed_run(name, folder, world) for name in RESUMED},
             "normalised": normalised(world),
             "refused": refused(folder, world),
+            "recorded": recorded(world),
         }
         torch.save({**found, "folder": str(folder)}, folder / f"found_{rank}.pt")
         world.barrier()
@@ -258,6 +273,18 @@ def test_both_workers_hold_the_same_networks(name: str, two: list[dict[str, Any]
     first, second = (found["played"][name] for found in two)
     for key in ("networks", "averages", "figures", "seen"):
         assert difference(first[key], second[key]) == []
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_turns_of_two_workers_take_the_steps_of_one(
+    name: str, two: list[dict[str, Any]]
+) -> None:
+    alone, (first, second) = played_alone(name), (found["recorded"][name] for found in two)
+    for key, value in alone["networks"].items():
+        torch.testing.assert_close(first["networks"][key], value, rtol=0, atol=2e-6)
+    assert difference(first["networks"], second["networks"]) == []
+    players = 2  # and of each the passes and the step
+    assert two[0]["recorded"]["tapes"] == len(RECORDED) * players * 2
 
 
 def test_workers_with_batch_statistics_of_their_own_make_the_same_samples(
