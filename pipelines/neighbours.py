@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gan_core.release import ReleasedGenerator
     from pipelines.sample import SampleOptions
 
+NO_FEATURES = "--neighbours needs features: name an --extractor"
+
 
 def with_neighbours(
     generator: ReleasedGenerator, options: SampleOptions, targets: Tensor
@@ -41,10 +43,12 @@ def with_neighbours(
         ),
         cache=Path(options.storage) / "cache",
     )
+    if config.extractor == "none":
+        raise UserError(NO_FEATURES)
     train = load(generator, config, config.train_split)
     extractors = make_extractors(config, train, World(device=generator.device), _tell)
     if not extractors:
-        raise UserError("--neighbours needs features: name an --extractor")
+        raise UserError(NO_FEATURES)
     images = generator.stage.view.restore(targets, generator.spec.target_shape)
     cache = config.cache_folder
     places, _ = nearest_examples(images, train, extractors[0], options.neighbours, cache)

@@ -294,7 +294,8 @@ def test_a_row_is_the_image_a_gap_and_its_neighbours() -> None:
 
 
 def test_without_features_there_are_no_neighbours(
-    storage: Path, capsys: pytest.CaptureFixture[str]
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("pipelines.neighbours.load", None)  # it is refused before that
     told = refused("cgan --neighbours 2", storage, capsys)  # the run had --extractor none
     assert "--neighbours needs features: name an --extractor" in told
