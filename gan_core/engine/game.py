@@ -271,8 +271,21 @@ class Game:
         """Change how many turns ``player`` takes in an iteration (k), from the next one on."""
         if turns < 1:
             raise ValueError(f"a player takes at least one turn, not {turns}")
-        seats = {seat.player.name: seat for seat in self.seats}
-        seats[player].turns = turns
+        self._seat_of(player).turns = turns
+
+    def set_optimizer(self, player: str, **values: Any) -> None:
+        """Change fields of the :class:`OptimizerSpec` of ``player`` from its next turn on.
+
+        ``learning_rate``, ``rate``, ``annealing`` and ``momentum`` change in recorded turns as they
+        are; with other ``betas`` a turn is recorded anew. Moments and counts stay. The state of the
+        game knows nothing of it: a game that goes on from one has its variant's own.
+        """
+        if "kind" in values:
+            raise ValueError("another kind of optimiser has other moments: begin another game")
+        self._seat_of(player).set_optimizer(**values)
+
+    def _seat_of(self, player: str) -> Seat:
+        return {seat.player.name: seat for seat in self.seats}[player]
 
     # -- looking on --------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from typing import Any
@@ -101,6 +102,14 @@ class Seat:
         self._names: list[str] = []
         self._sums: Tensor | None = None
         self._count = 0
+
+    def set_optimizer(self, **values: Any) -> None:
+        """Go on by another specification of the optimiser: of its kind, with these ``values``."""
+        before = self.player.optimizer
+        spec = dataclasses.replace(before, **values)
+        self.player = dataclasses.replace(self.player, optimizer=spec)
+        if spec.betas != before.betas:  # numbers, which a recording keeps
+            self._forget_recording()
 
     def freeze(self, frozen: bool) -> None:
         """Whether gradients stop at this player's networks."""

@@ -81,13 +81,18 @@ def tiny_game(
 
 
 def toy_game(
-    variant: Variant, examples: Examples, batch_size: int = 8, world: World | None = None
+    variant: Variant,
+    examples: Examples,
+    batch_size: int = 8,
+    world: World | None = None,
+    **words: Any,
 ) -> Game:
     """A game of one of the variants below."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         variant.build(examples.spec)
-    return Game(variant, examples, examples, batch_size=batch_size, seed=3, world=world or World())
+    words |= {"batch_size": batch_size, "seed": 3, "world": world or World()}
+    return Game(variant, examples, examples, **words)
 
 
 def tiny_config(folder: Path, variant: str, **values: Any) -> RunConfig:

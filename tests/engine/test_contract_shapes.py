@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,14 @@ from engine_toys import (
     toy_game,
     vectors,
 )
+from tapes import record_on_tapes
 from torch import Tensor
 
+from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.variant import OptimizerSpec
 
 
 def cycle_game(steps: int = 3) -> Game:
@@ -276,6 +280,46 @@ def test_a_game_with_changed_k_is_the_game_that_had_it_from_the_start() -> None:
     for state in states:  # they differ in what was planned, and in nothing that was played
         assert state["players"]["discriminator"].pop("turns")["live"] == 3
     assert difference(*states) == []
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize(
+    ("first", "then", "records_anew"),
+    [
+        (
+            OptimizerSpec("sgd", 0.1, momentum=lambda _: 0.5),
+            {"learning_rate": 0.02, "momentum": lambda _: 0.9, "rate": lambda u: 0.9**u},
+            False,
+        ),
+        (OptimizerSpec("adam", 0.01), {"learning_rate": 0.002}, False),
+        (OptimizerSpec("adam", 0.01), {"betas": (0.8, 0.9)}, True),
+    ],
+    ids=["sgd", "adam", "betas"],
+)
+def test_an_optimiser_changed_on_the_way_plays_as_one_that_was_resumed_with_the_change(
+    mode: Any,
+    first: OptimizerSpec,
+    then: dict[str, Any],
+    records_anew: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tapes = record_on_tapes(monkeypatch)
+    data, otherwise = vectors(point=(2,)), dataclasses.replace(first, **then)
+    variant = Plain(8, discriminator={"optimizer": first})
+    changed = toy_game(variant, data, engine=Engine(mode))
+    changed.play(4)
+    resumed = toy_game(Plain(8, discriminator={"optimizer": otherwise}), data)
+    resumed.load_state_dict(changed.state_dict())
+    changed.set_optimizer("discriminator", **then)
+    recorded = len(tapes)
+    for game in (changed, resumed):
+        game.play(4)
+    found = changed.variant.state_dict()
+    for name, value in resumed.variant.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    assert len(tapes) - recorded == (records_anew and mode == "graph")
+    with pytest.raises(ValueError, match="begin another game"):
+        changed.set_optimizer("discriminator", kind="sgd")
 
 
 def test_a_changed_k_is_resumed_unless_the_user_plans_another() -> None:
