@@ -17,6 +17,7 @@ import logging
 import math
 import mmap
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -50,6 +51,8 @@ UNUSED = 30 * 24 * 3600
 ABANDONED = 24 * 3600
 """Seconds after which a file that belongs to nothing is deleted: it is of a killed process."""
 NONE = "none"
+_NAME = re.compile(r"([0-9a-f]{24})(\.json|\.lock|-[a-z0-9_]+\.(u8|part))")
+"""What files are called here, an entry's key first; all others in a folder are the user's."""
 _READABLE = 0o644  # for others, too, who share the folder
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE, from Python 3.13 on
 
@@ -181,6 +184,7 @@ class _Entry:
             found = self.open()
             if found is not None:
                 return found
+            begun = time.time()
             _delete_unused(self.folder, self.key)
             with _reserved(self.folder, self.key, wanted.size) as scratch:
                 pixels, bad = wanted.decode(scratch)
@@ -195,6 +199,7 @@ class _Entry:
                 scratch.replace(final)
             shape = [len(kept), *wanted.shape]
             self._write({"pixels": final.name, "shape": shape, "skipped": list(bad), "told": told})
+            self._delete_superseded(final, begun)
         opened = self.open()
         if opened is None:
             raise OSError(errno.EIO, "what was written cannot be read back")
@@ -206,6 +211,16 @@ class _Entry:
             os.fchmod(handle, _READABLE)
             json.dump(facts, file)
         Path(name).replace(self._file("json"))
+
+    def _delete_superseded(self, pixels: Path, begun: float) -> None:
+        """Delete what else there is of this entry from before ``begun``, to which nothing leads any
+        more; who has it mapped keeps it. What is newer another may be making, without a lock.
+        """
+        for path in _own_files(self.folder).get(self.key, []):
+            if path.suffix in (".u8", ".part") and path != pixels:
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < begun:
+                        path.unlink()
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -286,10 +301,7 @@ def _delete_unused(folder: Path, own: str) -> None:
     """Delete the entries that nobody has used for long, and what killed processes have left;
     not of the entry ``own``, nor of one that is being made.
     """
-    found: dict[str, list[Path]] = {}
-    for path in folder.iterdir():
-        found.setdefault(path.stem.partition("-")[0], []).append(path)
-    for key, files in found.items():
+    for key, files in _own_files(folder).items():
         with contextlib.suppress(OSError):
             newest = max(path.stat().st_mtime for path in files)
             whole = any(path.suffix == ".json" for path in files)
@@ -298,3 +310,24 @@ def _delete_unused(folder: Path, own: str) -> None:
             with _locked(folder / f"{key}.lock", wait=False) as mine:
                 for path in [*files, folder / f"{key}.lock"] if mine else []:
                     path.unlink(missing_ok=True)
+
+
+def _own_files(folder: Path) -> dict[str, list[Path]]:
+    """The files of entries by key. Others are passed over: the folder may be anybody's."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        name = _NAME.fullmatch(path.name)
+        if name is None or path.is_symlink() or not path.is_file():
+            continue
+        if path.suffix != ".json" or _states_pixels(path, name[1]):
+            found.setdefault(name[1], []).append(path)
+    return found
+
+
+def _states_pixels(facts: Path, key: str) -> bool:
+    """Whether ``facts`` are an entry's: MongoDB, too, gives names of 24 hexadecimal digits."""
+    try:
+        name = _NAME.fullmatch(json.loads(facts.read_text())["pixels"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return name is not None and name[1] == key

@@ -270,19 +270,55 @@ def test_what_was_not_used_for_long_is_deleted(files: Files) -> None:
     old, recent = sorted(files.kept.glob("*.json"), key=lambda path: path.stat().st_mtime)
     for path in files.kept.glob(f"{old.stem}*"):
         os.utime(path, (0, 0))
-    left, young, busy = (files.kept / f"{name}-1.part" for name in ("left", "young", "busy"))
+    left, young, busy = (files.kept / f"{24 * digit}-a_1.part" for digit in "0ab")
     for path in (left, young, busy):
         path.write_text("")
     for path in (left, busy):
         os.utime(path, (0, 0))
-    with module._locked(files.kept / "busy.lock"):
-        os.utime(files.kept / "busy.lock", (0, 0))
+    lock = files.kept / f"{24 * 'b'}.lock"
+    with module._locked(lock):
+        os.utime(lock, (0, 0))
         kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
     assert recent.exists()
     assert young.exists()
     assert busy.exists()
     assert not left.exists()
     assert not list(files.kept.glob(f"{old.stem}*"))
+
+
+def test_what_is_not_of_the_cache_stays_however_old_it_is(files: Files) -> None:
+    key = "507f1f77bcf86cd799439011"
+    names = (
+        "thesis.tex", "notes", "results.json", "results.csv", ".hidden", "run-1.part",
+        f"{key}.json", f"{key}.txt", f"{key.upper()}.lock", f"{key[:-1]}-ab12.u8", f"{key}-.u8",
+    )  # fmt: skip
+    files.kept.mkdir()
+    for name in names:
+        (files.kept / name).write_text('{"pixels": 3}' if name.endswith("json") else "mine")
+        os.utime(files.kept / name, (0, 0))
+    folders = ("photos", f"{24 * 'c'}-ab12.u8")
+    for name in folders:
+        (files.kept / name).mkdir()
+        os.utime(files.kept / name, (0, 0))
+    link = files.kept / f"{24 * 'd'}-ab12.u8"
+    link.symlink_to(files.kept / "notes")
+    before = {path.name for path in files.kept.iterdir()}
+    kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    after = {path.name for path in files.kept.iterdir()}
+    assert before <= after
+    (own,) = {name[:24] for name in after - before}
+    assert all(name.startswith(own) for name in after - before)
+
+
+def test_pixels_that_were_made_again_take_the_place_of_the_others(files: Files) -> None:
+    first, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+    for broken in ("pixels", "facts") * 2:
+        path = next(files.kept.glob("*.u8" if broken == "pixels" else "*.json"))
+        path.rename(path.with_name(f"{path.stem[:24]}-was.u8"))  # the file that ``first`` maps
+        path.write_bytes(b"cut short")
+        again, _ = kept_pictures(files.paths, FORM, SHAPE, False, files.kept)
+        assert torch.equal(again, first)
+        assert sorted(p.suffix for p in files.kept.iterdir()) == [".json", ".lock", ".u8"]
 
 
 @pytest.mark.parametrize("source", ["folder", "pairs", "unpaired", "captions"])
