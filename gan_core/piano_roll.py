@@ -18,26 +18,26 @@ _IN_CHORD, _OUTSIDE = (31, 99, 180), (200, 90, 40)
 def piano_roll(lines: Sequence[tuple[str, Tensor, Tensor]]) -> Tensor:
     """Lines of bars as one picture: time to the right, pitch upwards.
 
-    Each line is a title, pitches (N, T) int64 and chords (N, 13), all of one N and T. The tones
-    of a bar's chord are shaded over its length; notes in the chord are blue, others orange.
-    Returns uint8 (3, H, W).
+    Each line is a title, pitches (N, T) int64 and chords (N, 13), all of one T; a line of fewer
+    bars ends earlier. The tones of a bar's chord are shaded over its length; notes in the chord
+    are blue, others orange. Returns uint8 (3, H, W).
     """
     from PIL import Image, ImageDraw
 
-    bars, steps = lines[0][1].shape
+    length = max(len(pitches) for _, pitches, _ in lines) * lines[0][1].shape[1] * _STEP
     sounding = torch.cat([pitches.flatten() for _, pitches, _ in lines])
     low, high = int(sounding.min()) - 2, int(sounding.max()) + 2
     height = (high - low + 1) * _PITCH
-    size = (bars * steps * _STEP + 2 * _MARGIN, len(lines) * (height + _HEAD) + _MARGIN)
+    size = (length + 2 * _MARGIN, len(lines) * (height + _HEAD) + _MARGIN)
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
     for number, (title, pitches, chords) in enumerate(lines):
         top = number * (height + _HEAD) + _HEAD
         pen.text((_MARGIN, top - _HEAD + 4), title, fill=_TEXT)
-        right, bottom = size[0] - _MARGIN, top + height
+        right, bottom = _MARGIN + pitches.numel() * _STEP, top + height
         pen.rectangle((_MARGIN, top, right, bottom), outline=_BAR)
-        for bar in range(bars):
-            left = _MARGIN + bar * steps * _STEP
+        for bar in range(len(pitches)):
+            left = _MARGIN + bar * pitches.shape[1] * _STEP
             name = chord_name(int(chords[bar, :12].argmax()), bool(chords[bar, 12] > 0.5))
             pen.text((left + 3, top - 14), name, fill=_TEXT)
             _draw_bar(pen, pitches[bar].tolist(), chords[bar], (left, top), (low, high))

@@ -43,7 +43,11 @@ def write_tune(
         out.with_suffix(".mid"), [melody_notes(bars), chord_notes(chords, bars)], metre
     )
     lines = [
-        (f"bar {first + 1}", bars[first : first + _BARS_IN_LINE], chords[first:])
+        (
+            f"bar {first + 1}",
+            bars[first : first + _BARS_IN_LINE],
+            chords[first : first + _BARS_IN_LINE],
+        )
         for first in range(0, len(bars), _BARS_IN_LINE)
     ]
     return file, save_png(piano_roll(lines), out.with_suffix(".png"))

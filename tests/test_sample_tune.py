@@ -144,3 +144,18 @@ def test_a_piano_roll_has_its_notes_in_their_places() -> None:
     rows = in_chord.any(1).nonzero().flatten()[:10]  # of the first line: E above C
     assert rows.tolist() == [*range(int(rows[0]), int(rows[0]) + 5),
                              *range(int(rows[0]) + 20, int(rows[0]) + 25)]  # fmt: skip
+
+
+def test_a_piano_roll_s_last_line_may_be_shorter(
+    storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bars, chords = torch.full((3, 16), 60), torch.tensor([encode_chord(0, False)] * 3)
+    whole = piano_roll([("a", bars, chords), ("b", bars, chords)])
+    cut = piano_roll([("a", bars, chords), ("b", bars[:1], chords[:1])])
+    assert cut.shape == whole.shape
+    height, end = whole.shape[1] // 2, 8 + 16 * 6  # half the picture is a line
+    assert torch.equal(cut[:, :height], whole[:, :height])
+    assert torch.equal(cut[:, :, :end], whole[:, :, :end])
+    assert bool((cut[:, height + 4 :, end + 1 :] == 255).all())
+    _, picture = sampled(f"--n 10 --out {tmp_path / 'a.mid'}", storage, capsys)
+    assert Image.open(picture).width == 8 * 12 * 6 + 16
