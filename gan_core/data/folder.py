@@ -22,10 +22,10 @@ class Folder(Source):
     """Pictures (png, jpg, jpeg, bmp, webp, gif) in a folder.
 
     Layouts: ``root/*.png``; ``root/<class>/*``; ``root/train/...`` with ``root/test/...`` and
-    ``root/validation/...`` (or ``val``), each with the same class folders or none. Class names,
-    sorted, are the labels. Where there is no test or validation folder, a hash of the relative
-    file name puts about 10 % of each class's training pictures there, and at least one: the same
-    ones on every machine, whatever else is added.
+    ``root/validation/...`` (or ``valid``, ``val``; in capitals or not), each with the same class
+    folders or none. Class names, sorted, are the labels. Where there is no test or validation
+    folder, a hash of the relative file name puts about 10 % of each class's training pictures
+    there, and at least one: the same ones on every machine, whatever else is added.
 
     Transparency is laid over white, the camera's orientation (EXIF) is honoured.
     """

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +16,22 @@ from pathlib import Path
 from gan_core.data.pictures import EXTENSIONS
 from gan_core.errors import UserError
 
-_SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "test": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+"""The splits by their folders' names, in capitals or not."""
+_LIKE_TRAIN = "train|training"
+_LIKE_OTHERS = (
+    "test|testing|val|valid|validate|validation|dev|development|eval|evaluation|hold-?out"
+)
+_LIKE_SPLIT = re.compile(
+    rf"(?:(?P<train>{_LIKE_TRAIN})|{_LIKE_OTHERS})[ _-]?(?:set|data|images|pictures)?[ _-]?\d*"
+)
+"""What else splits are called: not taken as such, and not as classes where it looks like it."""
 _KINDS = ", ".join(extension[1:] for extension in EXTENSIONS)
 _SHARE = 0.1  # of a split that has no folder of its own
 
@@ -167,20 +184,44 @@ def _all_below(folder: Path, above: frozenset[str] = frozenset()) -> list[str]:
 def _split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split that has one; of "train" alone where ``root`` is not divided."""
     folders, _ = _entries(root)
-    divided = {path.name: path for path in folders if path.name in _SPLIT_FOLDERS}
-    others = [path.name for path in folders if path.name not in _SPLIT_FOLDERS]
+    divided = [path for path in folders if path.name.lower() in _SPLIT_FOLDERS]
+    others = [path.name for path in folders if path not in divided]
+    names = ", ".join(path.name for path in divided)
+    if others:
+        _check_no_splits(root, folders)
     if not divided or (others and len(divided) == 1):
         return {"train": root}  # a single class may well be called "train"
     if others:
         raise UserError(
-            f"{root} holds {', '.join(sorted(divided))} and also '{others[0]}': "
+            f"{root} holds {names} and also '{others[0]}': "
             "move it away, or give the folder of classes itself"
         )
-    if "train" not in divided:
-        raise UserError(f"{root} holds {', '.join(sorted(divided))} but no folder 'train': add it")
-    if {"validation", "val"} <= set(divided):
-        raise UserError(f"{root} holds both 'validation' and 'val': remove one of them")
-    return {_SPLIT_FOLDERS[name]: path for name, path in divided.items()}
+    found: dict[str, Path] = {}
+    for path in divided:
+        other = found.setdefault(_SPLIT_FOLDERS[path.name.lower()], path)
+        if other != path:
+            raise UserError(f"{root} holds both '{other.name}' and '{path.name}': remove one")
+    if "train" not in found:
+        raise UserError(f"{root} holds {names} but no folder 'train': add it")
+    return found
+
+
+def _check_no_splits(root: Path, folders: Sequence[Path]) -> None:
+    """Raises ``UserError`` where splits by other names would be taken for classes: some of
+    ``folders`` are called like train and another split, and hold alike, pictures or classes.
+    """
+    like = {path: _LIKE_SPLIT.fullmatch(path.name.lower()) for path in folders}
+    named = [(path, bool(match["train"])) for path, match in like.items() if match]
+    known = all(path.name.lower() in _SPLIT_FOLDERS for path, _ in named)
+    if known or len({train for _, train in named}) < 2:
+        return
+    inner = [{folder.name for folder in _entries(path)[0]} for path, _ in named]
+    if any(one == other or one & other for one, other in itertools.combinations(inner, 2)):
+        told = ", ".join(f"'{path.name}'" for path, _ in named)
+        raise UserError(
+            f"{root} holds {told}, which look like splits: name them train, validation and test; "
+            "or if they are classes, put all into a folder 'train'"
+        )
 
 
 def _by_class(folder: Path) -> dict[str, list[str]]:

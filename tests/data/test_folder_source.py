@@ -63,9 +63,17 @@ def test_class_folders_are_labelled_in_the_order_of_their_names(tmp_path):
     check_examples(examples, batch_size=8)
 
 
-@pytest.mark.parametrize("validation", ["validation", "val"])
-def test_split_folders_are_taken_as_they_are(tmp_path, validation):
-    for first, name in ((0, "train"), (50, validation), (100, "test")):
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train", "validation", "test"),
+        ("train", "val", "test"),
+        ("train", "valid", "test"),
+        ("Train", "VAL", "Test"),
+    ],
+)
+def test_split_folders_are_taken_as_they_are(tmp_path, folders):
+    for first, name in zip((0, 50, 100), folders, strict=True):
         fill(tmp_path / name / "a", 3, first)
         fill(tmp_path / name / "b", 3, first + 10)
     assert values(tmp_path, "train") == [0, 1, 2, 10, 11, 12]
@@ -93,6 +101,44 @@ def test_a_class_may_be_called_train(tmp_path):
     fill(tmp_path / "train", 20)
     fill(tmp_path / "bus", 20)
     assert load_examples("folder", tmp_path, "train").spec.class_names == ("bus", "train")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("Training/cat", "Training/dog", "Testing/cat", "Testing/dog"),
+        ("train/cat", "dev/cat"),
+        ("train2017", "val2017"),
+        ("training_set", "test_set"),
+        ("train", "eval", "unlabelled"),
+    ],
+)
+def test_what_looks_like_splits_by_other_names_is_not_taken_for_classes(tmp_path, folders):
+    for folder in folders:
+        fill(tmp_path / folder, 5)
+    message = refusal(tmp_path)
+    assert "which look like splits: name them train, validation and test; or if they" in message
+    for folder in folders:
+        (tmp_path / "again" / "train" / folder).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder).rename(tmp_path / "again" / "train" / folder)
+    names = load_examples("folder", tmp_path / "again", "train").spec.class_names
+    assert set(names) == {folder.partition("/")[0] for folder in folders}
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("train", "training"),  # nothing to test on
+        ("test tube", "train station"),
+        ("steam train", "valid"),
+        ("train/steam", "evaluation/form"),  # kinds of each
+    ],
+)
+def test_classes_may_be_called_a_little_like_splits(tmp_path, classes):
+    for folder in classes:
+        fill(tmp_path / folder, 5)
+    names = sorted(folder.partition("/")[0] for folder in classes)
+    assert load_examples("folder", tmp_path, "train").spec.class_names == tuple(names)
 
 
 def test_about_a_tenth_goes_to_each_drawn_split():
@@ -181,7 +227,8 @@ def test_pictures_beside_class_folders_are_refused(tmp_path):
         (["train/a", "test/b"], "holds class folder 'b'"),
         (["train/a", "test/a", "extra"], "and also 'extra'"),
         (["test/a"], "but no folder 'train'"),
-        (["train/a", "val/a", "validation/a"], "holds both 'validation' and 'val'"),
+        (["train/a", "val/a", "validation/a"], "holds both 'val' and 'validation'"),
+        (["Train/a", "train/a", "test/a"], "holds both 'Train' and 'train'"),
         (["train/a", "test"], "holds pictures without class folders"),
     ],
 )
