@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -129,10 +130,14 @@ class Captions(Source):
                 flag = "--file-column" if column == self.file_column else "--text-columns"
                 problem = unknown_word("column", column, names or ["none"])
                 raise UserError(f"{self.table}: {problem} ({flag})")
+            if names.count(column) > 1:
+                told = f"{names.count(column)} columns are called '{column}'"
+                raise UserError(f"{self.table}: {told}: rename all but the one to read")
 
     def _collect(self, rows: csv.DictReader[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for row in rows:
+            self._check_cells(row, rows.line_num)
             name = (row[self.file_column] or "").strip()
             if not name:
                 where = f"{self.table}, line {rows.line_num}"
@@ -141,6 +146,14 @@ class Captions(Source):
             known = found.setdefault(name, [])
             known += [text for text in dict.fromkeys(texts) if text and text not in known]
         return found
+
+    def _check_cells(self, row: Mapping[str | None, Any], line: int) -> None:
+        """Raises ``UserError`` for a row of more cells than columns: its caption would be cut."""
+        if any(cell.strip() for cell in row.get(None, ())):  # spreadsheets add empty ones
+            raise UserError(
+                f"{self.table}, line {line}: it has more cells than the header, the last "
+                f"'{row[None][-1].strip()}': put a caption with commas into double quotes"
+            )
 
     def _missing(self, found: dict[str, list[str]]) -> list[str]:
         return [name for name in found if not (self.folder / name).is_file()]

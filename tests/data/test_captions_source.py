@@ -98,6 +98,25 @@ def test_a_caption_with_commas_quotes_and_another_alphabet_is_one_caption(tmp_pa
     assert source.captions["000.png"] == ('red, with a "hat" - 红色',)  # type: ignore[attr-defined]
 
 
+def test_a_caption_that_a_comma_would_cut_is_refused_in_its_line(tmp_path):
+    fill(tmp_path, ["000.png,a red hat, on a dog", *plain()[1:]])
+    for options in ({}, {"on_bad_file": "skip"}):
+        told = refusal(tmp_path, **options)
+        assert "line 2: it has more cells than the header, the last 'on a dog'" in told
+        assert "double quotes" in told
+    fill(tmp_path, [f"{row},, " for row in plain()])
+    assert len(load(tmp_path)) > 20
+
+
+@pytest.mark.parametrize("header", ["file_name,text,text", "file_name,text,file_name"])
+def test_of_two_columns_of_a_name_none_is_read(tmp_path, header):
+    fill(tmp_path, [f"{i:03}.png,a,b" for i in range(40)], header=header)
+    repeated = header.rpartition(",")[2]
+    assert f"2 columns are called '{repeated}': rename all but" in refusal(tmp_path)
+    fill(tmp_path, [f"{i:03}.png,a,b,c" for i in range(40)], header="file_name,text,x,x")
+    assert len(load(tmp_path)) > 20
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
