@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import functools
 import logging
+import os.path
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -43,12 +45,12 @@ _VECTORS = (
 class Captions(Source):
     """Pictures with captions: ``root/captions.csv`` names pictures below ``root``.
 
-    Each row of the CSV file (UTF-8, with a header) has a picture's file name and its caption; a
-    picture may have several rows, and several columns of captions. Pictures are divided by a hash
-    of their name into about 80 % train, 10 % validation, 10 % test: no picture's captions are in
-    two splits. Tensors: ``image``, and ``text`` (K, d): the vectors of the picture's captions by a
-    sentence encoder, made once and kept by content; K is the most that a picture has, and one
-    that has fewer has its own repeated in turn.
+    Each row of the CSV file (UTF-8, with a header) has a picture's file name, as it is from their
+    folder on, and its caption; a picture may have several rows, and several columns of captions.
+    Pictures are divided by a hash of their name into about 80 % train, 10 % validation, 10 % test:
+    no picture's captions are in two splits. Tensors: ``image``, and ``text`` (K, d): the vectors of
+    the picture's captions by a sentence encoder, made once and kept by content; K is the most that
+    a picture has, and one that has fewer has its own repeated in turn.
 
     With ``--on-bad-file skip`` pictures that are missing or unreadable, or lack a caption, are left
     out, counted and logged.
@@ -142,6 +144,7 @@ class Captions(Source):
             if not name:
                 where = f"{self.table}, line {rows.line_num}"
                 raise UserError(f"{where}: no file name in column {self.file_column}")
+            name = self._below_folder(name, rows.line_num)
             texts = [" ".join((row[column] or "").split()) for column in self.text_columns]
             known = found.setdefault(name, [])
             known += [text for text in dict.fromkeys(texts) if text and text not in known]
@@ -154,6 +157,20 @@ class Captions(Source):
                 f"{self.table}, line {line}: it has more cells than the header, the last "
                 f"'{row[None][-1].strip()}': put a caption with commas into double quotes"
             )
+
+    def _below_folder(self, name: str, line: int) -> str:
+        """``name`` as it is from the folder of pictures on, the same however it is written: by it a
+        picture is known, and its split drawn. Raises ``UserError`` for one that is not below it.
+        """
+        inner = posixpath.normpath(name)
+        if posixpath.isabs(inner):
+            inner = os.path.relpath(inner, self.folder)
+        if inner.split("/")[0] == "..":
+            raise UserError(
+                f"{self.table}, line {line}: {name} is not in {self.folder}: name a folder "
+                "that holds all pictures with --pictures"
+            )
+        return inner
 
     def _missing(self, found: dict[str, list[str]]) -> list[str]:
         return [name for name in found if not (self.folder / name).is_file()]

@@ -108,6 +108,28 @@ def test_a_caption_that_a_comma_would_cut_is_refused_in_its_line(tmp_path):
     assert len(load(tmp_path)) > 20
 
 
+@pytest.mark.parametrize("form", ["./{}", "{folder}/{}", "sub/..//{}", "./{} and {}"])
+def test_a_picture_is_known_however_its_name_is_written(tmp_path, monkeypatch, form):
+    fill(tmp_path, plain())
+    wanted = [load(tmp_path, split).fingerprint for split in SPLITS]
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for row in plain():
+        name, text = row.split(",")
+        names = form.format(name, name, folder=tmp_path / "pictures").split(" and ")
+        rows += [f"{name},{text}" for name in names]
+    fill(tmp_path, rows)
+    for root in (tmp_path, Path()):
+        assert [load(root, split).fingerprint for split in SPLITS] == wanted
+
+
+@pytest.mark.parametrize("name", ["../captions.csv", "/elsewhere/0.png", "a/../../0.png"])
+def test_a_picture_outside_the_folder_is_refused_in_its_line(tmp_path, name):
+    fill(tmp_path, [*plain(), f"{name},a"])
+    told = refusal(tmp_path, on_bad_file="skip")
+    assert f"line 42: {name} is not in {tmp_path / 'pictures'}: name a folder that holds" in told
+
+
 @pytest.mark.parametrize("header", ["file_name,text,text", "file_name,text,file_name"])
 def test_of_two_columns_of_a_name_none_is_read(tmp_path, header):
     fill(tmp_path, [f"{i:03}.png,a,b" for i in range(40)], header=header)
