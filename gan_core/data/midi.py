@@ -50,7 +50,7 @@ class Midi(Source):
     """Tunes with chords in MIDI files (mid, midi): the bars of all, tune by tune.
 
     Layouts: ``root/melody/*`` with ``root/chords/*`` of the same names; or ``root/*``, where a
-    file's first track with notes is the melody and the second the chords.
+    file's first track with notes is the melody and the second the chords; drums are passed over.
 
     A bar is one pitch for every sixteenth: the last that was struck, the highest of several, so
     that pauses are filled as in MidiNet's data (Yang et al. 2017, section 4.1). Its chord is the
@@ -111,7 +111,7 @@ class Midi(Source):
             if score.metres != {self.metre}:
                 self._left_out[f"not in {self.metre}"].append(name)
                 return []
-            return cut_bars(*_voices(name, score, melody, chords), self.steps)
+            return cut_bars(*_voices(score, melody, chords), self.steps)
         except UnreadableMidi as error:
             if self.on_bad_file == "error":
                 raise UserError(
@@ -238,20 +238,26 @@ def _longest_chords(chords: Sequence[Note], bars: int, steps: int) -> list[tuple
 
 
 def _voices(
-    name: str, score: Score, melody: Path, chords: Path | None
+    score: Score, melody: Path, chords: Path | None
 ) -> tuple[Sequence[Note], Sequence[Note]]:
     """Melody and chords; raises ``UnreadableMidi`` if one is missing or out of range."""
-    if chords is None:
-        raise UnreadableMidi("a tune without chords")
-    tracks = score.tracks[:1] + (score.tracks[1:] if chords == melody else read_midi(chords).tracks)
-    if not tracks:
+    if not score.tracks:
         raise UnreadableMidi("there are no notes in it")
-    if len(tracks) < 2:
+    accompaniment = score.tracks[1:] if chords == melody else _chord_tracks(chords)
+    if not accompaniment:
         raise UnreadableMidi("a tune without chords")
-    for note in tracks[0]:
+    for note in score.tracks[0]:
         if not ROOM <= note.pitch < PITCHES - ROOM:
             raise UnreadableMidi(f"the pitch {note.pitch} is too near the end of MIDI's range")
-    return tracks[0], tracks[1]
+    return score.tracks[0], accompaniment[0]
+
+
+def _chord_tracks(path: Path | None) -> Sequence[Sequence[Note]]:
+    """The tracks of a file beside the melody's; its own name is in what is wrong with it."""
+    try:
+        return () if path is None else read_midi(path).tracks
+    except UnreadableMidi as error:
+        raise UnreadableMidi(f"its chords, {path}, cannot be read ({error})") from None
 
 
 def _tensors(bars: Sequence[Bar]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,8 @@ from gan_core.errors import UserError
 
 SIXTEENTHS = 4
 """Sixteenth notes in a beat, a quarter note."""
+_DRUMS = 9
+"""The channel (from 0) of General MIDI whose notes are drums, not pitches."""
 _TICKS = 480  # a beat, in files that are written
 _REMEMBERED = 8192  # files: a run loads its data more than once
 
@@ -26,7 +28,9 @@ class Note(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A file's tracks that have notes, each sorted by time, and the metres ("4/4") it is in."""
+    """A file's tracks that have notes (drums are none), each sorted by time, and the metres ("4/4")
+    it is in.
+    """
 
     tracks: tuple[tuple[Note, ...], ...]
     metres: frozenset[str]
@@ -71,7 +75,7 @@ def _notes(track: Sequence[Any], step: float) -> tuple[Note, ...]:
     now = 0
     for message in track:
         now += message.time
-        if message.type not in ("note_on", "note_off"):
+        if message.type not in ("note_on", "note_off") or message.channel == _DRUMS:
             continue
         key = (message.channel, message.note)
         begun = sounding.pop(key, None)
@@ -94,7 +98,7 @@ def write_midi(
     numerator, denominator = map(int, metre.split("/"))
     file = mido.MidiFile(ticks_per_beat=_TICKS)
     for number, notes in enumerate(tracks):
-        track = file.add_track()
+        track, channel = file.add_track(), number + (number >= _DRUMS)
         if number == 0:
             track.append(
                 mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator)
@@ -104,7 +108,7 @@ def write_midi(
         for tick, kind, pitch in _events(notes):
             velocity = 90 if number == 0 else 60  # the melody before what accompanies it
             track.append(
-                mido.Message(kind, channel=number, note=pitch, velocity=velocity, time=tick - now)
+                mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - now)
             )
             now = tick
     try:

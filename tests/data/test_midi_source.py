@@ -263,6 +263,35 @@ def test_a_tune_without_chords_is_refused_or_skipped(tmp_path: Path) -> None:
     assert "tune03.mid: a tune without chords; repair" in refusal(tmp_path / "two")
 
 
+def test_a_melody_without_notes_is_not_made_up_for_by_its_chords(tmp_path: Path) -> None:
+    for name in ("melody", "chords"):
+        fill(tmp_path / name, 20)
+    write_midi(tmp_path / "melody" / "tune03.mid", [[]])
+    said = f"{tmp_path / 'melody' / 'tune03.mid'}: there are no notes in it; repair"
+    assert said in refusal(tmp_path), "beside a file of melody and chords"
+    write_midi(tmp_path / "chords" / "tune03.mid", [chord(*C)])
+    assert said in refusal(tmp_path)
+
+
+def test_of_two_files_the_damaged_one_is_named(tmp_path: Path) -> None:
+    for name in ("melody", "chords"):
+        fill(tmp_path / name, 20)
+    path = tmp_path / "chords" / "tune03.mid"
+    path.write_bytes(b"no music")
+    assert f"tune03.mid: its chords, {path}, cannot be read (" in refusal(tmp_path)
+
+
+def test_drums_are_neither_melody_nor_chords(tmp_path: Path) -> None:
+    file = mido.MidiFile(tune(tmp_path / "plain.mid"))
+    beat = [mido.Message("note_on", channel=9, note=38, velocity=80, time=t) for t in (0, 480, 0)]
+    file.tracks.insert(1, mido.MidiTrack(beat))
+    file.tracks[2][:0] = beat[:1]  # among the chords
+    file.save(tmp_path / "drums.mid")
+    assert read_midi(tmp_path / "drums.mid") == read_midi(tmp_path / "plain.mid")
+    many = write_midi(tmp_path / "many.mid", [notes(60 + i) for i in range(12)])
+    assert len(read_midi(many).tracks) == 12
+
+
 def test_a_pitch_that_cannot_be_transposed_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, 30)
     tune(tmp_path / "high.mid", 119)
