@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ CHORD = 13
 ROOM = 6
 """Semitones that a pitch must keep from either end of MIDI's range, to be transposed by."""
 
+_ROLLED = 0.75
+"""Sixteenths within which the notes of a chord begin that is played by hand."""
 _NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 logger = logging.getLogger(__name__)
@@ -54,8 +57,9 @@ class Midi(Source):
 
     A bar is one pitch for every sixteenth: the last that was struck, the highest of several, so
     that pauses are filled as in MidiNet's data (Yang et al. 2017, section 4.1). Its chord is the
-    one that sounds longest in it, a major or a minor triad. Bars of which less than half sounds
-    are left out, and the next one follows on nothing, as the first of a tune.
+    one that sounds longest in it, a major or a minor triad; of tones struck singly, that of all.
+    Bars of which less than half sounds are left out, and the next one follows on nothing, as the
+    first of a tune.
 
     A bar has as many sixteenths as the metre, 16 in 4/4 and 12 in 6/8. A hash of the file name puts
     about 10 % of the tunes in each of the validation and test splits.
@@ -224,17 +228,49 @@ def _longest_chords(chords: Sequence[Note], bars: int, steps: int) -> list[tuple
 
     ``None`` before the first one.
     """
-    groups = [(start, triad(n.pitch for n in notes)) for start, notes in
-              itertools.groupby(chords, key=lambda note: note.start)]  # fmt: skip
-    shares: list[dict[tuple[int, bool], float]] = [{} for _ in range(bars)]
-    ends = [start for start, _ in groups[1:]] + [float(bars * steps)]
+    groups = _chords_struck(chords, steps)
+    shares: list[dict[tuple[int, bool], int]] = [{} for _ in range(bars)]
+    ends = [start for start, _ in groups[1:]] + [bars * steps]
     for (start, chord), end in zip(groups, ends, strict=True):
-        for number in range(int(start) // steps, bars):
+        for number in range(start // steps, bars):
             first, last = max(start, number * steps), min(end, (number + 1) * steps)
             if first >= last:
                 break
-            shares[number][chord] = shares[number].get(chord, 0.0) + last - first
+            shares[number][chord] = shares[number].get(chord, 0) + last - first
     return [max(share, key=share.__getitem__) if share else None for share in shares]
+
+
+def _chords_struck(chords: Sequence[Note], steps: int) -> list[tuple[int, tuple[int, bool]]]:
+    """The sixteenths at which chords begin, in order, with the chords.
+
+    A bar in which tones are only struck one by one has the chord of all that sound in it.
+    """
+    groups = _struck_together(chords)
+    one_by_one = {start // steps for start in groups} - {
+        start // steps for start, pitches in groups.items() if len({p % 12 for p in pitches}) > 1
+    }
+    sounding: dict[int, list[int]] = {number: [] for number in one_by_one}
+    for note in chords:
+        first = round(note.start)
+        last = max(first, round(note.end) - 1)
+        for number in one_by_one.intersection(range(first // steps, last // steps + 1)):
+            sounding[number].append(note.pitch)
+    return [
+        (start, triad(sounding.get(start // steps, pitches))) for start, pitches in groups.items()
+    ]
+
+
+def _struck_together(chords: Sequence[Note]) -> dict[int, list[int]]:
+    """The pitches of each chord by the sixteenth at which it begins, in order: of the notes that
+    begin nearest to one, or so shortly after the first that a hand has rolled over them.
+    """
+    groups: dict[int, list[int]] = {}
+    now, begun = -1, -math.inf
+    for note in sorted(chords):
+        if note.start - begun >= _ROLLED and round(note.start) != now:
+            now, begun = round(note.start), note.start
+        groups.setdefault(now, []).append(note.pitch)
+    return groups
 
 
 def _voices(

@@ -130,6 +130,42 @@ def test_a_bar_is_of_the_chord_that_sounds_longest_in_it() -> None:
     assert [(bar.root, bar.minor) for bar in bars] == [(9, True), (9, True)]
 
 
+def chords_of(chords: list[Note], bars: int = 1) -> list[str]:
+    found = cut_bars(notes(*[60] * 4 * bars), sorted(chords), 16)
+    return [chord_name(bar.root, bar.minor) for bar in found]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.45, 0.5, 15.6])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_chord_that_is_played_by_hand_is_one(shift: float, order: tuple[int, ...]) -> None:
+    played = [Note(shift + 0.12 * i, 32, A_MINOR[which]) for i, which in enumerate(order)]
+    assert chords_of(played, 2)[-1] == "Am"
+
+
+def test_a_chord_begins_at_the_nearest_sixteenth() -> None:
+    early = [Note(start, 40, pitch) for start, pitch in zip((7.6, 7.7, 8.2), A_MINOR, strict=True)]
+    assert chords_of([*chord(*C), *early], 2) == ["C", "Am"]
+    apart = [
+        Note(start, 40, pitch) for start, pitch in zip((0.51, 1.4, 1.49), A_MINOR, strict=True)
+    ]
+    assert chords_of(apart) == ["Am"], "all three begin nearest to one sixteenth"
+
+
+def test_tones_struck_one_by_one_are_a_chord_with_all_that_sound_in_their_bar() -> None:
+    rising = notes(*A_MINOR, 69, length=4)
+    held = [Note(16, 32, 52), *notes(67, 72, 67, length=4, start=20)]  # E below G and C
+    assert chords_of([*rising, *held], 3) == ["Am", "C", "C"], "the last lasts"
+    octaves = [note for n in rising for note in (n, n._replace(pitch=n.pitch - 12))]
+    assert chords_of(octaves) == ["Am"]
+    over = [Note(0, 32, 57), *notes(60, 64, length=8), Note(16, 32, 64), Note(24, 32, 60)]
+    assert chords_of(over, 2) == ["Am", "Am"], "A sounds on in the second bar"
+
+
+def test_a_bass_before_its_chord_does_not_change_it() -> None:
+    bass = [Note(0, 4, 45), *chord(*A_MINOR, start=4, end=8), Note(8, 12, 52)]
+    assert chords_of([*bass, *chord(*A_MINOR, start=12)]) == ["Am"]
+
+
 def test_bars_before_the_first_chord_and_silent_bars_are_left_out_and_end_what_follows() -> None:
     melody = [*notes(60, 62, 64), *notes(65, 67, length=16, start=12)]  # bars 0 to 2
     melody += notes(70, length=8, start=44) + notes(72, 74, length=16, start=64)  # bars 2, 4, 5
