@@ -71,7 +71,7 @@ def evaluate_command(arguments: list[str]) -> int:
         "evaluate",
         description="Score the generator of a run (its best, else its last), of a checkpoint, or "
         "a released one. The figures are printed and kept in evaluation-SPLIT.json in the run's "
-        "folder.",
+        "folder; compare shows them, and MLflow where it has the run.",
         epilog="example:\n  python -m pipelines evaluate first --samples 10000 --split test",
     )
     parser.add_argument("run", metavar="RUN_OR_CHECKPOINT", help="a run's name, or a folder")
@@ -391,22 +391,31 @@ def write_scores(
 
 
 def track(folder: Path, scores: Scores, step: int, split: str) -> None:
-    """Log the figures in the MLflow run of ``folder``, if it has one; a failure is only told.
+    """Add the figures to those of the run in ``folder``, if it is one: to its journal, where
+    ``compare`` finds them, and to its MLflow run, if it has one. A failure is only told.
 
-    They go through the run's journal, so what cannot be sent now is sent by ``sync``. Their names
-    begin with one of :data:`PREFIXES`: those of training are of other samples. A figure that
-    the run has at this step already is not logged again.
+    What cannot be sent now is sent by ``sync``. Their names begin with one of :data:`PREFIXES`:
+    those of training are of other samples. A figure that the run has at this step already is not
+    logged again.
     """
     from pipelines import tracking
     from pipelines.mlflow_client import reason
+    from pipelines.run_folder import unplayed
 
+    if not (folder / "config.yaml").is_file():
+        return
+    alone = f"its figures are in {scores_file(folder, split).name} alone"
     if tracking.State.load(folder) is None:
+        with unplayed(folder) as free:
+            if free:
+                _write_to_journal(folder, scores, step, split)
+            else:
+                _warn(f"the run is being trained: {alone}")
         return
     try:
         tracker = tracking.Tracker(folder)
     except tracking.Busy:
-        kept = scores_file(folder, split).name
-        _warn(f"the run is being trained or sent: its figures are in {kept}, not in MLflow")
+        _warn(f"the run is being trained or sent: {alone}")
         return
     try:
         _write_to_journal(folder, scores, step, split)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -129,6 +130,20 @@ class RunFolder:
     def _starts(self) -> int:
         """How often the run has begun to play."""
         return sum(e["kind"] == "start" for e, _ in journal.read(self.path / journal.FILE))
+
+
+@contextlib.contextmanager
+def unplayed(folder: Path) -> Iterator[bool]:
+    """Whether no process trains the run in ``folder``; within the block none begins to."""
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield True
 
 
 def changes_of(config: RunConfig) -> list[str]:

@@ -45,6 +45,7 @@ from pipelines.evaluate import (
     track,
 )
 from pipelines.launch import plan
+from pipelines.run_folder import RunFolder
 from pipelines.walks import path_between
 
 ROOT = Path(__file__).parents[1]
@@ -583,8 +584,6 @@ def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
 
     write_config(planned("gan --name mine"), tmp_path / "config.yaml")
     scores = Scores({"fid": 1.0, "test/mode_kl": 2.0}, {"inception": "features", "modes": "ten"})
-    track(tmp_path, scores, 5, "test")
-    assert not (tmp_path / "journal.jsonl").exists()
     tracking.State("sqlite:///none.db", "gan", "key").save(tmp_path)
     monkeypatch.setattr(tracking.Tracker, "send", away)
     track(tmp_path, scores, 5, "test")
@@ -598,6 +597,29 @@ def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
     assert (
         "MLflow does not take the figures (ConnectionError: no server)" in capsys.readouterr().err
     )
+
+
+def test_a_run_without_mlflow_has_its_figures_in_what_compare_reads_unless_it_is_being_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = planned(f"gan --name mine --storage {tmp_path}")
+    scores = Scores({"fid": 1.0, "test/mode_kl": 2.0}, {"inception": "features", "modes": "ten"})
+    with RunFolder(config) as folder:
+        folder.open(resume=False)
+        folder.keep()
+        track(config.folder, scores, 5, "test")
+    assert capsys.readouterr().err == (
+        "warning: the run is being trained: its figures are in evaluation-test.json alone\n"
+    )
+    track(config.folder, scores, 5, "test")
+    entry = read_folder(config.folder)
+    assert entry.figures == {"evaluate/fid": 1.0, "test/mode_kl": 2.0}
+    assert entry.protocol_of("test/mode_kl") == "ten"
+    assert capsys.readouterr().err == ""
+    assert tracking.State.load(config.folder) is None
+    (tmp_path / "released").mkdir()
+    track(tmp_path / "released", scores, 5, "test")  # a generator without its run
+    assert list((tmp_path / "released").iterdir()) == []
 
 
 def test_parzen_figures_beside_those_of_a_split_keep_their_protocol(
