@@ -101,7 +101,8 @@ def draw_splits(names: Iterable[str], missing: Sequence[str]) -> dict[str, str]:
 
     A hash of the name gives each split in ``missing`` (of "validation", "test") 10 %, so that a
     picture stays where it is when others are added. Only where a split would have none of three
-    or more pictures (of the class) does the one with the lowest hash move there.
+    or more pictures (of the class) does the one with the lowest hash move there; and of one or two
+    that would all be held out, that with the highest hash is for training.
     """
     places = {name: place_of(name) for name in names}
     shares = {split: (i * _SHARE, (i + 1) * _SHARE) for i, split in enumerate(missing)}
@@ -115,6 +116,8 @@ def draw_splits(names: Iterable[str], missing: Sequence[str]) -> dict[str, str]:
         if split not in members and members.count(largest) > 1:
             donors = [name for name, where in drawn.items() if where == largest]
             drawn[min(donors, key=lambda name: places[name])] = split
+    if drawn and "train" not in drawn.values():
+        drawn[max(drawn, key=lambda name: places[name])] = "train"
     return drawn
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gan_core import UserError
 from gan_core.data import check_examples, load_examples
-from gan_core.data.listing import draw_splits, list_pictures
+from gan_core.data.listing import draw_splits, list_pictures, place_of
 
 
 def save(path: Path, colour: object = 128, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
@@ -163,6 +163,19 @@ def test_three_pictures_of_a_class_are_enough_for_every_split(count):
             "validation",
             "test",
         }
+
+
+def test_a_class_of_one_or_two_pictures_has_one_to_train_on():
+    for series, missing in itertools.product(range(300), (["validation"], ["validation", "test"])):
+        one, two = sorted((f"{series}/{i}.png" for i in range(2)), key=place_of)
+        assert draw_splits([one], missing) == {one: "train"}
+        drawn = draw_splits([one, two], missing)
+        assert "train" in drawn.values()
+        if place_of(one) < 0.1 <= place_of(two) < 0.2 and len(missing) == 2:
+            assert drawn == {one: "validation", two: "train"}
+        elif place_of(two) < 0.1:
+            assert drawn == {one: "train", two: "validation"}, "as it was always divided"
+    assert draw_splits([], ["validation"]) == {}
 
 
 def test_two_pictures_are_too_few_to_divide(tmp_path):
