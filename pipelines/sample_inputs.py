@@ -70,7 +70,8 @@ def pictures_in(folder: Path) -> list[Path]:
 
     if not folder.is_dir():
         raise UserError(f"--inputs {folder}: there is no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    found = sorted(p for p in visible if p.suffix.lower() in EXTENSIONS and not p.is_dir())
     if not found:
         raise UserError(f"--inputs {folder}: it holds no pictures")
     stems: dict[str, Path] = {}
@@ -95,17 +96,21 @@ def check_apart(out: Path, folder: Path, paths: list[Path]) -> None:
 def read_inputs(generator: ReleasedGenerator, paths: list[Path]) -> Tensor:
     """The pictures ``paths`` as the generator sees its inputs: (N, C, S, S) in [-1, 1].
 
-    As in training they become their central square, in the size of the source's pictures.
+    As in training they become their central square, in the size of the source's pictures. Raises
+    ``UserError`` for one that cannot be read.
     """
     from gan_core.data.examples import Examples
-    from gan_core.data.pictures import PictureFormat, read_pictures
+    from gan_core.data.pictures import SKIP, BadPicture, PictureFormat, read_pictures
 
     spec = generator.spec
     channels, rows, columns = spec.tensors["input"].shape
     size = rows if rows == columns else None
     form = PictureFormat(channels, size, allow_upscale=True)
     texts = [str(path) for path in paths]
-    pictures, _ = read_pictures(texts, form, (channels, rows, columns), skip_bad=False)
+    try:
+        pictures, _ = read_pictures(texts, form, (channels, rows, columns), skip_bad=False)
+    except BadPicture as problem:
+        raise UserError(str(problem).removesuffix(SKIP)) from None
     view = generator.stage.view
     stored = view.prepare(Examples({"image": pictures, "input": pictures}, spec, "inputs"))
     return view.present({"input": stored.tensors["input"]})["input"]

@@ -100,7 +100,21 @@ def test_what_cannot_be_translated_is_told_in_a_line(trained: Path, tmp_path: Pa
     assert told == "--interpolate does not go with --inputs: leave it out"
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "b.png").write_bytes(b"nothing")
-    assert "b.png is no readable picture" in refused("--inputs", str(tmp_path / "bad"))
+    told = refused("--inputs", str(tmp_path / "bad"))
+    assert "b.png is no readable picture" in told
+    assert told.endswith("): repair or remove it"), "sample has no --on-bad-file"
+
+
+def test_hidden_files_and_folders_are_no_inputs(trained: Path, tmp_path: Path) -> None:
+    own, out = tmp_path / "own", tmp_path / "made"
+    save(own / "1.png", 1)
+    (own / "._1.png").write_bytes(b"what macOS leaves on other disks")
+    save(own / "more.png" / "2.png", 2)
+    command(["sample", str(trained), "--inputs", str(own), "--out", str(out)])
+    assert [path.name for path in out.iterdir()] == ["1.png"]
+    (own / "1.png").unlink()
+    with pytest.raises(UserError, match="it holds no pictures"):
+        command(["sample", str(trained), "--inputs", str(own), "--out", str(out)])
 
 
 def test_one_s_own_pictures_are_not_overwritten(trained: Path, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ _TOLD_EVERY = 5.0  # seconds
 logger = logging.getLogger(__name__)
 
 
-_REMEDY = ": repair or remove it, or pass --on-bad-file skip"
+SKIP = ", or pass --on-bad-file skip"
+"""What a picture that cannot be used may be told to do: not where there is no such option."""
+_REMEDY = f": repair or remove it{SKIP}"
 
 
 class BadPicture(UserError):
@@ -184,7 +186,7 @@ def positions_but(skipped: Iterable[int], count: int) -> list[int]:
 def tell_skipped(skipped: int, count: int, first: str) -> None:
     """Log that so many of ``count`` pictures are left out, if any, and what the first has."""
     if skipped:
-        told = first.removesuffix(_REMEDY)
+        told = first.removesuffix(_REMEDY).removesuffix(SKIP)
         logger.warning("skipped %d of %d pictures, the first: %s", skipped, count, told)
 
 
