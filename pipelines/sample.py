@@ -75,8 +75,10 @@ class SampleOptions:
         None, "whose features --neighbours compares (default: the run's)",
         choices=lambda: extractor_words(none=False),
     )  # fmt: skip
-    extractor_weights: str | None = option(None, "file with the extractor's weights")
-    data_root: str | None = option(None, "the folder of the source's files (default: the run's)")
+    extractor_weights: str | None = option(None, "file with the weights of --extractor")
+    data_root: str | None = option(
+        None, "the folder of the source's files, for --neighbours (default: the run's)"
+    )
     seed: int | None = option(None, "which noise is drawn (default: the run's seed)", minimum=0)
     storage: str = option("runs", "where the runs are")
     device: str = option("auto", "auto takes CUDA where there is one",
@@ -181,6 +183,9 @@ def check_possible(generator: ReleasedGenerator, options: SampleOptions) -> None
     walks = options.interpolate + options.interpolate_classes
     if walks > 1 or (walks and options.neighbours):
         raise UserError("choose one of --interpolate, --interpolate-classes and --neighbours")
+    for name in ("extractor", "extractor_weights", "data_root"):
+        if getattr(options, name) is not None and not options.neighbours:
+            raise UserError(f"{flag(name)} is for --neighbours, of which none are asked for")
     for name in ("truncation", "interpolate"):
         if getattr(options, name) and not has_latent(generator):
             variant = generator.info["config"]["variant"]

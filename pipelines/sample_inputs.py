@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
-from gan_core.options import flag
+from pipelines.sample_options import refuse_others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from pipelines.sample import SampleOptions
 
 _BATCH = 64
-_USED = ("inputs", "n", "out", "seed", "storage", "device")
 
 
 def write_translations(
@@ -39,9 +37,7 @@ def write_translations(
             f"--inputs needs a generator that translates pictures, this one is "
             f"{generator.info['config']['variant']}: leave it out"
         )
-    for field in dataclasses.fields(options):
-        if field.name not in _USED and getattr(options, field.name) != field.default:
-            raise UserError(f"{flag(field.name)} does not go with --inputs: leave it out")
+    refuse_others(options, "inputs", with_="--inputs")
     folder = Path(str(options.inputs)).expanduser()
     paths = pictures_in(folder)
     check_apart(out, folder, paths)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from pipelines.sample_options import refuse_others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = 8
 _BATCH = 64
-_NOT_OF_TEXTS = (
-    "classes", "chords", "interpolate", "interpolate_classes", "truncation", "neighbours",
-)  # fmt: skip
 
 
 def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path) -> Path:
@@ -32,9 +30,7 @@ def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path)
 
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png for --texts")
-    for name in _NOT_OF_TEXTS:
-        if getattr(options, name):
-            raise UserError(f"--{name.replace('_', '-')} does not go with --texts: leave it out")
+    refuse_others(options, "texts", with_="--texts")
     vectors = encoded(generator, str(options.texts))
     columns = max(1, min(_COLUMNS, options.n // len(vectors)))
     asked = vectors.repeat_interleave(columns, dim=0)[:, None]

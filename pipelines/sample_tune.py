@@ -6,8 +6,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_core.errors import UserError
-from gan_core.options import flag
+from pipelines.sample_options import refuse_others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from pipelines.sample import SampleOptions
 
 _BARS_IN_LINE = 8
-_FOR_PICTURES = ("classes", "interpolate", "interpolate_classes", "truncation", "neighbours")
 _CHORD_REGISTER = 48  # chords sound from the C below middle C on
 
 
@@ -32,10 +30,7 @@ def write_tune(
     from gan_core.piano_roll import piano_roll
     from gan_core.pictures import save_png
 
-    for name in _FOR_PICTURES:
-        if getattr(options, name):
-            told = f"{flag(name)} is for pictures, this generator makes melodies"
-            raise UserError(f"{told}: leave it out")
+    refuse_others(options, "chords", with_="a generator of melodies")
     chords = chords_of_tune(generator, options)
     bars = tune(generator, chords, options.seed)
     metre = generator.info["config"].get("data_options", {}).get("metre", "4/4")

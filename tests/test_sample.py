@@ -224,6 +224,8 @@ def test_walks_fill_whole_rows(
         ("dcgan --interpolate-classes", "--interpolate-classes needs a conditional variant"),
         ("sngan --interpolate-classes --classes 3", "needs at least two classes"),
         ("sngan --interpolate-classes --n 1", "ask for a larger --n"),
+        ("sngan --extractor classifier", "--extractor is for --neighbours, of which none are"),
+        ("sngan --data-root .", "--data-root is for --neighbours, of which none are"),
         ("sngan --truncation 0", "--truncation must be greater than 0"),
     ],
 )

@@ -108,8 +108,9 @@ def test_without_chords_those_of_held_out_tunes_are_taken(
     ("words", "said"),
     [
         ("--chords C,X", "--chords are like C,F#m,Bb, not 'X'"),
-        ("--interpolate", "--interpolate is for pictures, this generator makes melodies"),
-        ("--classes 1", "--classes is for pictures, this generator makes melodies"),
+        ("--interpolate", "--interpolate does not go with a generator of melodies: leave it out"),
+        ("--classes 1", "--classes does not go with a generator of melodies: leave it out"),
+        ("--data-root .", "--data-root does not go with a generator of melodies: leave it out"),
         ("--out a.wav", "--out a.wav must end in .png, or for melodies in .mid"),
     ],
 )

@@ -486,7 +486,7 @@ def test_ones_own_words_are_drawn_by_a_row_each(tmp_path: Path) -> None:
     config = {"variant": "stackgan", "seed": 0, "data_options": {"text_encoder": "words"}}
     info = {"config": config, "conditions": ["text"], "stage": "stage1"}
     generator = ReleasedGenerator(variant, DataSpec(specs), info, torch.device("cpu"))
-    for wrong in ({"classes": "0"}, {"truncation": 0.5}, {"neighbours": 3}):
+    for wrong in ({"classes": "0"}, {"truncation": 0.5}, {"extractor": "none"}):
         with pytest.raises(UserError, match=f"--{next(iter(wrong))} does not go with --texts"):
             write_texts(generator, SampleOptions(texts="a cat", **wrong), tmp_path / "a.png")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must end in"):
