@@ -42,7 +42,7 @@ from gan_core.data.pictures import (
 from gan_core.data.user_cache import user_cache
 from gan_core.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Part of every name: to be raised when pictures are decoded differently."""
 LARGE = 64 * 1024**2
 """Bytes of decoded pictures from which on they are kept."""

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gan_core.errors import UserError
@@ -27,6 +27,7 @@ Half = Literal["left", "right"]
 
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+_LYING = (5, 6, 7, 8)  # EXIF orientations by which rows become columns
 _CHUNK = 64  # pictures a task: less overhead than one by one
 _WORTH_A_THREAD = 7000  # bytes
 _TOLD_EVERY = 5.0  # seconds
@@ -67,7 +68,7 @@ class PictureFormat:
         """The picture as (channels, rows, columns); ``BadPicture`` if it cannot be used."""
         with _told_as_bad(path), Image.open(path) as image:
             if self.half is not None:
-                _check_halves(path, image.size)
+                _check_halves(path, _upright_size(image))
             if self.image_size is not None:
                 self._check_size(path, image.size)
                 # JPEG only: decode at a fraction, still at least twice the wanted size.
@@ -86,8 +87,10 @@ class PictureFormat:
     def _own_half(self, image: Image.Image) -> Image.Image:
         if self.half is None:
             return image
-        middle, left = image.width // 2, 0 if self.half == "left" else image.width // 2
-        return image.crop((left, 0, left + middle, image.height))
+        # Reduced by JPEG's decoder the width may be odd: the middle column is in neither half.
+        half = image.width // 2
+        left = 0 if self.half == "left" else image.width - half
+        return image.crop((left, 0, left + half, image.height))
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.image_size is None or image.size == (self.image_size, self.image_size):
@@ -98,6 +101,13 @@ class PictureFormat:
         # Not resize's own ``box``: the filter would look beyond its edges.
         square = image.crop((left, top, left + side, top + side))
         return square.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the camera's orientation (EXIF) has them, before anything is decoded."""
+    width, height = image.size
+    lies = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
+    return (height, width) if lies else (width, height)
 
 
 def _check_halves(path: str, size: tuple[int, int]) -> None:

@@ -75,6 +75,39 @@ def test_the_central_square_is_kept(tmp_path):
     assert (read(tmp_path / "high.png", channels=1, image_size=4) == 255).all()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_two_squares_are_side_by_side_as_the_camera_held_them(tmp_path, orientation):
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[:, 8:] = 255
+    upright, exif = Image.fromarray(pixels), Image.Exif()
+    ways = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_90 TRANSVERSE ROTATE_270"
+    to_stored = [None, *(Image.Transpose[way] for way in ways.split())][orientation - 1]
+    stored = upright if to_stored is None else upright.transpose(to_stored)
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "pair.png", exif=exif)
+    for half, shade in (("left", 0), ("right", 255)):
+        found = read(tmp_path / "pair.png", channels=1, half=half)
+        assert found.shape == (1, 8, 8)
+        assert (found == shade).all()
+    high = tmp_path / "high.png"  # as it is stored; upright it is one above the other
+    exif[0x0112] = 6
+    upright.save(high, exif=exif)
+    with pytest.raises(BadPicture, match="8 x 16 pixels, which are not two squares"):
+        read(high, channels=1, half="left")
+
+
+def test_halves_of_a_jpeg_that_is_decoded_smaller_hold_nothing_of_each_other(tmp_path):
+    pixels = np.zeros((301, 602), np.uint8)
+    pixels[:, 301:] = 255
+    Image.fromarray(pixels).save(tmp_path / "pair.jpg", quality=100)
+    left, right = (
+        read(tmp_path / "pair.jpg", channels=1, half=half, image_size=60).astype(int)
+        for half in ("left", "right")
+    )
+    assert left.max() < 8
+    assert right.min() > 247
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_shrinking_is_antialiased(tmp_path, kind):
     stripes = np.tile(np.array([[0, 255]], np.uint8), (256, 128))
