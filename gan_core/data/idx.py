@@ -24,13 +24,13 @@ _VALIDATION = 10_000
 def _unpacked(packed: bytes) -> bytes:
     """What the gzip members in ``packed`` hold; of a truncated one what can be had.
 
-    Not ``gzip.decompress``, which gives nothing of a truncated file.
+    Zeros behind them are padding. Not ``gzip.decompress``, which gives nothing of a truncated file.
     """
     parts = []
     while packed:
         member = zlib.decompressobj(wbits=31)
         parts.append(member.decompress(packed))
-        packed = member.unused_data
+        packed = member.unused_data.lstrip(b"\0")
     return b"".join(parts)
 
 

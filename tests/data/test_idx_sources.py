@@ -65,6 +65,13 @@ def test_idx_files_are_read_plain_and_gzipped(tmp_path, zipped):
     check_examples(train, batch_size=25)
 
 
+def test_zeros_behind_what_is_gzipped_are_padding(tmp_path):
+    content = idx_bytes(pictures(4))
+    halves = gzip.compress(content[:50]) + b"\0" * 7 + gzip.compress(content[50:])
+    (tmp_path / "padded.gz").write_bytes(halves + b"\0" * 512)
+    assert np.array_equal(read_idx(tmp_path / "padded.gz", 3), pictures(4))
+
+
 def test_of_the_full_training_file_the_last_ten_thousand_are_validation(tmp_path):
     images, labels = FILES["train"]
     write(tmp_path / images, idx_bytes(pictures(60_000, 1, 1)))
