@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +14,10 @@ import torch
 
 from gan_core.data.examples import Examples, Split
 from gan_core.data.listing import Listing, list_pictures
-from gan_core.data.pictures import BadPicture, PictureFormat, count_workers
+from gan_core.data.pictures import SKIP, BadPicture, PictureFormat, count_workers, tell_skipped
 from gan_core.data.source_options import OnBadFile
 from gan_core.data.sources import Source, picture_spec, register
 from gan_core.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 def tile_starts(length: int, tile: int) -> list[int]:
@@ -88,8 +85,7 @@ class Hires(Source):
             found = list(pool.map(self._read, paths))
         tiles = [tiles for tiles in found if isinstance(tiles, np.ndarray)]
         bad = [problem for problem in found if isinstance(problem, BadPicture)]
-        if bad:
-            logger.warning("skipped %d of %d pictures, the first: %s", len(bad), len(paths), bad[0])
+        tell_skipped(len(bad), len(paths), str(next(iter(bad), "")))
         if not tiles:
             raise UserError(f"none of the {len(paths)} {split} files in {self.root} can be used")
         images = torch.from_numpy(np.concatenate(tiles))
@@ -104,7 +100,7 @@ class Hires(Source):
             if min(rows, columns) < self.tile:
                 raise BadPicture(
                     f"{path} has {columns} x {rows} pixels, smaller than --tile {self.tile}: "
-                    "choose smaller tiles, remove it, or pass --on-bad-file skip"
+                    f"choose smaller tiles, or remove it{SKIP}"
                 )
             return tiles_of(picture, self.tile)
         except BadPicture as problem:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,14 @@ logger = logging.getLogger(__name__)
 SKIP = ", or pass --on-bad-file skip"
 """What a picture that cannot be used may be told to do: not where there is no such option."""
 _REMEDY = f": repair or remove it{SKIP}"
+
+
+def expect_large_pictures() -> None:
+    """Silence Pillow's warning of pictures from half of its limit on: they are the user's own."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+expect_large_pictures()
 
 
 class BadPicture(UserError):
@@ -125,6 +134,11 @@ def _told_as_bad(path: str) -> Iterator[None]:
         yield
     except (UserError, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels, the most that is read"
+        raise BadPicture(
+            f"{path} is too large, over {most}: shrink, cut or remove it{SKIP}"
+        ) from None
     except Exception as problem:  # OSError, SyntaxError, struct.error, EOFError and others
         reason = " ".join(str(problem).replace(f" {path!r}", "").split())
         bad = BadPicture(
@@ -138,6 +152,9 @@ def _flattened(image: Image.Image, channels: int) -> Image.Image:
     """``image`` in 8 bits with 1 or 3 channels; what is transparent becomes white."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _from_16_bits(image)
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and max(clear) > 255:  # of 16 bits, of which Pillow reads the upper
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -145,11 +162,15 @@ def _flattened(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """0..65535 scaled to 0..255; Pillow's own conversion would clip at 255 instead."""
+    """0..65535 scaled to 0..255, white where it is the transparent value; Pillow's own conversion
+    would clip at 255 instead.
+    """
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError("its values are not whole numbers of 8 or 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    scaled = np.rint(values / 257).astype(np.uint8)
+    scaled[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(scaled)
 
 
 def is_colour(path: str) -> bool:

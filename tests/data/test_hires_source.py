@@ -82,6 +82,7 @@ def test_a_picture_smaller_than_a_tile_is_one_clear_line(
     with caplog.at_level(logging.WARNING):
         assert sum(lengths(on_bad_file="skip")) == 24
     assert "skipped 1 of" in caplog.text
+    assert "--on-bad-file" not in caplog.text, "it is what the user has just given"
 
 
 def test_wrong_options_are_one_clear_line(tmp_path: Path) -> None:

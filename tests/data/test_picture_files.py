@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import struct
+import warnings
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_core.data.pictures import BadPicture, PictureFormat, is_colour, read_pictures
+from gan_core.data.pictures import (
+    BadPicture,
+    PictureFormat,
+    expect_large_pictures,
+    is_colour,
+    read_pictures,
+)
 
 
 def read(path, **options) -> np.ndarray:
@@ -64,6 +74,41 @@ def test_16_bit_pictures_are_scaled_not_clipped(tmp_path):
     Image.fromarray(values).save(tmp_path / "deep.png")
     assert read(tmp_path / "deep.png", channels=1).tolist() == [[[0, 1, 128, 255]]]
     assert not is_colour(str(tmp_path / "deep.png"))
+
+
+def test_a_transparent_value_of_16_bits_becomes_white(tmp_path):
+    values = np.array([[1000, 1001, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "gray.png", transparency=1000)
+    assert read(tmp_path / "gray.png", channels=1).tolist() == [[[255, 4, 255]]]
+    colours = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0, 0, 0x1234)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0),
+        b"tRNS": colours[:6],
+        b"IDAT": zlib.compress(b"\0" + colours),
+        b"IEND": b"",
+    }
+    written = b"".join(
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+        for kind, part in parts.items()
+    )
+    (tmp_path / "colour.png").write_bytes(b"\x89PNG\r\n\x1a\n" + written)
+    assert read(tmp_path / "colour.png")[:, 0].T.tolist() == [[255] * 3, [0, 0, 0x12]]
+
+
+def test_too_large_a_picture_is_told_as_that_and_one_half_as_large_is_read(tmp_path, monkeypatch):
+    Image.new("L", (8, 8), 3).save(tmp_path / "panorama.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 33)  # a warning from there on
+    with warnings.catch_warnings(record=True) as told:
+        warnings.resetwarnings()
+        expect_large_pictures()
+        assert (read(tmp_path / "panorama.png", channels=1) == 3).all()
+        assert told == []
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 31)  # twice as much is refused
+    with pytest.raises(BadPicture) as caught:
+        read(tmp_path / "panorama.png")
+    said = str(caught.value)
+    assert "panorama.png is too large, over 0 megapixels, the most that is read: " in said
+    assert said.endswith(": shrink, cut or remove it, or pass --on-bad-file skip")
 
 
 def test_the_central_square_is_kept(tmp_path):
