@@ -12,6 +12,7 @@ from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, resolve, without_extractor
+from pipelines.sample_enlarged import enlarges, write_enlarged
 from pipelines.sample_inputs import write_translations
 from pipelines.sample_texts import write_texts
 from pipelines.sample_tune import write_tune
@@ -47,7 +48,8 @@ class SampleOptions:
     )  # fmt: skip
     inputs: str | None = option(
         None, "a folder of your own pictures to translate (pix2pix, cyclegan), each cropped to its "
-        "central square and resized; --out may then be a folder for the results",
+        "central square and resized; --out may then be a folder for the results; or to enlarge "
+        "(srgan), whole, into the folder --out",
     )  # fmt: skip
     texts: str | None = option(
         None, "what to draw, with semicolons: a row for each text (generators of captions)"
@@ -114,7 +116,10 @@ def sample_command(arguments: list[str]) -> int:
     check_ending(out, translates=options.inputs is not None)
     generator = open_generator(resolve(given["run"], options.storage), options.device)
     options = checked_options(SampleOptions, given)  # the run's plugins are here now
-    if options.inputs is not None:
+    if options.inputs is not None and enlarges(generator):
+        for line in write_enlarged(generator, options, out):
+            print(line, flush=True)
+    elif options.inputs is not None:
         print(*write_translations(generator, options, out), sep="\n")
     elif options.texts is not None:
         print(write_texts(generator, options, out))

@@ -34,7 +34,7 @@ def write_translations(
 
     if "input" not in generator.info["conditions"]:
         raise UserError(
-            f"--inputs needs a generator that translates pictures, this one is "
+            f"--inputs needs a generator that translates or enlarges pictures, this one is "
             f"{generator.info['config']['variant']}: leave it out"
         )
     refuse_others(options, "inputs", with_="--inputs")

@@ -30,12 +30,18 @@ def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path)
 
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png for --texts")
-    refuse_others(options, "texts", with_="--texts")
+    refuse_others(options, "texts", "truncation", with_="--texts")
+    if options.truncation is not None:
+        generator = generator.settled(options.truncation)
     vectors = encoded(generator, str(options.texts))
     columns = max(1, min(_COLUMNS, options.n // len(vectors)))
     asked = vectors.repeat_interleave(columns, dim=0)[:, None]
     parts = [
-        generator.generate(index, seed=options.seed, conditions={"text": asked[index]})
+        generator.generate(
+            index,
+            noise=generator.noise(index, options.seed, options.truncation),
+            conditions={"text": asked[index]},
+        )
         for index in torch.arange(len(asked)).split(_BATCH)
     ]
     return save_png(image_grid(torch.cat(parts), columns), out)

@@ -181,7 +181,10 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Pictures (N, C, h, w) in [-1, 1] to (N, C, scale h, scale w), near [-1, 1]; any h and w."""
+    """Pictures (N, C, h, w) in [-1, 1] to (N, C, scale h, scale w), near [-1, 1]; any h and w.
+
+    ``reach``: how far off, in pixels of the small picture, what a pixel depends on may be.
+    """
 
     def __init__(self, options: SRGANOptions, channels: int) -> None:
         super().__init__()
@@ -195,13 +198,17 @@ class Generator(nn.Module):
         )
         self.upsample, width = self._upsampling(options)
         kernel = options.kernel_end
+        # The first convolution, two in each block and one after them, one of each enlargement, the
+        # last (among larger pixels); the bicubic enlargement sees two pixels.
+        within = 4 + 2 * options.blocks + 1 + len(self.upsample) // 3
+        self.reach = within + -(-(kernel // 2) // options.scale)
         self.end = nn.Conv2d(width, channels, kernel, padding=kernel // 2)
         if self.enlarge is not None:  # begin as the bicubic enlargement
             nn.init.zeros_(self.end.weight)
             nn.init.zeros_(self.end.bias)  # type: ignore[arg-type]
 
     @staticmethod
-    def _upsampling(options: SRGANOptions) -> tuple[nn.Module, int]:
+    def _upsampling(options: SRGANOptions) -> tuple[nn.Sequential, int]:
         """The layers that enlarge by ``scale``, and how many channels they give."""
         width, factors = options.width, [2] * (options.scale // 2)
         if options.upsampling == "once":

@@ -485,8 +485,9 @@ def test_ones_own_words_are_drawn_by_a_row_each(tmp_path: Path) -> None:
             weights.mul_(20)
     config = {"variant": "stackgan", "seed": 0, "data_options": {"text_encoder": "words"}}
     info = {"config": config, "conditions": ["text"], "stage": "stage1"}
-    generator = ReleasedGenerator(variant, DataSpec(specs), info, torch.device("cpu"))
-    for wrong in ({"classes": "0"}, {"truncation": 0.5}, {"extractor": "none"}):
+    trained_on = {"text": torch.randn(9, 2, 256)}
+    generator = ReleasedGenerator(variant, DataSpec(specs), info, torch.device("cpu"), trained_on)
+    for wrong in ({"classes": "0"}, {"interpolate": True}, {"extractor": "none"}):
         with pytest.raises(UserError, match=f"--{next(iter(wrong))} does not go with --texts"):
             write_texts(generator, SampleOptions(texts="a cat", **wrong), tmp_path / "a.png")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must end in"):
@@ -498,6 +499,15 @@ def test_ones_own_words_are_drawn_by_a_row_each(tmp_path: Path) -> None:
         torch.arange(6), conditions={"text": vectors.repeat_interleave(3, 0)[:, None]}
     )
     assert torch.equal(picture, image_grid(made, columns=3))
+    options = SampleOptions(texts="a red heart; a cat ;", n=6, truncation=0.3)
+    cut = read_png(write_texts(generator, options, tmp_path / "cut.png"))
+    made = generator.settled(0.3).generate(
+        torch.arange(6),
+        noise=generator.noise(torch.arange(6), truncation=0.3),
+        conditions={"text": vectors.repeat_interleave(3, 0)[:, None]},
+    )
+    assert torch.equal(cut, image_grid(made, columns=3))
+    assert not torch.equal(cut, picture)
     assert (made[0] - made[3]).abs().max() > 1e-3
     with pytest.raises(UserError, match="--texts has no text in it"):
         write_texts(generator, SampleOptions(texts=" ; "), tmp_path / "made.png")
