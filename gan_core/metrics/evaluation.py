@@ -125,7 +125,7 @@ class Evaluator:
         if self.conditional and (labels is None or len(labels) != self.samples):
             raise ValueError(f"a conditional evaluation needs {self.samples} labels")
         made = self._sample(generate)
-        if "predicted" in made:
+        if self._compares_classes and "pictures" not in made:
             made["pictures"] = self._pictures(generate)
         figures, per_class = on_leader(self.world, lambda: self._measure(made, labels, texts))
         bad = int((made["finite"] == 0).sum())
@@ -152,8 +152,13 @@ class Evaluator:
                 parts.setdefault(name, []).append(tensor)
         return {n: self.world.gather(torch.cat(p), self.samples) for n, p in parts.items()}
 
+    @property
+    def _compares_classes(self) -> bool:
+        """Whether there are classes of pictures whose samples are compared with each other."""
+        return self.classifier is not None and self.mixture is None and self._labels is not None
+
     def _pictures(self, generate: Generate) -> Tensor:
-        """The first samples again, as uint8 pixels, to compare those of a class."""
+        """The first of many samples again, as uint8 pixels, to compare those of a class."""
         count = min(self.samples, similarity.PICTURES)
         made = generated(generate, self.world, count, self.batch_size, self._shape)
         return self.world.gather(torch.cat([to_pixels(targets) for targets, _ in made]), count)
@@ -174,6 +179,8 @@ class Evaluator:
                 _, logits = self.classifier.features(images)
             assert logits is not None, "a classifier has logits"
             seen["predicted"] = logits.argmax(1)
+        if self._compares_classes and self.samples <= similarity.PICTURES:  # else more than needed
+            seen["pictures"] = to_pixels(targets)
         return seen
 
     def _measure(

@@ -17,7 +17,7 @@ from gan_core.data.examples import DataSpec, Examples, TensorSpec, to_pixels, to
 from gan_core.data.mixtures import MIXTURES
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.metrics import coverage, distances, manifold
+from gan_core.metrics import coverage, distances, manifold, similarity
 from gan_core.metrics.cache import save_tensors
 from gan_core.metrics.evaluation import Evaluation, Evaluator
 from gan_core.metrics.extractors import Extractor, create_extractor
@@ -106,6 +106,29 @@ def test_figures_are_those_of_the_features_of_all_samples():
     assert figures["class_accuracy"] == 1
     by_class = [balls.recalled[torch.arange(90) % 3 == c].double().mean().item() for c in range(3)]
     assert figures["min_class_recall_classifier"] == pytest.approx(min(by_class))
+
+
+@pytest.mark.parametrize(("compared", "made"), [(60, 60), (48, 60 + 48)])
+def test_samples_are_made_again_only_to_compare_the_first_of_many(compared, made, monkeypatch):
+    monkeypatch.setattr(similarity, "PICTURES", compared)
+    generate, asked = generator_of(60), []
+
+    def counted(index: Tensor) -> Tensor:
+        asked.append(len(index))
+        return generate(index)
+
+    evaluator = Evaluator(
+        reference=pictures(90),
+        extractors=[Projection()],
+        samples=60,
+        world=World(),
+        batch_size=12,
+    )
+    figures = evaluator(counted).figures
+    assert sum(asked) == made
+    images = to_unit_range(to_pixels(generate(torch.arange(compared))))
+    within = similarity.similarity_within_classes(images, torch.arange(compared) % 3)
+    assert figures["ms_ssim"] == within
 
 
 def test_the_real_data_themselves_score_perfectly():
