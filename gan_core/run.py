@@ -237,8 +237,7 @@ class Run:
         self.game.join(states)
         self._keep_config()
         self.observer.start(self.game.step, self._start_info(None))
-        self._evaluate()
-        self._checkpoint(last=True)
+        self._checkpoint(last=True, sampler=self._evaluate())
         summary = self._summary("finished")
         self.observer.end(self.game.step, "finished", summary)
         return summary
@@ -259,13 +258,14 @@ class Run:
         self._tell_notes()  # a stage that has begun may have some
         if self._due(self.config.log_every):
             self._log_metrics()
+        sampler = None
         if self._due(self.config.evaluate_every):
             self._probe()
-            self._evaluate()
+            sampler = self._evaluate()
         asked = self._agreed(lambda: self._hopeless() or self.observer.should_stop())
         stop = asked and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
-            self._checkpoint(last=stop or self.game.finished)
+            self._checkpoint(last=stop or self.game.finished, sampler=sampler)
         return stop
 
     def _stops_here(self) -> bool:
@@ -358,14 +358,15 @@ class Run:
             _log.debug("no %s", what, exc_info=True)
             return None
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> Sampler:
+        """Look at samples and judge them; returns what made them."""
         with undisturbed():
             sampler = self.game.sampler()
             self._show(sampler)
             evaluator = self._make_evaluator()
             own = self._own_figures(sampler)
             if evaluator is None and not own:
-                return
+                return sampler
             self.figures, self.protocol = own, self._own_protocol() if own else {}
             if evaluator is not None:
                 evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
@@ -385,6 +386,7 @@ class Run:
         for family, text in self.protocol.items():
             self.observer.tag(self.game.step, f"protocol.{family}", text)
         self._keep_if_best(sampler)
+        return sampler
 
     def _own_figures(self, sampler: Sampler) -> dict[str, float]:
         """The variant's own figures of the held-out examples, where it asks for them."""
@@ -594,17 +596,21 @@ class Run:
 
     # -- keeping -------------------------------------------------------------------------------
 
-    def _checkpoint(self, last: bool) -> None:
-        """Save everything; the ``last`` of the run, or before a stop, is released as well."""
+    def _checkpoint(self, last: bool, sampler: Sampler | None = None) -> None:
+        """Save everything; the ``last`` of the run, or before a stop, is released as well.
+
+        ``sampler``: of the networks as they are, where there is one: making another would measure
+        their batch statistics again.
+        """
         with undisturbed():
-            sampler = self.game.sampler()
+            made = sampler or self.game.sampler()
         if last:
-            self._release(sampler, "last")
+            self._release(made, "last")
 
         def write(folder: Path) -> None:
             checkpoints.write_rank(folder, self.world.rank, self.game.rank_state())
             if self.world.leads:
-                self._save_generator(folder, sampler)
+                self._save_generator(folder, made)
                 checkpoints.write_shared(folder, self._state(), self._manifest())
 
         self.observer.checkpoint(self.game.step, write, dict(self.figures))

@@ -39,10 +39,13 @@ from gan_core import run as run_module
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, read_shared, verify
+from gan_core.engine.game import Game
+from gan_core.engine.sampling import Sampler
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.journal import FILE, read
 from gan_core.observers import FolderObserver, Observer
+from gan_core.release import load_generator
 from gan_core.run import Run, play
 
 ALONE = World()
@@ -503,6 +506,29 @@ def test_logging_judging_and_saving_keep_to_their_own_steps(tmp_path: Path) -> N
         "picture": [4, 8, 12, 13],
         "checkpoint": [3, 6, 9, 12, 13],
     }
+
+
+def test_what_is_judged_and_saved_at_one_step_is_copied_and_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(
+        tmp_path / "run", "dcgan", ema=0.9, evaluate_every=4, checkpoint_every=2, steps=8
+    )
+    made: list[int] = []
+    sampler = Game.sampler
+
+    def counted(game: Game, **options: Any) -> Sampler:
+        if options.get("averaged", True):  # not a logging point's
+            made.append(game.step)
+        return sampler(game, **options)
+
+    monkeypatch.setattr(Game, "sampler", counted)
+    run = Run(config, ALONE, FolderObserver(config.folder, ALONE))
+    run.play()
+    assert made == [2, 4, 6, 8]
+    kept = load_generator(newest(config.folder)).variant.state_dict()
+    now = sampler(run.game).variant.state_dict()
+    assert all(torch.equal(kept[n], now[n]) for n in now if n.startswith("generator."))
 
 
 def test_zero_means_only_at_the_end(tmp_path: Path) -> None:
