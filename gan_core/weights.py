@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import pickle
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_core.checksums import sha256_of
 from gan_core.errors import UserError
 
 MOBILENET_FILE = "mobilenet_v2-b0353104.pth"
@@ -45,4 +45,4 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
         raise UserError(
             f"{path} is not a whole file of PyTorch weights: fetch it again or delete it"
         )
-    return dict(state), hashlib.sha256(path.read_bytes()).hexdigest()
+    return dict(state), sha256_of(path)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gan_core import journal
+from gan_core.checksums import sha256_of
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, tracking_uri
 from pipelines.parcels import BATCH, Parcel, flat_params, flat_tags, parcels
@@ -329,7 +329,7 @@ def _fingerprint(folder: Path) -> str | None:
     weights = folder / "generator.safetensors"
     if not weights.exists():
         return None
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
+    return sha256_of(weights)
 
 
 def _image_key(name: str) -> str:

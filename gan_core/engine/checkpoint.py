@@ -7,7 +7,6 @@ values are stored; files are read with ``weights_only=True``, so none can run co
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from gan_core.checksums import remembered_sha256_of, sha256_of
 from gan_core.errors import UserError
 
 FORMAT = 1
@@ -32,7 +32,7 @@ def _write(path: Path, value: Any) -> None:
     """``value`` and its checksum; the name appears only when the file is whole."""
     partial = path.with_suffix(".partial")
     torch.save(value, partial)
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    digest = sha256_of(partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     path.with_suffix(".sha256").write_text(digest)
@@ -42,7 +42,7 @@ def _write(path: Path, value: Any) -> None:
 def _verify(path: Path) -> None:
     try:
         wanted = path.with_suffix(".sha256").read_text().strip()
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = remembered_sha256_of(path)  # a resume looks several times, each before it reads
     except OSError as error:
         raise BrokenCheckpoint(f"checkpoint {path.parent} is incomplete: {error}") from None
     if wanted != found:

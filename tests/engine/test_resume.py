@@ -35,6 +35,7 @@ from engine_toys import (
     vectors,
 )
 
+from gan_core import checksums
 from gan_core import run as run_module
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.engine import checkpoint as checkpoints
@@ -47,6 +48,7 @@ from gan_core.journal import FILE, read
 from gan_core.observers import FolderObserver, Observer
 from gan_core.release import load_generator
 from gan_core.run import Run, play
+from pipelines.runs import check_checkpoints
 
 ALONE = World()
 ROOT = Path(__file__).parents[2]
@@ -237,6 +239,41 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
         assert newest(damaged) == damaged / "checkpoints" / "step_00000008"
     (record,) = caplog.records
     assert "step_00000012" in record.getMessage()
+
+
+def test_a_resume_reads_each_file_once_to_know_that_it_is_whole(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(checksums, "sha256_of", counted)
+    monkeypatch.setattr(checksums, "SETTLED", 0.0)
+    config = tiny_config(damaged, "gan")
+    check_checkpoints(damaged)
+    Run(config, ALONE, Observer()).play(newest(damaged))
+    assert sorted(read) == ["rank_0.pt", "state.pt"]
+
+
+@pytest.mark.parametrize("settled", [0.0, 60.0], ids=["long ago", "just now"])
+def test_a_file_that_is_damaged_after_it_was_found_whole_is_not_used(
+    settled: float, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "SETTLED", settled)
+    last = newest(damaged)
+    run = Run(tiny_config(damaged, "gan"), ALONE, Observer())
+    if not settled:
+        time.sleep(0.05)  # a tick of the file system's clock
+    before = (last / "state.pt").stat()
+    flip(last / "state.pt")
+    os.utime(last / "state.pt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BrokenCheckpoint, match="is damaged"):
+        run.play(last)
+    assert run.game.step == 0
+    assert newest(damaged).name == "step_00000008"
 
 
 def test_a_checkpoint_half_written_when_the_process_died_is_passed_over_and_swept(
