@@ -12,6 +12,7 @@ A field without :func:`option` is of the kind ``identity``, without help and bou
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -54,9 +55,15 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@functools.lru_cache(maxsize=256)
+def field_hints(cls: type) -> Mapping[str, Any]:
+    """The types of all fields of ``cls``; resolving them takes as long for one as for all."""
+    return typing.get_type_hints(cls)
+
+
 def value_type(cls: type, name: str) -> tuple[type, bool]:
     """The plain type of the field ``name`` of ``cls`` and whether it may be ``None``."""
-    hint = typing.get_type_hints(cls)[name]
+    hint = field_hints(cls)[name]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [a for a in typing.get_args(hint) if a is not type(None)]
         return (typing.get_origin(inner[0]) or inner[0]), True
@@ -76,7 +83,7 @@ def choices_of(cls: type, field: dataclasses.Field[Any]) -> tuple[str, ...] | No
 
 def literals(cls: type, name: str) -> tuple[Any, ...]:
     """The values of a ``Literal``, which the field ``name`` of ``cls`` may have; else none."""
-    hint = typing.get_type_hints(cls)[name]
+    hint = field_hints(cls)[name]
     kinds = (hint, *typing.get_args(hint))  # it may stand beside None
     return next((typing.get_args(k) for k in kinds if typing.get_origin(k) is Literal), ())
 

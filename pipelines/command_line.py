@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from gan_core.errors import UserError
-from gan_core.options import check, choices_of, flag, parse, value_type
+from gan_core.options import check, choices_of, field_hints, flag, parse, value_type
 
 T = TypeVar("T")
 _NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
@@ -175,7 +175,7 @@ def checked_options(cls: type[T], given: Mapping[str, Any]) -> T:
 
 def _element(cls: type, name: str, text: str) -> Any:
     """One element of a sequence option, as the type that the annotation names."""
-    hint = typing.get_type_hints(cls)[name]
+    hint = field_hints(cls)[name]
     inner = next((a for a in typing.get_args(hint) if typing.get_origin(a) is tuple), hint)
     kind = (typing.get_args(inner) or (str,))[0]
     if kind not in (int, float):

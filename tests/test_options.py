@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import pytest
 
 from gan_core.errors import UserError
-from gan_core.options import differences, flag, option, parse, value_type
+from gan_core.options import choices_of, differences, flag, option, parse, value_type
 from gan_core.registry import Registry
 
 
@@ -36,6 +37,18 @@ def test_text_becomes_values_of_the_fields_types() -> None:
 
 def test_nothing_given_is_the_defaults() -> None:
     assert parse(Example, {}) == Example()
+
+
+def test_the_types_of_a_class_are_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[type] = []
+    resolve = typing.get_type_hints
+    monkeypatch.setattr(typing, "get_type_hints", lambda cls: resolved.append(cls) or resolve(cls))
+    for one in (Example, dataclasses.make_dataclass("Later", [("k", int, option(1, "turns"))])):
+        for field in dataclasses.fields(one):
+            value_type(one, field.name)
+            choices_of(one, field)
+        assert resolved.count(one) <= 1
+    assert len(resolved) <= 2
 
 
 def test_names_may_be_written_as_flags() -> None:
