@@ -394,7 +394,8 @@ class Run:
             return {}
         from gan_core.metrics.held_out import held_out_figures
 
-        return held_out_figures(sampler, self.game.held_out_examples(), self._asked(), self.world)
+        count = self._asked()
+        return held_out_figures(sampler, self.game.held_out_examples(count), count, self.world)
 
     def _asked(self) -> int:
         """How many samples an evaluation makes."""
@@ -460,7 +461,7 @@ class Run:
             return None
         count = min(_SHOWN, self._asked())
         index = torch.arange(count, device=self.world.device)
-        held_out = {n: t[index % len(t)] for n, t in self.game.held_out_examples().items()}
+        held_out = {n: t[index % len(t)] for n, t in self.game.held_out_examples(count).items()}
         asked = {name: held_out[name] for name in variant.conditions()}
         generated = sampler(index, conditions=asked)
         return variant.picture(self.game.stage.name, generated, held_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from gan_core.engine.averaging import (
 from gan_core.engine.batches import BatchStream
 from gan_core.engine.execution import Engine, compile_networks
 from gan_core.engine.hosted import belongs_on_host
-from gan_core.engine.sampling import Sampler, copy_networks, undisturbed
+from gan_core.engine.sampling import Sampler, StoredConditions, copy_networks, undisturbed
 from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -318,7 +318,7 @@ class Game:
                 self._use_averages(copies, names)
         return sampler
 
-    def _sampler_on(self, variant: Variant, seed: int, conditions: Batch) -> Sampler:
+    def _sampler_on(self, variant: Variant, seed: int, conditions: StoredConditions) -> Sampler:
         return Sampler(variant, self.stage.name, seed, self.world.device, conditions)
 
     def _use_averages(self, copies: Variant, names: tuple[str, ...]) -> None:
@@ -328,11 +328,8 @@ class Game:
             averages[name].copy_to(getattr(copies, name))
         if not any(has_batch_statistics(getattr(copies, name)) for name in used):
             return
-        count = STATISTICS_BATCHES * STATISTICS_BATCH
         statistics = self._sampler_on(
-            copies,
-            stream_key(self.seed, "batch statistics") >> 1,
-            self._training_conditions(count),
+            copies, stream_key(self.seed, "batch statistics") >> 1, self._training_conditions()
         )
 
         def generate(number: int) -> object:
@@ -342,28 +339,28 @@ class Game:
         together = nn.ModuleList([getattr(copies, name) for name in used])
         measure_batch_statistics(together, generate, STATISTICS_BATCHES)
 
-    def _sampling_conditions(self) -> Batch:
+    def _sampling_conditions(self) -> StoredConditions:
         """What samples are asked for: held-out examples' conditions in their order, where the
         variant wants these, else training examples'.
         """
-        if self.variant.asks_held_out:
-            return self.held_out_examples(self.variant.conditions())
-        return self._training_conditions()
+        if not self.variant.asks_held_out:
+            return self._training_conditions()
+        stored = {name: self._stored_held_out[name] for name in self.variant.conditions()}
+        return StoredConditions(stored, self.stage.view, self.world.device)
 
-    def _training_conditions(self, count: int | None = None) -> Batch:
-        """Of ``count`` (or all) training examples in a fixed shuffled order, so in the real
-        proportions.
+    def _training_conditions(self) -> StoredConditions:
+        """Those of all training examples in a fixed shuffled order, so in the real proportions."""
+        stored = {name: self._stored[name] for name in self.variant.conditions()}
+        orders = self._orders(stored, "conditions")
+        return StoredConditions(stored, self.stage.view, self.world.device, orders)
+
+    def held_out_examples(self, count: int | None = None) -> Batch:
+        """The first ``count`` (or all) examples of the held-out split, as the networks see them.
+
+        Of a series that has fewer, as many as there are.
         """
-        chosen = self._shuffled(self._stored, self.variant.conditions(), "conditions", count=count)
+        chosen = {n: t[:count].to(self.world.device) for n, t in self._stored_held_out.items()}
         return self.stage.view.present(chosen)
-
-    def held_out_examples(self, names: Sequence[str] | None = None) -> Batch:
-        """The tensors ``names`` (default: all) of the held-out split, as the networks see them."""
-        chosen = self._stored_held_out if names is None else names
-        device = self.world.device
-        return self.stage.view.present(
-            {name: self._stored_held_out[name].to(device) for name in chosen}
-        )
 
     def examples_for_judgement(self, count: int, held_out: bool, start: int = 0) -> Batch:
         """``count`` real examples, the same at every call, as the networks see them.
@@ -372,29 +369,21 @@ class Game:
         """
         stored = self._stored_held_out if held_out else self._stored
         count = min(count, *map(len, stored.values()))
-        chosen = self._shuffled(
-            stored, tuple(stored), "judgement", str(held_out), start=start, count=count
-        )
+        orders = self._orders(stored, "judgement", str(held_out))
+        rows = {n: order.roll(-(start % len(order)))[:count] for n, order in orders.items()}
+        chosen = {n: t[rows[n].to(t.device)].to(self.world.device) for n, t in stored.items()}
         return self.stage.view.present(chosen)
 
-    def _shuffled(
-        self,
-        stored: Batch,
-        names: Sequence[str],
-        *purpose: str,
-        start: int = 0,
-        count: int | None = None,
-    ) -> Batch:
-        """``count`` (or all) of each of the tensors ``names``, from ``start`` on in an order fixed
-        by ``purpose``, which begins again at its end.
+    def _orders(self, stored: Batch, *purpose: str) -> dict[str, Tensor]:
+        """An order of the rows of each tensor of ``stored``, fixed by ``purpose``; tensors of one
+        length have one order.
         """
         key = stream_key(self.seed, *purpose) & (2**63 - 1)
-        orders = {}
-        for length in {len(stored[name]) for name in names}:
-            order = torch.randperm(length, generator=torch.Generator().manual_seed(key))
-            orders[length] = order.roll(-(start % length))[:count]
-        chosen = {n: stored[n][orders[len(stored[n])].to(stored[n].device)] for n in names}
-        return {name: values.to(self.world.device) for name, values in chosen.items()}
+        orders = {
+            length: torch.randperm(length, generator=torch.Generator().manual_seed(key))
+            for length in set(map(len, stored.values()))
+        }
+        return {name: orders[len(values)] for name, values in stored.items()}
 
     def take_notes(self) -> list[str]:
         """What the engine has to say since the last call: wishes that it could not grant."""

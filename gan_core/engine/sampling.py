@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from gan_core.data.examples import Batch
+from gan_core.data.views import View
 from gan_core.priors import draw, truncated
 from gan_core.randomness import stream_key
 from gan_core.variant import NoiseSpec, Variant
@@ -43,13 +44,42 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
+class StoredConditions:
+    """Conditions that stay as they are stored, where they are, until samples ask for them.
+
+    Sample i gets row ``orders[name][i % N]`` of the N rows of ``stored[name]`` (without an order
+    row i % N) as ``view`` shows it to the networks, on ``device``.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, Tensor],
+        view: View,
+        device: torch.device,
+        orders: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self._stored, self._view, self._device = dict(stored), view, device
+        self._orders = {n: order.to(stored[n].device) for n, order in (orders or {}).items()}
+
+    def __call__(self, index: Tensor) -> Batch:
+        """The conditions of the samples ``index`` (int64, (N,)), by name."""
+        chosen = {name: self._rows(name, index) for name in self._stored}
+        return self._view.present(chosen)
+
+    def _rows(self, name: str, index: Tensor) -> Tensor:
+        values, order = self._stored[name], self._orders.get(name)
+        place = index.to(values.device) % len(values)
+        return values[place if order is None else order[place]].to(self._device)
+
+
 class Sampler:
     """Makes samples by number: the same number is the same sample, in any batch, on any worker.
 
     ``variant`` holds the networks to use (copies, see :func:`copy_networks`), ``stage`` is the name
     of the stage that they have been trained in, and ``seed`` decides the noise. ``conditions`` are
     what conditional variants are asked for, by name (N, ...), such as ``label`` (N,) int64, on
-    ``device``: sample i gets ``conditions[name][i % N]``.
+    ``device``: sample i gets ``conditions[name][i % N]``. A function of indices (N,) may stand for
+    them (:class:`StoredConditions`).
     """
 
     def __init__(
@@ -58,7 +88,7 @@ class Sampler:
         stage: str,
         seed: int,
         device: torch.device,
-        conditions: Batch | None = None,
+        conditions: Batch | Callable[[Tensor], Batch] | None = None,
     ) -> None:
         self.variant, self.stage, self.device = variant, stage, device
         self._seed = seed
@@ -92,6 +122,8 @@ class Sampler:
 
     def conditions(self, index: Tensor) -> Batch:
         """The conditions of the samples ``index``, by name."""
+        if callable(self._conditions):
+            return self._conditions(index)
         index = index.to(self.device)
         return {name: values[index % len(values)] for name, values in self._conditions.items()}
 

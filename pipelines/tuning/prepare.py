@@ -88,7 +88,7 @@ def own_figures(
         return ()
     game = Game(variant, train, held_out, batch_size=config.game.batch_size, seed=config.seed)
     count = min(_LOOKED_AT, len(held_out))
-    return tuple(held_out_figures(game.sampler(), game.held_out_examples(), count, game.world))
+    return tuple(held_out_figures(game.sampler(), game.held_out_examples(count), count, game.world))
 
 
 def default_metric(

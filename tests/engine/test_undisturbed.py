@@ -20,13 +20,15 @@ from engine_toys import (
 )
 from torch import Tensor, nn
 
-from gan_core.data.examples import Batch
+from gan_core.data.examples import Batch, to_unit_range
+from gan_core.data.views import SquareView
 from gan_core.diagnostics import dynamics, signals
 from gan_core.engine import game as game_module
 from gan_core.engine.averaging import MovingAverage, measure_batch_statistics
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import undisturbed
 from gan_core.engine.world import World
+from gan_core.randomness import stream_key
 from gan_core.run import play
 
 NEVER = {"log_every": 100, "evaluate_every": 0, "checkpoint_every": 0}
@@ -244,27 +246,45 @@ def test_measuring_statistics_leaves_modes_and_momenta() -> None:
     torch.testing.assert_close(network[1].running_mean, expected)
 
 
-def test_an_averaged_sampler_converts_only_the_training_conditions_that_it_needs(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("asks_held_out", [False, True])
+def test_conditions_are_converted_and_moved_as_samples_ask_for_them(
+    asks_held_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(game_module, "STATISTICS_BATCH", 4)
     monkeypatch.setattr(game_module, "STATISTICS_BATCHES", 3)
     game = tiny_game("sngan", {"conditional": True, "ema": 0.9})
+    monkeypatch.setattr(type(game.variant), "asks_held_out", asks_held_out)
     game.play(2)
-    asked: list[int] = []
-    conditions = game._training_conditions
+    shown: list[int] = []
+    present = SquareView.present
 
-    def counted(count: int | None = None) -> Batch:
-        found = conditions(count)
-        asked.append(len(found["label"]))
-        return found
+    def counted(view: SquareView, stored: Batch) -> Batch:
+        shown.append(len(stored["label"]))
+        return present(view, stored)
 
-    index = torch.arange(30)
-    monkeypatch.setattr(game, "_training_conditions", counted)
-    found = game.sampler()(index)["image"]
-    assert asked == [len(game.train), 12]
-    monkeypatch.setattr(game, "_training_conditions", lambda count=None: conditions())
-    assert torch.equal(game.sampler()(index)["image"], found)
-    few = conditions(12)["label"]
-    assert torch.equal(few, conditions()["label"][:12])
-    assert few.unique().numel() > 1
+    monkeypatch.setattr(SquareView, "present", counted)
+    sampler = game.sampler()
+    assert shown == [4, 4, 4], "those of the batches that statistics are measured on"
+    sampler(torch.arange(10))
+    assert shown == [4, 4, 4, 10]
+    if asks_held_out:
+        game.held_out_examples(8)
+        assert shown[-1] == 8
+
+
+@pytest.mark.parametrize("asks_held_out", [False, True])
+def test_conditions_are_those_of_all_examples_presented_at_once(
+    asks_held_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = pictures(40, classes=4)
+    game = tiny_game("cgan", {}, examples=examples)
+    monkeypatch.setattr(type(game.variant), "asks_held_out", asks_held_out)
+    monkeypatch.setattr(type(game.variant), "conditions", lambda variant: ("label", "image"))
+    asked = game.sampler().conditions(torch.arange(100))
+    order = torch.arange(40)
+    if not asks_held_out:
+        key = stream_key(3, "conditions") & (2**63 - 1)
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(key))
+    rows = order[torch.arange(100) % 40]
+    assert torch.equal(asked["label"], examples.tensors["label"][rows])
+    assert torch.equal(asked["image"], to_unit_range(examples.tensors["image"])[rows])
