@@ -31,20 +31,19 @@ def vendi_score(features: Tensor) -> float:
     return float(torch.exp(-torch.special.xlogy(values, values).sum()))
 
 
-def mean_distance(features: Tensor) -> float:
-    """The mean Euclidean distance between two different rows of (N, d)."""
-    return float(torch.nn.functional.pdist(features.double()).mean())
+def distances_of_pairs(features: Tensor) -> Tensor:
+    """The Euclidean distances (N (N - 1) / 2,) between any two different rows of (N, d)."""
+    return torch.nn.functional.pdist(features.double())
 
 
-def birthday_support(samples: Tensor, near: float) -> float:
+def birthday_support(distances: Tensor, near: float) -> float:
     """How many different things a generator makes, from how often two of N samples are the same.
 
-    ``samples`` (N, d); two nearer than ``near`` are the same. In a uniform support of n, a pair is
-    the same with probability 1/n, so n is about the number of pairs over those that are the same
-    (Arora and Zhang 2017, arXiv:1706.08224: collisions become likely at N = sqrt(n)). Without any
-    the answer is the number of pairs, and means: at least.
+    ``distances`` are those of the N samples' pairs; two nearer than ``near`` are the same. In a
+    uniform support of n, a pair is the same with probability 1/n, so n is about the number of pairs
+    over those that are the same (Arora and Zhang 2017, arXiv:1706.08224: collisions become likely
+    at N = sqrt(n)). Without any the answer is the number of pairs, and means: at least.
     """
-    distances = torch.nn.functional.pdist(samples.double())
     return len(distances) / max(1, int((distances <= near).sum()))
 
 
@@ -57,7 +56,7 @@ class RealDiversity:
         chosen = self._real[self._chosen(len(real))]
         self.bins = Bins(real)
         self.vendi = vendi_score(chosen)
-        self.distance = mean_distance(chosen)
+        self.distance = float(distances_of_pairs(chosen).mean())
         (radii,) = squared_radii(chosen, (1,))
         self.near_each_other = self._near(radii.sqrt())
         self.near_training = self._near(self._to_others(self._chosen(len(real))))
@@ -88,7 +87,7 @@ class RealDiversity:
 
         - ``ndb``, ``bin_divergence``: see :class:`gan_core.metrics.bins.Bins`; 0.05 and 0 at best
         - ``vendi_ratio``, ``distance_ratio``: :func:`vendi_score` (of features with the real mean
-          taken off) and :func:`mean_distance` over those of real examples
+          taken off) and the mean distance of two samples over those of real examples
         - ``birthday_support``: :func:`birthday_support`, "near" being nearer than 99 % of the real
           examples are to another
         - ``copied_share``: the samples nearer to a training example than 99 % of these are to
@@ -100,11 +99,12 @@ class RealDiversity:
         centred = (fake - self.centre)[self._chosen(len(fake))]
         with exact_float32():
             nearest = squared_distances(centred, self._real).amin(1).sqrt()
+        distances = distances_of_pairs(centred)
         return {
             "ndb": bins.ndb,
             "bin_divergence": bins.jensen_shannon,
             "vendi_ratio": vendi_score(centred) / self.vendi,
-            "distance_ratio": mean_distance(centred) / max(self.distance, 1e-12),
-            "birthday_support": birthday_support(centred, self.near_each_other),
+            "distance_ratio": float(distances.mean()) / max(self.distance, 1e-12),
+            "birthday_support": birthday_support(distances, self.near_each_other),
             "copied_share": (nearest <= self.near_training).double().mean().item(),
         }

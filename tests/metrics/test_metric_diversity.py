@@ -17,7 +17,7 @@ from gan_core.metrics.diversity import (
     NEAR,
     RealDiversity,
     birthday_support,
-    mean_distance,
+    distances_of_pairs,
     vendi_score,
 )
 
@@ -53,7 +53,9 @@ def test_the_birthday_estimate_on_a_uniform_discrete_support() -> None:
     generator = torch.Generator().manual_seed(0)
     support = gaussian(500)
     estimates = [
-        birthday_support(support[torch.randint(500, (300,), generator=generator)], near=1e-3)
+        birthday_support(
+            distances_of_pairs(support[torch.randint(500, (300,), generator=generator)]), near=1e-3
+        )
         for _ in range(60)
     ]
     # 1 / estimate is unbiased for 1 / 500: with 44,850 pairs a draw its relative error is 1.4 %.
@@ -61,8 +63,8 @@ def test_the_birthday_estimate_on_a_uniform_discrete_support() -> None:
 
 
 def test_without_a_collision_the_estimate_is_the_number_of_pairs() -> None:
-    assert birthday_support(gaussian(40), near=1e-6) == 40 * 39 / 2
-    assert birthday_support(torch.ones(40, 2), near=1e-6) == 1.0
+    assert birthday_support(distances_of_pairs(gaussian(40)), near=1e-6) == 40 * 39 / 2
+    assert birthday_support(distances_of_pairs(torch.ones(40, 2)), near=1e-6) == 1.0
 
 
 # -- NDB -------------------------------------------------------------------------------------------
@@ -108,9 +110,24 @@ def test_small_data_have_fewer_bins() -> None:
 # -- all figures together --------------------------------------------------------------------------
 
 
-def test_the_mean_distance_is_scipys() -> None:
+def test_the_distances_of_pairs_are_scipys() -> None:
     rows = gaussian(40)
-    assert mean_distance(rows) == pytest.approx(pdist(rows.double().numpy()).mean(), rel=1e-9)
+    expected = torch.from_numpy(pdist(rows.double().numpy()))
+    torch.testing.assert_close(distances_of_pairs(rows), expected, rtol=1e-9, atol=0)
+
+
+def test_the_distances_of_samples_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = RealDiversity(gaussian(80)), gaussian(50)
+    distances = pdist((made - real.centre).double().numpy())
+    measured, own = [], torch.nn.functional.pdist
+    monkeypatch.setattr(
+        torch.nn.functional, "pdist", lambda rows: measured.append(len(rows)) or own(rows)
+    )
+    found = real.figures(made)
+    assert measured == [50]
+    assert found["distance_ratio"] == pytest.approx(distances.mean() / real.distance)
+    near = (distances <= real.near_each_other).sum()
+    assert found["birthday_support"] == len(distances) / max(1, near)
 
 
 def test_samples_like_the_real_ones_have_figures_of_one() -> None:
