@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,23 @@ def test_norms_are_those_of_all_weights_as_one_vector() -> None:
         assert found[f"weight_norm/{name}"].item() == pytest.approx(weights**0.5, rel=1e-5)
         slopes = math.fsum(p.grad.double().square().sum().item() for p in seat.parameters)  # type: ignore[union-attr]
         assert found[f"grad_norm/{name}"].item() == pytest.approx(slopes**0.5, rel=1e-5)
+
+
+def test_signals_are_read_from_the_device_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    game = game_of(points(300, 0), points(300, 1))
+    game.play(2)
+    game.take_diagnostics()
+    reads: list[tuple[int, ...]] = []
+    for name in ("cpu", "item", "tolist"):
+        own = getattr(torch.Tensor, name)
+
+        def counted(tensor: torch.Tensor, own: Any = own) -> Any:
+            reads.append(tuple(tensor.shape))
+            return own(tensor)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    found = signals.measure(game)
+    assert reads == [(len(found),)]
 
 
 def test_before_the_first_update_there_are_no_gradients() -> None:

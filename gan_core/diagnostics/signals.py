@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import get_total_norm
 
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import copy_networks, undisturbed
@@ -27,20 +27,15 @@ Memory = dict[str, Tensor]
 """What signals keep from one logging point to the next; part of a run's state."""
 
 
-def total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm of all ``tensors`` as one vector."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
-
-
 def norms(game: Game) -> dict[str, Tensor]:
     """Norms of each player's weights and of the gradient of its last update."""
     found: dict[str, Tensor] = {}
     for seat in game.seats:
         weights = [p.detach() for p in seat.parameters]
         gradients = [p.grad for p in seat.parameters if p.grad is not None]
-        found[f"weight_norm/{seat.player.name}"] = total_norm(weights)
+        found[f"weight_norm/{seat.player.name}"] = get_total_norm(weights)
         if gradients:
-            found[f"grad_norm/{seat.player.name}"] = total_norm(gradients)
+            found[f"grad_norm/{seat.player.name}"] = get_total_norm(gradients)
     return found
 
 
@@ -161,5 +156,6 @@ def measure(game: Game, memory: Memory | None = None) -> dict[str, float]:
     values = game.take_diagnostics()
     with undisturbed():
         found = norms(game) | diversity(game, {} if memory is None else memory) | judgement(game)
-    numbers = torch.stack([value.double().cpu() for value in found.values()]).tolist()
+    # Read together: the host waits for the device once.
+    numbers = torch.stack([value.double() for value in found.values()]).tolist()
     return values | dict(zip(found, numbers, strict=True))
