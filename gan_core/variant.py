@@ -115,14 +115,13 @@ class Player:
 class Stage:
     """Players that play together for ``steps`` iterations, on data seen through ``view``.
 
-    ``after`` names the stages that must have ended. ``batch``: "turn" draws a batch for every
-    turn, "iteration" one that all players of an iteration share (Pix2Pix, CycleGAN, MidiNet).
+    ``batch``: "turn" draws a batch for every turn, "iteration" one that all players of an
+    iteration share (Pix2Pix, CycleGAN, MidiNet).
     """
 
     name: str
     players: tuple[Player, ...]
     steps: int
-    after: tuple[str, ...] = ()
     view: View = View()
     batch: Literal["turn", "iteration"] = "turn"
 

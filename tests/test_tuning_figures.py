@@ -41,7 +41,7 @@ class InTwoStages(Invert):
 
     def stages(self) -> tuple[Stage, ...]:
         (first,) = super().stages()
-        return first, dataclasses.replace(first, name="second", after=(first.name,))
+        return first, dataclasses.replace(first, name="second")
 
     def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
         late = {"late": 1.0} if stage == "second" else {}

@@ -5,9 +5,9 @@ enlarging the coarser picture lacks: its generator sees the enlarged picture and
 and its discriminator sees that picture with the true or the generated difference added. Sampling
 goes through the chain, coarse to fine.
 
-Levels learn from real coarse pictures alone, never from each other, so each is a stage that comes
-``after`` no other: they are played one after another, or apart (``--level``) at the same time and
-put together. A level that has not been trained adds nothing: its last layer begins at zero.
+Levels learn from real coarse pictures alone, never from each other, so each is a stage that needs
+no other: they are played one after another, or apart (``--level``) at the same time and put
+together. A level that has not been trained adds nothing: its last layer begins at zero.
 
 Networks as in the authors' code (github.com/facebook/eyescream), section 3.3 and appendix A: in
 the generator convolutions of 7, 7 and 5 with 64 channels, in the discriminator two of 5 and

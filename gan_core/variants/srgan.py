@@ -344,9 +344,7 @@ class SRGAN(Variant):
             return (pretrain,)
         # One batch for both, so that what the generator has made need not be made again.
         players = (generator, discriminator)
-        adversarial = Stage(
-            "adversarial", players, options.steps, ("pretrain",), view, batch="iteration"
-        )
+        adversarial = Stage("adversarial", players, options.steps, view, batch="iteration")
         return (pretrain, adversarial)
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:

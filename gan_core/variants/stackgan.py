@@ -65,7 +65,6 @@ _CODE = 16  # places a side of the map into which Stage-II encodes Stage-I's pic
 _RESIDUAL_BLOCKS = 4
 _KEY = 128  # dimensions in which pictures and texts are compared
 _TEMPERATURE = 0.1  # of their cosines, XMC-GAN's
-STAGES = ("stage1", "stage2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -395,7 +394,7 @@ class StackGAN(Variant):
         if not self._steps_2:
             return (first,)
         view = SquareView(self.options.image_size)
-        return (first, Stage("stage2", self._players("_2"), self._steps_2, ("stage1",), view))
+        return (first, Stage("stage2", self._players("_2"), self._steps_2, view))
 
     def _players(self, suffix: str) -> tuple[Player, ...]:
         options = self.options

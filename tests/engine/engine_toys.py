@@ -296,13 +296,11 @@ class Stacked(Toy):
 
     def stages(self) -> tuple[Stage, ...]:
         return (
-            self._stage("I", "coarse", "coarse_judge", self.COARSE, ()),
-            self._stage("II", "fine", "fine_judge", self.FINE, ("I",)),
+            self._stage("I", "coarse", "coarse_judge", self.COARSE),
+            self._stage("II", "fine", "fine_judge", self.FINE),
         )
 
-    def _stage(
-        self, name: str, maker: str, judge: str, view: View, after: tuple[str, ...]
-    ) -> Stage:
+    def _stage(self, name: str, maker: str, judge: str, view: View) -> Stage:
         def judges_loss(batch: Batch) -> Loss:
             real = getattr(self, judge)(batch["image"].flatten(1))
             fake = getattr(self, judge)(self.make(name, batch).flatten(1))
@@ -317,7 +315,7 @@ class Stacked(Toy):
             Player("discriminator", (judge,), judges_loss, ADAM, reads=("image",)),
             Player("generator", (maker,), makers_loss, ADAM, ema=(maker,), ema_decay=0.9),
         )
-        return Stage(name, players, self.options.steps, after=after, view=view)
+        return Stage(name, players, self.options.steps, view=view)
 
     def make(self, stage: str, batch: Batch) -> Tensor:
         """Pictures of the stage's size."""
