@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from types import ModuleType
 
@@ -69,10 +68,3 @@ class SystemUsage:
         with suppress(Exception):
             values[f"{name}_power_usage_watts"] = torch.cuda.power_draw(self._device) / 1000
         return values
-
-
-def available_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

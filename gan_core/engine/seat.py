@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -266,8 +267,10 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
     return [{name: chunks[name][i] for name in chunks} for i in range(count)]
 
 
-def _gradients_stay_here(objective: nn.Module, here: bool) -> Any:
+def _gradients_stay_here(
+    objective: nn.Module, here: bool
+) -> contextlib.AbstractContextManager[None]:
     """A context without averaging over workers, for all but the last part of a batch."""
     if here and isinstance(objective, DistributedDataParallel):
         return objective.no_sync()
-    return torch.enable_grad()
+    return contextlib.nullcontext()

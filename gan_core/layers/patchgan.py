@@ -11,19 +11,6 @@ from gan_core.layers.init import normal_weights
 _KERNEL = 4
 
 
-def receptive_field(layers: int) -> int:
-    """Pixels a side of the patch that one logit of ``layers`` sees.
-
-    16, 34, 70, 142 and 286 for 1 to 5, and 1 for 0 (Isola et al. 2016, section 6.1.2).
-    """
-    if layers == 0:
-        return 1
-    field = 1
-    for stride in (1, 1, *[2] * layers):  # from the output back to the picture
-        field = (field - 1) * stride + _KERNEL
-    return field
-
-
 def map_size(layers: int, size: int) -> int:
     """Logits a side of the map for pictures of ``size`` pixels a side; below 1 there is none."""
     return size if layers == 0 else size // 2**layers - 2

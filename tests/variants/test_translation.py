@@ -10,7 +10,7 @@ from torch import nn
 from gan_core.data.examples import DataSpec, TensorSpec
 from gan_core.errors import UserError
 from gan_core.layers.jitter import jittered
-from gan_core.layers.patchgan import PatchDiscriminator, map_size, receptive_field
+from gan_core.layers.patchgan import PatchDiscriminator, map_size
 from gan_core.metrics.translation import closeness
 from gan_core.variant import create
 from gan_core.variants.schedules import HoldThenFall
@@ -25,7 +25,6 @@ def pairs(channels: int, size: int, series: str = "", inputs: int | None = None)
     ("layers", "field"), [(0, 1), (1, 16), (2, 34), (3, 70), (4, 142), (5, 286)]
 )
 def test_a_logit_of_the_patchgan_sees_what_the_paper_says(layers: int, field: int) -> None:
-    assert receptive_field(layers) == field
     torch.manual_seed(0)
     network = PatchDiscriminator(1, width=1, layers=layers, affine=False)
     for module in network.modules():  # normalisation sees the whole picture, here only its weights
