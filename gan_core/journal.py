@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "journal.jsonl"
+STATUSES = ("finished", "stopped", "failed")
+"""How a run may end."""
 _REPLACED = ("metrics", "picture")
 """What there is once of a step."""
 
@@ -128,6 +130,19 @@ def read_standing(path: Path) -> list[dict[str, Any]]:
             events = [e for e in events if e["kind"] not in _REPLACED or e["step"] < since]
         events.append(event)
     return events
+
+
+def last_status(folder: Path) -> str | None:
+    """The status of the last ``end`` of the run in ``folder``; ``None`` if it was started again
+    since.
+    """
+    status = None
+    for event, _ in read(folder / FILE):
+        if event["kind"] == "start":
+            status = None
+        elif event["kind"] == "end" and event["status"] in STATUSES:
+            status = event["status"]
+    return status
 
 
 def finite(value: float) -> float | None:

@@ -26,6 +26,7 @@ from typing import Any
 
 from gan_core.config import RunConfig, write_config
 from gan_core.engine.world import World
+from gan_core.journal import last_status
 from gan_core.run import Run
 from gan_core.variant import VARIANTS
 from pipelines import train as training
@@ -33,7 +34,6 @@ from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worke
 from pipelines.ending import give_back, take_signals
 from pipelines.progress import duration
 from pipelines.run_folder import SUMMARY, TRACE, RunFolder
-from pipelines.sync import last_status
 from pipelines.tethered import GRACE
 
 POLL = 0.5  # seconds between looks at the processes

@@ -15,7 +15,7 @@ from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
 from gan_core.engine.checkpoint import all_checkpoints, find_checkpoint, read_manifest
 from gan_core.errors import UserError
-from pipelines.sync import last_status
+from gan_core.journal import last_status
 
 SUMMARY, TRACE, STOP, LOCK = "summary.json", "failure.txt", "STOP", ".run.lock"
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_core import journal
 from gan_core.errors import UserError
 from pipelines.command_line import Parser
 from pipelines.mlflow_client import reason
 from pipelines.runs import find_run, runs_folder
-from pipelines.tracking import FILE, STATUS, Busy, Tracker
+from pipelines.tracking import FILE, Busy, Tracker, send_all
 
 
 def sync_command(arguments: list[str]) -> int:
@@ -75,30 +74,6 @@ def sync_run(folder: Path) -> int:
 
         count += sync_trials(folder)
     return count
-
-
-def send_all(tracker: Tracker) -> int:
-    """Send and end a run that no process plays any more; the number of values and pictures sent.
-
-    Afterwards others may send it.
-    """
-    try:
-        count = tracker.send()
-        tracker.finish(last_status(tracker.folder) or "stopped")
-    finally:
-        tracker.close()
-    return count
-
-
-def last_status(folder: Path) -> str | None:
-    """The status of the journal's last ``end``; ``None`` if the run was started again since."""
-    status = None
-    for event, _ in journal.read(folder / journal.FILE):
-        if event["kind"] == "start":
-            status = None
-        elif event["kind"] == "end" and event["status"] in STATUS:
-            status = event["status"]
-    return status
 
 
 def _told(count: int) -> str:

@@ -325,6 +325,19 @@ class Tracker:
                 self._mark(models={**self.state.models, which: fingerprint})
 
 
+def send_all(tracker: Tracker) -> int:
+    """Send and end a run that no process plays any more; the number of values and pictures sent.
+
+    Afterwards others may send it.
+    """
+    try:
+        count = tracker.send()
+        tracker.finish(journal.last_status(tracker.folder) or "stopped")
+    finally:
+        tracker.close()
+    return count
+
+
 def _fingerprint(folder: Path) -> str | None:
     weights = folder / "generator.safetensors"
     if not weights.exists():

@@ -25,6 +25,7 @@ from gan_core import journal
 from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError
+from gan_core.journal import last_status
 from gan_core.run import check_data, play
 from pipelines.cluster import (
     Cluster,
@@ -42,7 +43,6 @@ from pipelines.progress import ProgressLine, duration
 from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
 from pipelines.runs import named
 from pipelines.shipper import Shipper
-from pipelines.sync import last_status
 from pipelines.tracking import Busy, State, Tracker, code_version
 from pipelines.trainer import make_trainer
 

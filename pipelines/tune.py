@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
+from gan_core.journal import last_status
 from gan_core.options import flag, value_type
 from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
 from pipelines.ending import give_back, take_signals
@@ -58,8 +59,6 @@ def tune_command(arguments: list[str]) -> int:
 
 def finished(study: Study) -> bool:
     """Whether all trials of the study have been played."""
-    from pipelines.sync import last_status
-
     return last_status(study.folder) == "finished"
 
 

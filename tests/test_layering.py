@@ -90,6 +90,12 @@ def test_the_engine_names_no_variant() -> None:
         assert names.findall(path.read_text()) == [], path
 
 
+def test_nothing_is_borrowed_from_the_verb_that_sends() -> None:
+    """What it shares with those that play is below both: else each would import the other."""
+    for path in sorted((ROOT / "pipelines").rglob("*.py")):
+        assert within(path, "pipelines.sync") == set(), path
+
+
 def loaded_by(statement: str) -> set[str]:
     """The modules that a fresh process has loaded after ``statement``."""
     code = f"import sys; {statement}; print(' '.join(sys.modules))"

@@ -17,12 +17,12 @@ from PIL import Image
 
 from gan_core.config import make_config
 from gan_core.errors import UserError
-from gan_core.journal import FILE, Journal
+from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.shipper import Shipper
-from pipelines.sync import last_status, sync
+from pipelines.sync import sync
 from pipelines.tracking import (
     Busy,
     State,

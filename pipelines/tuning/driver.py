@@ -16,9 +16,9 @@ from ray import tune
 from ray.tune.tuner import Tuner
 
 from gan_core.errors import UserError
+from gan_core.journal import last_status
 from pipelines.cluster import Cluster
 from pipelines.run_folder import append
-from pipelines.sync import last_status
 from pipelines.tuning import schedulers
 from pipelines.tuning.callback import Telling, set_board
 from pipelines.tuning.family import forget_lost_trials

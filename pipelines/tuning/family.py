@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gan_core.journal import last_status
 from pipelines.mlflow_client import tracking_uri
 from pipelines.sender import Sender
-from pipelines.sync import last_status, send_all
-from pipelines.tracking import Busy, State, Tracker, code_version
+from pipelines.tracking import Busy, State, Tracker, code_version, send_all
 from pipelines.tuning.records import trial_folders
 from pipelines.tuning.study import CONFIG, Study
 

@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, events
 
 from gan_core.engine.checkpoint import find_checkpoint
-from pipelines.sync import last_status
+from gan_core.journal import last_status
 from pipelines.tracking import State
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -23,6 +23,7 @@ from gan_core.config import RunConfig, make_config
 from gan_core.engine.checkpoint import find_checkpoint, read_shared
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.journal import last_status
 from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
@@ -31,7 +32,6 @@ from pipelines import train as training
 from pipelines.apart import _ended, _join, _Parts, parts_of
 from pipelines.cluster import Cluster
 from pipelines.run_folder import finished
-from pipelines.sync import last_status
 
 pytestmark = pytest.mark.integration
 TINY = {
