@@ -6,12 +6,14 @@ slow training down or lose anything. Rank 0 alone writes it.
 Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), and by kind:
 
 - ``start``: ``steps`` (that the run is to have in all), ``workers``, ``device``, ``engine``
-  ("eager" or "graph"), ``parameters`` (network to count), ``examples`` (count), ``data`` (their
-  fingerprint), ``resumed_from`` (a checkpoint's folder or null), ``variant``, ``source``,
-  ``target`` (kind of data), ``modes_in_data`` (classes or Gaussians, 0 if there are none to count),
-  ``samples`` (that an evaluation makes), ``least_share`` (of the rarest mode, or null),
-  ``decided`` (options that were left to the variant, name to value), ``refused`` (names of
-  options that these data or the others forbid)
+  ("eager", "compile", "graph" or "compiled-graph"), ``precision`` ("fp32", "tf32" or "bf16"),
+  ``memory_format`` ("channels_last" or "contiguous"), ``parameters`` (network to count),
+  ``examples`` (count), ``data`` (their fingerprint), ``resumed_from`` (a checkpoint's folder or
+  null), ``variant``, ``source``, ``target`` (the tensor that is learned: "image",
+  "point"...), ``modes_in_data`` (classes or Gaussians, 0 if there are none to count), ``samples``
+  (that an evaluation makes), ``least_share`` (of the rarest mode, or null), ``decided`` (options
+  that were left to the variant, name to value), ``refused`` (names of options that these data or
+  the others forbid)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")

@@ -51,7 +51,7 @@ class Observer:
 
 class FolderObserver(Observer):
     """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal, sample grids, and the
-    run's ``config.yaml``, if it is not there.
+    run's ``config.yaml``, by its last start (that of a subclass, where none is there).
 
     A file called STOP in the folder asks the run to stop: it does within seconds.
     """

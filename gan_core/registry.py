@@ -1,4 +1,4 @@
-"""Names for things that users choose by name: variants, sources, losses, priors, extractors."""
+"""Names for things that users choose by name: variants, sources, losses, extractors."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A variant states its networks, its stages and its losses in single-device code. The engine
 (:mod:`gan_core.engine`) plays the game: data, noise, freezing, gradients across workers,
-averages of weights, checkpoints. Nothing here knows how many workers there are.
+averages of weights, checkpoints. Nothing here knows how many workers there are; a loss that is no
+mean over examples asks for means over all of them (:func:`gan_core.losses.mean_over_workers`).
 """
 
 from __future__ import annotations

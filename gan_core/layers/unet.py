@@ -24,8 +24,9 @@ class UNet(nn.Module):
     innermost and not at the output.
 
     The first three layers of the decoder have dropout of ``rate``; its masks are made from
-    ``words``, int64 (N, :attr:`dropout_words`) by :data:`gan_core.layers.dropout.BITS`. There is
-    nothing that differs between training and evaluation.
+    ``words``, int64 (N, W) by :data:`gan_core.layers.dropout.BITS`, of which :attr:`dropped_units`
+    need W = :func:`~gan_core.layers.dropout.words_for` of them. There is nothing that differs
+    between training and evaluation.
 
     A ``residual`` one (of as many ``inputs`` as ``outputs``) says what is added to the picture,
     which is then cut to [-1, 1] (Kupyn et al. 2018, arXiv:1711.07064).

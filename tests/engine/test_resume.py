@@ -35,7 +35,7 @@ from engine_toys import (
     vectors,
 )
 
-from gan_core import checksums
+from gan_core import checksums, journal
 from gan_core import run as run_module
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.engine import checkpoint as checkpoints
@@ -638,6 +638,12 @@ def test_how_often_a_run_asks_follows_its_pace(
     monkeypatch.setattr(observer.run.game, "iterate", slowly)
     observer.run.play()
     assert observer.steps == asked
+
+
+def test_the_journal_s_own_text_names_all_that_a_start_says(run: Path) -> None:
+    start = next(event for event, _ in read(run / FILE) if event["kind"] == "start")
+    told = str(journal.__doc__)
+    assert [n for n in start if n not in ("kind", "step", "time") and f"``{n}``" not in told] == []
 
 
 def test_a_manifest_says_what_is_needed_to_go_on(run: Path) -> None:
