@@ -24,7 +24,7 @@ from gan_core.engine.capture import WARM_UP_TURNS
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
-from gan_core.errors import UserError, unknown_word
+from gan_core.errors import UserError, first_line, unknown_word
 from gan_core.options import parse
 from gan_core.variant import VARIANTS, create
 
@@ -272,7 +272,7 @@ def make_all(wanted: Mapping[str, tuple[Setting, Way]]) -> list[Timed]:
         try:
             made.append(Timed(name, setting, way))
         except (UserError, RuntimeError) as problem:  # what a compiler or a GPU could not do
-            print(f"{name} is left out: {str(problem).strip().splitlines()[0]}", file=sys.stderr)
+            print(f"{name} is left out: {first_line(problem)}", file=sys.stderr)
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from gan_core.diagnostics.diagnosis import STOP_WORDS
-from gan_core.errors import UserError, unknown_word
+from gan_core.errors import UserError, first_line, unknown_word
 from gan_core.extractor_words import extractor_words
 from gan_core.options import differences, flag, option, parse
 from gan_core.variant import VARIANTS, GameOptions
@@ -261,8 +261,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"configuration file {path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"configuration file {path} cannot be read as YAML: {reason}") from None
+        raise UserError(
+            f"configuration file {path} cannot be read as YAML: {first_line(error)}"
+        ) from None
     if not isinstance(values, dict):
         raise UserError(f"configuration file {path} must hold names and values")
     return values

@@ -31,7 +31,7 @@ from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.sampling import Sampler, undisturbed
 from gan_core.engine.taking_turns import Place
 from gan_core.engine.world import World
-from gan_core.errors import UserError
+from gan_core.errors import UserError, named_line
 from gan_core.judging import (
     check_extractor,
     count_modes,
@@ -349,11 +349,8 @@ class Run:
             return work()
         except Exception as error:
             self._given_up.add(what)
-            reason = (str(error).splitlines() or [""])[0]
             self.observer.message(
-                self.game.step,
-                f"no {what} from here on: {type(error).__name__}: {reason}",
-                "warning",
+                self.game.step, f"no {what} from here on: {named_line(error)}", "warning"
             )
             _log.debug("no %s", what, exc_info=True)
             return None

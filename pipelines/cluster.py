@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_core.config import RunConfig, absolute_option
-from gan_core.errors import UserError
+from gan_core.errors import UserError, first_line
 from pipelines import mlflow_client
 
 _OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
@@ -158,9 +158,9 @@ def _start(own: bool, *, dashboard: bool) -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
     except (ConnectionError, RuntimeError, ValueError) as error:
         address = os.environ.get("RAY_ADDRESS", "the job's cluster")
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"no Ray cluster answers at {address} ({reason}): start it, or unset RAY_ADDRESS"
+            f"no Ray cluster answers at {address} ({first_line(error)}): start it, or unset "
+            "RAY_ADDRESS"
         ) from None
 
 

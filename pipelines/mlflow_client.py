@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_core.errors import named_line
 from pipelines.database import UnusableDatabase, make_sure_of, refused
 
 if TYPE_CHECKING:
@@ -81,8 +82,5 @@ def reason(error: BaseException) -> str:
     """``error`` in one line, without the addresses and advice that libraries add."""
     if isinstance(error, UnusableDatabase):
         return str(error)
-    text = str(error).strip().splitlines()
-    first = text[0] if text else ""
-    if len(first) > 200:
-        first = first[:200] + "..."
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    line = named_line(error)
+    return line if len(line) <= 200 else line[:200] + "..."

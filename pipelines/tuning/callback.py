@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from gan_core.errors import first_line
+
 
 class Board(Protocol):
     """Who wants to know how trials fare; ``trial`` is the name of its folder."""
@@ -73,9 +75,9 @@ class Telling(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        lines = str(trial.get_error() or "its process was lost").strip().splitlines()
+        error = trial.get_error()
         for board in _boards:
-            board.died(_name(trial), lines[0] if lines else "its process was lost")
+            board.died(_name(trial), first_line(error) if error else "its process was lost")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = [_name(trial) for trial in trials if trial.status == Trial.PAUSED]
