@@ -33,6 +33,7 @@ from gan_core.layers import bicubic
 from gan_core.layers.crops import crops, turned
 from gan_core.layers.external import External
 from gan_core.layers.features import FEATURES, load_features
+from gan_core.layers.normalisation import normalisation
 from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED
 from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
 from gan_core.options import option
@@ -159,10 +160,6 @@ class ReducedView(View):
         return to_unit_range(images) if images.dtype == torch.uint8 else images
 
 
-def _norm(kind: str, channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels)] if kind == "batch" else []
-
-
 class ResidualBlock(nn.Module):
     """conv3, norm, PReLU, conv3, norm, and the input added (paper, figure 4)."""
 
@@ -170,10 +167,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),
-            *_norm(norm, width),
+            *normalisation(norm, width),
             nn.PReLU(),
             nn.Conv2d(width, width, 3, padding=1),
-            *_norm(norm, width),
+            *normalisation(norm, width),
         )
 
     def forward(self, values: Tensor) -> Tensor:
@@ -194,7 +191,7 @@ class Generator(nn.Module):
         self.body = nn.Sequential(
             *(ResidualBlock(width, options.norm_g) for _ in range(options.blocks)),
             nn.Conv2d(width, width, 3, padding=1),
-            *_norm(options.norm_g, width),
+            *normalisation(options.norm_g, width),
         )
         self.upsample, width = self._upsampling(options)
         kernel = options.kernel_end
@@ -237,7 +234,7 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers.append(nn.Conv2d(inputs, outputs, 3, stride=1 + depth % 2, padding=1))
-            layers += _norm("batch" if depth else "none", outputs)
+            layers += normalisation("batch" if depth else "none", outputs)
             layers.append(nn.LeakyReLU(0.2))
         side = -(-options.crop // 2**_REDUCTIONS)
         self.layers = nn.Sequential(*layers)
