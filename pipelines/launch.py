@@ -153,13 +153,14 @@ class _Draft:
     def given(self) -> dict[str, Any]:
         """What the command line says, as nested configuration values."""
         from gan_core.config import RunConfig
-        from gan_core.data.loading import source_options
+        from gan_core.data.loading import source_options_class
         from gan_core.variant import VARIANTS
 
         found = self.parser().read(self.words)
         values: dict[str, Any] = {"options": {}, "data_options": {}}
         # What the variant and the source both have, one flag sets for both.
-        for name in source_options(self.source):
+        of_source = source_options_class(self.source)
+        for name in (field.name for field in dataclasses.fields(of_source)):
             if GAME + name in found:
                 found.setdefault(SOURCE + name, found[GAME + name])
         for key, value in found.items():
@@ -169,8 +170,7 @@ class _Draft:
                 values["options"][name] = plain_value(options, name, value)
             elif key.startswith(SOURCE):
                 name = key.removeprefix(SOURCE)
-                kind, default = source_options(self.source)[name]
-                values["data_options"][name] = _source_value(name, kind, default, value)
+                values["data_options"][name] = plain_value(of_source, name, value)
             elif key not in ("config", "resume", "plugin"):
                 values[key] = plain_value(RunConfig, key, value)
         return values
@@ -270,15 +270,6 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for name in NESTED:
         values[name] = {**below.get(name, {}), **above.get(name, {})}
     return values
-
-
-def _source_value(name: str, kind: type, default: object, value: object) -> Any:
-    """A source's option, checked as its annotation says."""
-    from gan_core.options import check, option
-
-    hint = kind if default is not None else kind | None
-    cls = dataclasses.make_dataclass("SourceOption", [(name, hint, option(default, ""))])
-    return check(cls, dataclasses.fields(cls)[0], value)
 
 
 def check_here(config: RunConfig, resume: bool) -> None:
