@@ -25,8 +25,11 @@ class Observer:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Numbers by name, at logging points and evaluations."""
 
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        """A picture, uint8 (C, H, W)."""
+    def picture(self, step: int, name: str, image: Tensor) -> str | None:
+        """A picture, uint8 (C, H, W). Returns its file, as the run's summary is to name it: by its
+        path from the run's folder; ``None`` where it is in none.
+        """
+        return None
 
     def message(self, step: int, text: str, level: str = "info") -> None:
         """A line for the user; ``level`` is "info" or "warning"."""
@@ -70,13 +73,15 @@ class FolderObserver(Observer):
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._write("metrics", step, values=values)
 
-    def picture(self, step: int, name: str, image: Tensor) -> None:
+    def picture(self, step: int, name: str, image: Tensor) -> str | None:
         from gan_core.pictures import save_png
 
-        if self.journal:
-            path = self.folder / "samples" / f"{name}_{step:08d}.png"
-            save_png(image, path)
-            self._write("picture", step, name=name, path=str(path.relative_to(self.folder)))
+        if not self.journal:
+            return None
+        path = f"samples/{name}_{step:08d}.png"
+        save_png(image, self.folder / path)
+        self._write("picture", step, name=name, path=path)
+        return path
 
     def message(self, step: int, text: str, level: str = "info") -> None:
         self._write("message", step, text=text, level=level)

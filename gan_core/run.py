@@ -414,7 +414,7 @@ class Run:
         if self.world.leads:
             image = self._tried("pictures of samples", lambda: self._picture(sampler))
             if image is not None:
-                self._publish(image)
+                self._grid = self.observer.picture(self.game.step, "samples", image)
 
     def _picture(self, sampler: Sampler) -> Tensor | None:
         """The variant's own picture, or the usual one where its target has one."""
@@ -462,10 +462,6 @@ class Run:
         asked = {name: held_out[name] for name in variant.conditions()}
         generated = sampler(index, conditions=asked)
         return variant.picture(self.game.stage.name, generated, held_out)
-
-    def _publish(self, image: Tensor) -> None:
-        self.observer.picture(self.game.step, "samples", image)
-        self._grid = f"samples/samples_{self.game.step:08d}.png"
 
     def _make_evaluator(self) -> Any:
         """The evaluator or ``None``; made before the first turn, so that what cannot be had is

@@ -545,6 +545,14 @@ def test_logging_judging_and_saving_keep_to_their_own_steps(tmp_path: Path) -> N
     }
 
 
+def test_a_summary_names_a_grid_where_there_is_one(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", "gan", steps=2, evaluate_every=0, checkpoint_every=0)
+    assert play(config, ALONE, Observer())["grid"] is None
+    grid = played(config)["grid"]
+    assert grid == "samples/samples_00000002.png"
+    assert (config.folder / grid).is_file()
+
+
 def test_what_is_judged_and_saved_at_one_step_is_copied_and_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
