@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
-from gan_core.data.kept_pictures import kept_pictures, picture_folder
+from gan_core.data.kept_pictures import kept_channels, kept_pictures, picture_folder
 from gan_core.data.listing import draw_splits
 from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format
 from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
@@ -207,12 +207,14 @@ class Captions(Source):
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
         """Of all splits together, so that they agree."""
+        paths = [str(self.folder / name) for name in self.captions]
+        skip = self.on_bad_file == "skip"
         return common_format(
-            [str(self.folder / name) for name in self.captions],
-            channels=self.channels,
+            paths,
+            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
             image_size=self.image_size,
             allow_upscale=self.allow_upscale,
-            skip_bad=self.on_bad_file == "skip",
+            skip_bad=skip,
         )
 
     @functools.cached_property

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from gan_core.data.examples import Examples, Split
-from gan_core.data.kept_pictures import kept_pictures, picture_folder
+from gan_core.data.kept_pictures import kept_channels, kept_pictures, picture_folder
 from gan_core.data.listing import Listing, list_pictures
 from gan_core.data.pictures import PictureFormat, common_format
 from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
@@ -61,12 +61,13 @@ class Folder(Source):
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
         """Of all splits together, so that they agree."""
+        skip = self.on_bad_file == "skip"
         return common_format(
             self._listing.paths,
-            channels=self.channels,
+            channels=self.channels or kept_channels(self._listing.paths, skip, self.picture_cache),
             image_size=self.image_size,
             allow_upscale=self.allow_upscale,
-            skip_bad=self.on_bad_file == "skip",
+            skip_bad=skip,
         )
 
     def load(self, split: Split) -> Examples:

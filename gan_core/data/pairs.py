@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
-from gan_core.data.kept_pictures import kept_pictures
+from gan_core.data.kept_pictures import kept_channels, kept_pictures
 from gan_core.data.listing import Picture, list_pictures
 from gan_core.data.pictures import Half, PictureFormat, common_format
 from gan_core.data.source_options import (
@@ -171,12 +171,13 @@ class Pairs(Folder):
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
         paths = [p for pairs in self._pairs.values() for pair in pairs for p in _files(pair)]
+        skip = self.on_bad_file == "skip"
         return common_format(
             paths,
-            channels=self.channels,
+            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
             image_size=self.image_size,
             allow_upscale=self.allow_upscale,
-            skip_bad=self.on_bad_file == "skip",
+            skip_bad=skip,
             half=self.input_side if self._side_by_side else None,
         )
 

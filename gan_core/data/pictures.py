@@ -286,7 +286,7 @@ def common_format(
     of the first picture that can be read.
     """
     if channels is None:
-        channels = 3 if _any_colour(paths, skip_bad) else 1
+        channels = 3 if any_colour(paths, skip_bad)[0] else 1
     form = PictureFormat(channels, image_size, allow_upscale, half)
     if image_size is not None:
         return form, (channels, image_size, image_size)
@@ -301,12 +301,15 @@ def common_format(
     raise UserError(f"none of {len(paths)} files such as {Path(paths[0])} is a readable picture")
 
 
-def _any_colour(paths: Sequence[str], skip_bad: bool) -> bool:
+def any_colour(paths: Sequence[str], skip_bad: bool) -> tuple[bool, bool]:
+    """Whether any picture is in colour; and whether the answer will be the same the next time."""
+    lasting = True
     for path in paths:
         try:
             if is_colour(path):
-                return True
-        except BadPicture:
+                return True, True
+        except BadPicture as problem:
             if not skip_bad:
                 raise
-    return False
+            lasting &= not problem.passing
+    return False, lasting

@@ -22,8 +22,9 @@ AllowUpscale = Annotated[
 PictureCache = Annotated[
     str | None,
     "folder that keeps pictures as they are decoded, where they take 64 MiB or more, so that only "
-    "the first start decodes them and processes share their memory (what was not used for 30 days "
-    "is deleted); none: no folder; not given: ~/.cache/gan-pipelines/pictures",
+    "the first start decodes them and processes share their memory, and that 500 or more files are "
+    "all gray (what was not used for 30 days is deleted); none: no folder; not given: "
+    "~/.cache/gan-pipelines/pictures",
 ]
 InputFolder = Annotated[str | None, "folder of the inputs, below --data-root"]
 TargetFolder = Annotated[str | None, "folder of the images to be made, below --data-root"]

@@ -11,7 +11,7 @@ import torch
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
-from gan_core.data.kept_pictures import kept_pictures
+from gan_core.data.kept_pictures import kept_channels, kept_pictures
 from gan_core.data.listing import list_pictures, place_of
 from gan_core.data.pairs import folder_below, match_names, pair_spec, read_together
 from gan_core.data.pictures import PictureFormat, common_format
@@ -125,12 +125,14 @@ class Unpaired(Folder):
 
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
+        paths = [path for splits in self._paths.values() for s in _SPLITS for path in splits[s]]
+        skip = self.on_bad_file == "skip"
         return common_format(
-            [path for splits in self._paths.values() for s in _SPLITS for path in splits[s]],
-            channels=self.channels,
+            paths,
+            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
             image_size=self.image_size,
             allow_upscale=self.allow_upscale,
-            skip_bad=self.on_bad_file == "skip",
+            skip_bad=skip,
         )
 
     def load(self, split: Split) -> Examples:

@@ -344,6 +344,55 @@ def test_every_source_of_pictures_keeps_them(
     assert first.fingerprint == wanted.fingerprint
 
 
+def grey_files(files: Files) -> None:
+    for path in files.paths:
+        Image.open(path).convert("L").save(path)
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened from now on to see whether they are in colour."""
+    seen: list[str] = []
+    own = pictures.is_colour
+    monkeypatch.setattr(pictures, "is_colour", lambda path: seen.append(path) or own(path))
+    return seen
+
+
+def test_grey_files_are_opened_once_to_know_that_they_are_grey(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY", 3)
+    grey_files(files)
+    seen = opened(monkeypatch)
+    root = Path(files.paths[0]).parents[1]
+    for _ in range(3):
+        found = load_examples("folder", root, "train", image_size=8, picture_cache=str(files.kept))
+        assert found.spec.target_shape == (1, 8, 8)
+    assert sorted(seen) == sorted(files.paths)
+    Image.new("RGB", (12, 10), (255, 0, 0)).save(files.paths[3])
+    assert module.kept_channels(files.paths, False, files.kept) == 3
+
+
+@pytest.mark.parametrize("why", ["few", "no folder", "colour", "refused"])
+def test_what_is_known_at_once_or_may_change_is_not_kept(
+    why: str, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY", 9 if why == "few" else 3)
+    if why != "colour":
+        grey_files(files)
+    if why == "refused":
+        passing = BadPicture("refused")
+        passing.passing = True
+
+        def refuse(path: str) -> bool:
+            raise passing
+
+        monkeypatch.setattr(pictures, "is_colour", refuse)
+    folder = None if why == "no folder" else files.kept
+    found = module.kept_channels(files.paths, True, folder)
+    assert found == (3 if why == "colour" else 1)
+    assert not files.kept.exists()
+
+
 def test_a_picture_of_another_size_is_refused_and_nothing_is_left(files: Files) -> None:
     with pytest.raises(UserError, match="12 x 10 pixels where others have"):
         kept_pictures(files.paths, PictureFormat(3), SHAPE, True, files.kept)
