@@ -43,6 +43,7 @@ from gan_core.judging import (
 )
 from gan_core.observers import FolderObserver, Observer
 from gan_core.release import save_generator
+from gan_core.sample_pictures import SamplePictures
 from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
 
@@ -50,8 +51,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
-_GRID = 64
-_SHOWN = 8  # held-out examples in a picture
 
 
 def check_data(config: RunConfig) -> dict[str, Any]:
@@ -145,6 +144,9 @@ class Run:
             examples_on=config.examples_on,
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
+        self._pictures = SamplePictures(
+            self.game, self._asked(), lambda text: self.observer.message(self.game.step, text)
+        )
         self.history: list[dict[str, float]] = []
         self.diagnosis = Diagnosis(self._facts())
         self._stopped_by: Finding | None = None
@@ -412,56 +414,9 @@ class Run:
 
     def _show(self, sampler: Sampler) -> None:
         if self.world.leads:
-            image = self._tried("pictures of samples", lambda: self._picture(sampler))
+            image = self._tried("pictures of samples", lambda: self._pictures.draw(sampler))
             if image is not None:
                 self._grid = self.observer.picture(self.game.step, "samples", image)
-
-    def _picture(self, sampler: Sampler) -> Tensor | None:
-        """The variant's own picture, or the usual one where its target has one."""
-        from gan_core.pictures import can_be_drawn, sample_picture
-
-        spec = self.train.spec
-        image = self._own_picture(sampler)
-        if image is not None:
-            return image
-        if not can_be_drawn(spec):
-            self._tell_no_picture()
-            return None
-        if "label" in self.game.variant.conditions():
-            labels = torch.arange(min(spec.classes, 10)).repeat_interleave(10)
-            index, columns = torch.arange(len(labels)), 10
-            conditions = {"label": labels.to(self.world.device)}
-            samples = sampler(index, conditions=conditions)[spec.target]
-            real = None
-        else:
-            points = len(spec.target_shape) == 1
-            index, columns = torch.arange(2500 if points else _GRID), 8
-            samples = sampler(index)[spec.target]
-            real = self.train.tensors[spec.target][:2500] if points else None
-        return sample_picture(samples.cpu(), spec, real, columns)
-
-    def _tell_no_picture(self) -> None:
-        """Once, that there is no picture for such a target."""
-        what, spec = "usual pictures", self.train.spec
-        if what not in self._given_up:
-            self._given_up.add(what)
-            self.observer.message(
-                self.game.step,
-                f"no picture is drawn of '{spec.target}' of the shape {spec.target_shape}: a "
-                "variant's own method `picture` may",
-            )
-
-    def _own_picture(self, sampler: Sampler) -> Tensor | None:
-        """What the variant makes of the first held-out examples, if it wants to show that."""
-        variant = self.game.variant
-        if type(variant).picture is Variant.picture:
-            return None
-        count = min(_SHOWN, self._asked())
-        index = torch.arange(count, device=self.world.device)
-        held_out = {n: t[index % len(t)] for n, t in self.game.held_out_examples(count).items()}
-        asked = {name: held_out[name] for name in variant.conditions()}
-        generated = sampler(index, conditions=asked)
-        return variant.picture(self.game.stage.name, generated, held_out)
 
     def _make_evaluator(self) -> Any:
         """The evaluator or ``None``; made before the first turn, so that what cannot be had is
