@@ -236,7 +236,6 @@ class _Entry:
             raise OSError(errno.EIO, "what was written cannot be read back")
         return opened
 
-
     def _delete_superseded(self, pixels: Path, begun: float) -> None:
         """Delete what else there is of this entry from before ``begun``, to which nothing leads any
         more; who has it mapped keeps it. What is newer another may be making, without a lock.
