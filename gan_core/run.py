@@ -506,6 +506,7 @@ class Run:
             least_share=self._least_share(),
             target=self.train.spec.target,
             options=options,
+            loss_scales=variant.loss_scales(),
         )
 
     def _least_share(self) -> float | None:

@@ -49,7 +49,8 @@ class Loss:
     ``total`` is the scalar to minimise; ``diagnostics`` are scalars to log, by name;
     ``carry`` are tensors for the players that come after in an iteration of one batch.
 
-    Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays;
+    Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays
+    (one that is no plain loss of logits has an entry in :meth:`Variant.loss_scales`);
     "loss/discriminator", without penalties, is minus the value of a game of :class:`Player`
     "discriminator" against "generator", of which the duality gap is measured. What two players
     report under one name is logged as each one's NAME/PLAYER.
@@ -266,6 +267,15 @@ class Variant(nn.Module, abc.ABC):
     def initial_values(self, train: Batch) -> None:
         """Set what a recipe initialises from the training data (``train``: stored tensors)."""
         return
+
+    def loss_scales(self) -> Mapping[str, float]:
+        """How many times as large as a plain loss of logits each "loss/NAME" may be, by that name.
+
+        1 where a name is missing. A weighted sum has the sum of its weights; infinity is for what
+        has no bound, of which only values that are not finite tell of divergence. Asked before
+        :meth:`build` too, so a function of the options.
+        """
+        return {}
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         """Logits (N,) of the discriminator for "real" and "fake", for its accuracy.

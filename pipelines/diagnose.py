@@ -90,9 +90,10 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
     started: Mapping[str, Any] = {}
     for event in events:
         started = event if event["kind"] == "start" else started
+    variant = VARIANTS[config.variant](config.game)
     refused = started.get("refused")
     if refused is None:  # a start of an earlier version
-        refused = VARIANTS[config.variant](config.game).refused_options()
+        refused = variant.refused_options()
     for name in refused:
         options.pop(name, None)
     return Facts(
@@ -102,6 +103,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         least_share=started.get("least_share"),  # earlier versions have not told
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
+        loss_scales=variant.loss_scales(),
     )
 
 

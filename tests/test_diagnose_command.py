@@ -14,8 +14,10 @@ from gan_core.diagnostics.findings import Finding
 from gan_core.diagnostics.history import History
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
-from gan_core.run import play
+from gan_core.run import Run, play
+from gan_core.variants.gan import GAN
 from pipelines.__main__ import main
+from pipelines.diagnose import facts_of
 
 OPTIONS = {"hidden": 8, "maxout_units": 4, "maxout_pieces": 2, "latent": 2}
 
@@ -47,6 +49,20 @@ def test_the_journal_tells_what_the_run_told(
     assert "try --packing 2" in shown
     with Image.open(tmp_path / "run" / "diagnosis.png") as picture:
         assert picture.size[0] > 1000
+
+
+def test_the_run_and_its_journal_know_by_what_weights_losses_are_summed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = {"loss/generator": 801.0}
+    monkeypatch.setattr(GAN, "loss_scales", lambda variant: scales)
+    given = {"variant": "gan", "data": "ring", "device": "cpu", "storage": str(tmp_path)}
+    config = make_config({**given, "name": "run", **OPTIONS})
+    config.folder.mkdir(parents=True)
+    write_config(config, config.folder / "config.yaml")
+    observer = FolderObserver(config.folder, World())
+    assert Run(config, World(), observer).diagnosis.facts.loss_scales == scales
+    assert facts_of(config.folder, []).loss_scales == scales
 
 
 def test_what_cannot_be_diagnosed_is_told_in_a_line(

@@ -19,6 +19,7 @@ class Facts:
     iterations that the run is to have, ``samples``: those of an evaluation. ``least_share``: the
     share of the rarest mode in the data, where it is known. ``options``: the
     variant's, by name, as they are played. ``target``: the kind of data ("image", "point").
+    ``loss_scales``: see :meth:`gan_core.variant.Variant.loss_scales`.
     """
 
     modes: int = 0
@@ -27,6 +28,7 @@ class Facts:
     least_share: float | None = None
     target: str = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

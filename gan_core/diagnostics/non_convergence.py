@@ -21,8 +21,9 @@ WARM_UP = 0.3
 """The share of the run's iterations in which samples may move about."""
 
 LOSS = Threshold(30, 100)
-"""The size of a player's loss: logits beyond any that a probability needs. A Wasserstein critic's
-values have no scale: there samples that move about tell of divergence, and values not finite."""
+"""The size of a player's loss: logits beyond any that a probability needs. Of a weighted sum, its
+mean by the weights. A Wasserstein critic's values have no scale: there samples that move about tell
+of divergence, and values not finite."""
 MOVEMENT = Threshold(0.5, 0.65)
 """How far samples at fixed noise move between logging points, over the distance of two real
 examples: they are somewhere else each time."""
@@ -68,7 +69,7 @@ def _huge(history: History, facts: Facts) -> list[Sign]:
     signs = []
     for name in history.names("loss/"):
         size = abs(history.median(name, WINDOW))
-        level = LOSS.level(size)
+        level = LOSS.level(size / facts.loss_scales.get(name, 1.0))
         signs.append(Sign(level, f"{name} at {size:.3g}", "divergence" if level == 2 else ""))
     return signs
 

@@ -269,6 +269,14 @@ class CycleGAN(TranslationVariant):
             getattr(self, name).deal_out(pools, rank, size)
         return "the pools of past pictures" if self.recipe.pool else ""
 
+    def loss_scales(self) -> Mapping[str, float]:
+        options = self.options
+        adversarial = options.adversarial
+        if adversarial is None:
+            adversarial = options.decided["adversarial"]
+        weights = adversarial + options.cycle * (1 + options.identity)
+        return {"loss/generator": max(1.0, 2 * weights)}  # each term is there both ways
+
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         def logits(part: Batch) -> Tensor:
             both = (part["image"], self.translate(part))

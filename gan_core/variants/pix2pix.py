@@ -16,6 +16,7 @@ noise like any other: a sample is a function of its input, the seed and its numb
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -160,6 +161,9 @@ class Pix2Pix(TranslationVariant):
         diagnostics = {"loss/discriminator": loss.detach()}
         diagnostics |= decisions(self.loss, real_logits.detach(), fake_logits.detach())
         return Loss(_SLOWDOWN * loss, diagnostics)
+
+    def loss_scales(self) -> Mapping[str, float]:
+        return {"loss/generator": max(1.0, self.options.l1 + self.options.adversarial)}
 
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         if self.recipe.adversarial == 0:

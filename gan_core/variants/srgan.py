@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -402,6 +403,13 @@ class SRGAN(Variant):
             "accuracy/batch": right / 2,
         }
         return Loss(loss, diagnostics)
+
+    def loss_scales(self) -> Mapping[str, float]:
+        content = 1 + self.options.pixel_weight  # features are divided so as to weigh like pixels
+        return {
+            "loss/content": content,
+            "loss/generator": content + self.options.adversarial_weight,
+        }
 
     # -- sampling and figures ----------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -536,7 +537,7 @@ class StackGAN(Variant):
         maps = judge.see(self._augmented(image, batch, "augment_fake"))
         loss = non_saturating_generator(judge(maps, text))
         divergence = gaussian_divergence(mean, log_sigma).mean() / mean.shape[1]
-        found = {"loss/generator": loss.detach(), "divergence": divergence.detach()}
+        found = {"loss/generator": loss.detach(), "loss/divergence": divergence.detach()}
         loss = loss + self.options.kl * divergence
         if self.options.contrast > 0:
             contrast = self.contrast(judge, maps, batch)
@@ -547,6 +548,9 @@ class StackGAN(Variant):
             found["loss/l1"] = difference.detach()
             loss = loss + self.options.l1 * difference
         return Loss(loss, found)
+
+    def loss_scales(self) -> Mapping[str, float]:
+        return {"loss/divergence": math.inf}  # of two Gaussians: no logits
 
     # -- looking on ----------------------------------------------------------------------------
 

@@ -184,3 +184,37 @@ def test_without_a_discriminator_s_judgement_nothing_is_said_of_it() -> None:
         history.add(step, {"loss/generator": 1.0, "diversity": 1.0})
     signs: list[Sign] = [s for e in EXAMINATIONS.values() for s in e(history, FACTS)]
     assert worst(signs) == 0
+
+
+def test_a_weighted_sum_is_judged_by_its_weights() -> None:
+    weighted = dataclasses.replace(FACTS, loss_scales={"loss/generator": 801.0})
+    assert levels(weighted, loss__generator=480.0) == only("non_convergence", 0)
+    assert levels(weighted, loss__generator=50 * 801.0) == only("non_convergence", 1)
+    assert levels(weighted, loss__generator=200 * 801.0) == only("non_convergence", 2)
+    assert levels(weighted, loss__discriminator=480.0) == only("non_convergence", 2)
+    boundless = dataclasses.replace(FACTS, loss_scales={"loss/generator": math.inf})
+    assert levels(boundless, loss__generator=1e9) == only("non_convergence", 0)
+    assert levels(boundless, loss__generator=math.inf) == only("non_convergence", 2)
+
+
+WEIGHTED = {
+    "pix2pix": ({"l1": 800.0}, {"loss/generator": 801.0}),
+    "cyclegan": ({"cycle": 10.0, "identity": 0.5, "adversarial": 3.0}, {"loss/generator": 36.0}),
+    "srgan": (
+        {"pixel_weight": 20.0, "adversarial_weight": 0.5},
+        {"loss/content": 21.0, "loss/generator": 21.5},
+    ),
+    "stackgan": ({}, {"loss/divergence": math.inf}),
+    "acgan": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_variants_say_by_what_weights_their_losses_are_summed(name: str) -> None:
+    from gan_core.options import parse
+    from gan_core.variant import VARIANTS, list_variants
+
+    assert name in list_variants()
+    options, scales = WEIGHTED[name]
+    cls = VARIANTS[name]
+    assert cls(parse(cls.Options, options)).loss_scales() == scales
