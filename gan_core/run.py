@@ -24,6 +24,7 @@ from gan_core.data.examples import DataSpec, Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
+from gan_core.diagnostics.history import BEGUN, LENGTH
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.execution import Engine, choose_engine
@@ -316,7 +317,7 @@ class Run:
     # -- looking -------------------------------------------------------------------------------
 
     def _log_metrics(self) -> None:
-        values = signals.measure(self.game, self._memory)
+        values = signals.measure(self.game, self._memory) | self._stage_played()
         self._remember(values)
         seen, seconds = self.game.examples_seen, self.seconds
         elapsed = max(seconds - self._last_seconds, 1e-9)
@@ -327,6 +328,13 @@ class Run:
         }
         self._last_seen, self._last_seconds = seen, seconds
         self.observer.metrics(self.game.step, values | timing)
+
+    def _stage_played(self) -> dict[str, float]:
+        """Of a game of several stages: when the present one began, and how long it is to be."""
+        game = self.game
+        if len(game.stages) == 1:
+            return {}
+        return {BEGUN: float(game.stage_start), LENGTH: float(game.stage.steps)}
 
     def _remember(self, values: dict[str, float]) -> None:
         self.history.append({"step": float(self.game.step), **values})

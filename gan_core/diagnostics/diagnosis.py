@@ -96,14 +96,15 @@ class Diagnosis:
     def wants_stop(self, words: Sequence[str], patience: float = 0.0) -> Finding | None:
         """A confirmed finding that one of the ``--stop-on`` words means.
 
-        It must have stood confirmed for the share ``patience`` of the run's iterations; divergence,
-        from which nothing comes back, counts at once.
+        It must have stood confirmed for the share ``patience`` of the run's iterations, all in one
+        stage; divergence, from which nothing comes back, counts at once.
         """
         wanted = {STOP_WORDS[word] for word in words}
         for finding in self.findings.values():
             if finding.state != "confirmed" or not wanted & {finding.failure, finding.form}:
                 continue
-            stood = self.history.step - (finding.confirmed_since or 0)
+            since = max(finding.confirmed_since or 0, self.history.began)
+            stood = self.history.step - since
             if finding.form == "divergence" or stood >= patience * self.facts.steps:
                 return finding
         return None

@@ -6,19 +6,32 @@ import math
 import statistics
 from collections.abc import Mapping
 
+BEGUN, LENGTH = "stage/begun", "stage/steps"
+"""What a game of several stages logs of the one that is played: the iteration after which it began,
+and how many it is to have."""
+
 
 class History:
-    """Series of (step, value) by name; the newest is last."""
+    """Series of (step, value) by name; the newest is last.
+
+    A stage is a game of its own, often of fresh networks: :meth:`recent`, :meth:`latest` and
+    :meth:`median` are of the stage that is played.
+    """
 
     def __init__(self) -> None:
         self._series: dict[str, list[tuple[int, float]]] = {}
         self.step = 0
+        self.began = 0
+        """The iteration after which the stage that is played began."""
+        self._length: float | None = None
         self.points = 0
         """How many logging points there were so far (rows with a player's loss or norm)."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """The values of one logging point or evaluation."""
         self.step = step
+        self.began = int(values.get(BEGUN, self.began))
+        self._length = values.get(LENGTH, self._length)
         self.points += any(name.startswith(("loss/", "weight_norm/")) for name in values)
         for name, value in values.items():
             self._series.setdefault(name, []).append((step, float(value)))
@@ -31,17 +44,29 @@ class History:
         """The steps at which ``name`` was measured."""
         return [step for step, _ in self._series.get(name, ())]
 
-    def values(self, name: str, last: int | None = None) -> list[float]:
-        """All values of ``name``, or the ``last`` of them."""
-        series = self._series.get(name, [])
-        return [value for _, value in (series if last is None else series[-last:])]
+    def younger_than(self, share: float, steps: int) -> bool:
+        """Whether less than ``share`` of the stage's iterations was played.
+
+        ``steps``: how many these are where nothing was logged of that, as in a game of one stage.
+        """
+        length = steps if self._length is None else self._length
+        return self.step - self.began < share * length
+
+    def values(self, name: str) -> list[float]:
+        """All values of ``name``, of whatever stage."""
+        return [value for _, value in self._series.get(name, ())]
+
+    def recent(self, name: str, last: int) -> list[float]:
+        """The ``last`` values of ``name``, but for those of earlier stages."""
+        series = self._series.get(name, [])[-last:]
+        return [value for step, value in series if step > self.began or not self.began]
 
     def latest(self, name: str) -> float:
         """The newest value; NaN if there is none."""
-        values = self.values(name, 1)
+        values = self.recent(name, 1)
         return values[0] if values else math.nan
 
     def median(self, name: str, last: int) -> float:
         """The median of the ``last`` values of ``name``; NaN until there are as many."""
-        values = [v for v in self.values(name, last) if not math.isnan(v)]
+        values = [v for v in self.recent(name, last) if not math.isnan(v)]
         return statistics.median(values) if len(values) >= last else math.nan

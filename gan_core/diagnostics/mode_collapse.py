@@ -8,7 +8,7 @@ from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
 
 WARM_UP = 0.1
-"""The share of the run's iterations in which a generator may be poor without a word."""
+"""The share of a stage's iterations in which a generator may be poor without a word."""
 WINDOW = 3
 """Logging points whose median is judged."""
 FEWEST = 20
@@ -43,7 +43,7 @@ ADVICE = (
 
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of mode collapse in what was measured so far."""
-    if history.step < WARM_UP * facts.steps:
+    if history.younger_than(WARM_UP, facts.steps):
         return []
     return [*_alike(history, facts), *_missing(history, facts)]
 

@@ -18,7 +18,7 @@ alone would call a game restless that has come to rest since."""
 GAPS = 2
 """Evaluations whose largest duality gap is judged."""
 WARM_UP = 0.3
-"""The share of the run's iterations in which samples may move about."""
+"""The share of a stage's iterations in which samples may move about."""
 
 LOSS = Threshold(30, 100)
 """The size of a player's loss: logits beyond any that a probability needs. Of a weighted sum, its
@@ -46,14 +46,14 @@ ADVICE = (
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of non-convergence in what was measured so far."""
     signs = [*_not_finite(history), *_huge(history, facts)]
-    if history.step < WARM_UP * facts.steps:
+    if history.younger_than(WARM_UP, facts.steps):
         return signs
     return [*signs, *_moving(history), *_unsettled(history, facts)]
 
 
 def _not_finite(history: History) -> list[Sign]:
     names = [name for prefix in WATCHED for name in history.names(prefix)]
-    bad = [name for name in names if not math.isfinite(history.latest(name))]
+    bad = [n for n in names if not all(map(math.isfinite, history.recent(n, 1)))]
     return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")] if bad else []
 
 
@@ -88,5 +88,5 @@ def _moving(history: History) -> list[Sign]:
 def _unsettled(history: History, facts: Facts) -> list[Sign]:
     if _without_bound(facts):
         return []
-    gap = max((abs(gap) for gap in history.values("duality_gap", GAPS)), default=math.nan)
+    gap = max((abs(gap) for gap in history.recent("duality_gap", GAPS)), default=math.nan)
     return [GAP.sign(gap, f"the duality gap was {gap:.2g} at one of the last {GAPS} evaluations")]

@@ -9,6 +9,7 @@ import pytest
 from gan_core.config import make_config
 from gan_core.diagnostics.diagnosis import CALM, FAILURES, STOP_WORDS, Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding, Sign, Threshold, in_words
+from gan_core.diagnostics.history import BEGUN, LENGTH
 from gan_core.errors import UserError
 
 FACTS = Facts(modes=10, steps=100, options={"loss": "minimax", "r1": 0.0, "ema": 0.9})
@@ -161,3 +162,48 @@ def test_the_words_of_stop_on_are_checked() -> None:
     assert kept.stop_on == ("collapse", "divergence")
     with pytest.raises(UserError, match="did you mean 'collapse'"):
         make_config({"variant": "gan", "stop_on": "divergence,colapse"})
+
+
+def of_stage(begun: int, length: int, **values: float) -> dict[str, float]:
+    return {BEGUN: float(begun), LENGTH: float(length), **values}
+
+
+def test_a_stage_s_fresh_networks_have_a_warm_up_of_their_own() -> None:
+    facts = Facts(steps=1100)
+    diagnosis = Diagnosis(facts)
+    for step in range(10, 1000, 10):
+        diagnosis.take(step, of_stage(0, 1000, diversity=1.0, movement=0.1, duality_gap=0.1))
+    for step in range(1001, 1010):  # a tenth of the second stage, in which noise is all alike
+        diagnosis.take(step, of_stage(1000, 100, diversity=0.01, movement=3.0, duality_gap=9.0))
+        assert {f.state for f in diagnosis.findings.values()} == {"none"}, step
+    diagnosis.take(1010, of_stage(1000, 100, diversity=0.01, movement=3.0))
+    assert diagnosis.findings["mode_collapse"].state == "confirmed"
+    assert diagnosis.findings["mode_collapse"].since == 1010
+    assert diagnosis.findings["non_convergence"].state == "none"
+    for step in range(1011, 1031):
+        diagnosis.take(step, of_stage(1000, 100, diversity=0.01, movement=3.0))
+    assert diagnosis.findings["non_convergence"].since == 1030
+
+
+def test_a_stage_is_not_judged_by_what_the_last_one_left() -> None:
+    diagnosis = Diagnosis(Facts(modes=10, steps=200))
+    spoiled = {"grad_norm/generator_1": math.nan, "diversity": 0.1, "movement": 3.0}
+    for step in range(10, 101, 10):
+        diagnosis.take(step, of_stage(0, 100, **spoiled))
+    diagnosis.take(100, {"modes_covered": 1.0, "least_mode_ratio": 0.0, "duality_gap": 9.0})
+    assert diagnosis.findings["non_convergence"].state == "confirmed"
+    # A finding that its stage has confirmed late has not stood in this one.
+    diagnosis.take(105, of_stage(100, 100, diversity=0.1))
+    assert diagnosis.wants_stop(("collapse",), 0.2) is None
+    for step in range(110, 160, 5):
+        diagnosis.take(step, of_stage(100, 100, diversity=1.0, movement=0.1))
+    assert {f.state for f in diagnosis.findings.values()} == {"none"}
+
+
+def test_the_series_of_a_history_go_on_from_stage_to_stage() -> None:
+    history = Diagnosis(Facts(steps=200)).history
+    for step in (50, 100, 150):
+        history.add(step, of_stage(100 if step > 100 else 0, 100, diversity=step / 100))
+    assert history.values("diversity") == [0.5, 1.0, 1.5]
+    assert history.recent("diversity", 3) == [1.5]
+    assert math.isnan(history.median("diversity", 2))

@@ -6,15 +6,19 @@ import json
 import math
 from pathlib import Path
 
+import pytest
 import torch
-from engine_toys import tiny_config
+from engine_toys import Stacked, tiny_config
 
 from gan_core import journal
+from gan_core.config import make_config
 from gan_core.diagnostics.diagnosis import FAILURES
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
 from gan_core.run import Run, play
+from gan_core.variant import VARIANTS, GameOptions, register
+from pipelines.diagnose import diagnose
 
 
 class Diverging(FolderObserver):
@@ -70,3 +74,31 @@ def test_the_summary_holds_the_diagnosis_as_plain_values(tmp_path: Path) -> None
     assert set(found) == set(FAILURES)
     assert found["non_convergence"]["form"] == "divergence"
     assert found["non_convergence"]["state"] == "confirmed"
+
+
+def test_where_a_stage_began_is_known_on_resume_and_from_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VARIANTS, "_entries", dict(VARIANTS._entries))
+
+    @register("stacked-toy")
+    class TwoStages(Stacked):
+        def __init__(self, options: GameOptions) -> None:
+            super().__init__(options.steps)
+
+    given = {"variant": "stacked-toy", "data": "digits", "extractor": "none", "device": "cpu"}
+    places = {"storage": str(tmp_path), "name": "run", "workers": 0, "samples": 40}
+    cadence = {"log_every": 3, "evaluate_every": 6, "checkpoint_every": 0}
+    config = make_config({**given, **places, **cadence, "steps": 9, "batch_size": 16})
+    config.folder.mkdir()
+    observer = FolderObserver(config.folder, World())
+    run = Run(config, World(), observer)
+    run.play()
+    assert (run.diagnosis.history.began, run.game.steps) == (9, 18)
+    assert run.diagnosis.history.steps("stage/begun") == [3, 6, 9, 12, 15, 18]
+    assert run.diagnosis.history.values("stage/begun") == [0.0] * 3 + [9.0] * 3
+    resumed = Run(config, World(), observer)
+    resumed._restore(find_checkpoint(config.folder))  # type: ignore[arg-type]
+    told = diagnose(config.folder)
+    assert resumed.diagnosis.findings == run.diagnosis.findings == told.findings
+    assert resumed.diagnosis.history.began == told.history.began == 9
