@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SSIM_PROTOCOL = (
+    "ssim of intensities in [0, 1], channel by channel, with a Gaussian window of 1.5 pixels (11 x "
+    "11) where it lies inside"
+)
 _CHUNK = 64  # pictures at once: SSIM keeps several of their size
+_WINDOW = 11
 
 
 @torch.no_grad()
@@ -15,18 +20,29 @@ def closeness(images: Tensor, truth: Tensor) -> dict[str, float]:
     ``l1`` is the mean absolute difference in that range (of 0 to 2), ``ssim`` the mean structural
     similarity of Wang et al. 2004 with a Gaussian window of 1.5 pixels, 1 where they are equal.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     parts = list(zip(images.float().split(_CHUNK), truth.float().split(_CHUNK), strict=True))
     differences = [(mine - true).abs().double().sum() for mine, true in parts]
     # Summed over a chunk: the mean over all is then the same however they are cut.
-    similar = [
-        torch.as_tensor(
-            structural_similarity_index_measure(mine, true, data_range=(-1.0, 1.0), reduction="sum")
-        ).double()
-        for mine, true in parts
-    ]
+    similar = [_similarities(mine, true).double().sum() for mine, true in parts]
     return {
         "l1": (torch.stack(differences).sum() / images.numel()).item(),
         "ssim": (torch.stack(similar).sum() / len(images)).item(),
     }
+
+
+def _similarities(images: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity (N,), averaged over where the window lies inside the picture.
+
+    Of a picture smaller than the window, over all of it. The luminances that the definition
+    compares are intensities from 0 on: of pictures (N, C, H, W) in [-1, 1] grey would have none.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    mine, true = ((pictures + 1) / 2 for pictures in (images, truth))
+    _, everywhere = structural_similarity_index_measure(
+        mine, true, sigma=1.5, data_range=1.0, return_full_image=True
+    )
+    if min(images.shape[2:]) >= _WINDOW:
+        edge = _WINDOW // 2
+        everywhere = everywhere[..., edge:-edge, edge:-edge]
+    return everywhere.mean(dim=(1, 2, 3))

@@ -20,7 +20,7 @@ from gan_core.errors import UserError
 from gan_core.layers.jitter import jittered
 from gan_core.layers.patchgan import PatchDiscriminator, map_size
 from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED, AdversarialLoss
-from gan_core.metrics.translation import closeness
+from gan_core.metrics.translation import SSIM_PROTOCOL, closeness
 from gan_core.options import flag, option
 from gan_core.pictures import image_grid
 from gan_core.priors import Uniform
@@ -245,9 +245,9 @@ class TranslationVariant(Variant):
 
     def protocol(self, stage: str) -> str:
         return (
-            f"l1 is the mean absolute difference in [-1, 1], ssim with a Gaussian window of 1.5 "
-            f"pixels, at {self.recipe.image_size} px, ..._input: the input itself in the place of "
-            "the translation"
+            f"l1 is the mean absolute difference in [-1, 1], {SSIM_PROTOCOL}, at "
+            f"{self.recipe.image_size} px, ..._input: the input itself in the place of the "
+            "translation"
         )
 
     def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor | None:

@@ -11,6 +11,7 @@ from scipy.ndimage import correlate1d
 
 from gan_core.data.examples import to_unit_range
 from gan_core.metrics.super_resolution import luma, psnr, ssim
+from gan_core.metrics.translation import closeness
 
 
 def pixels(*values: int) -> torch.Tensor:
@@ -80,3 +81,21 @@ def test_ssim_is_that_of_the_definition() -> None:
     for one, image, real in zip(found, luma(images), luma(truth), strict=True):
         shaved = (p[0, 4:-4, 4:-4].numpy() for p in (image, real))
         assert one.item() == pytest.approx(brute_ssim(*shaved), abs=1e-9)
+
+
+def test_ssim_of_translations_is_that_of_the_definition_on_every_channel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 3, 20, 17, generator=generator) * 2 - 1
+    images = (truth + 0.3 * torch.randn(2, 3, 20, 17, generator=generator)).clamp(-1, 1)
+    mine, true = (((p.double() + 1) * 127.5).flatten(0, 1).numpy() for p in (images, truth))
+    expected = np.mean([brute_ssim(a, b) for a, b in zip(mine, true, strict=True)])
+    assert closeness(images, truth)["ssim"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_two_greys_that_no_eye_tells_apart_are_alike() -> None:
+    grey, other = (torch.full((1, 1, 16, 16), v / 127.5 - 1) for v in (126.0, 129.0))
+    c1 = (0.01 * 255) ** 2
+    expected = (2 * 126 * 129 + c1) / (126**2 + 129**2 + c1)
+    assert closeness(grey, other)["ssim"] == pytest.approx(expected, abs=1e-5)
+    small = (grey[..., :8, :8], other[..., :8, :8])  # less than the window
+    assert closeness(*small)["ssim"] == pytest.approx(expected, abs=1e-5)
