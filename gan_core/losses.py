@@ -29,7 +29,8 @@ class GeneratorLoss(Protocol):
 class AdversarialLoss:
     """Both sides of a game.
 
-    ``boundary`` is the output at which real and fake are equally likely, 0 for true logits.
+    ``boundary`` is the output at which real and fake are equally likely, 0 for true logits; of
+    ``paired`` and ``lipschitz`` losses there is no such output.
     ``paired``: outputs mean something only against each other; the i-th real one is compared with
     the i-th fake one, and the generator's side needs real ones too. ``cross_entropy``: the
     discriminator's side is one, so its targets can be smoothed. ``lipschitz``: it means something

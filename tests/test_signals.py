@@ -270,3 +270,15 @@ def test_what_is_seen_in_training_examples_alone_is_overfitting() -> None:
     game.variant.discriminator = Threshold(0.0)  # type: ignore[assignment]
     game.variant.discriminator.forward = lambda target: -target[:, :1]  # type: ignore[method-assign,union-attr]
     assert signals.judgement(game)["overfitting/rv"].item() == 0.0  # fakes rank higher
+
+
+def test_a_critic_that_is_sure_of_all_is_so_wherever_its_zero_lies() -> None:
+    train, held_out = points(300, 0), points(500, 1)
+    train.tensors["point"].add_(8.0)
+    game = game_of(train, held_out, loss="wasserstein")
+    game.variant.generator = Constant(0.0)  # type: ignore[assignment]
+    for edge in (0.0, 100.0, -100.0):
+        game.variant.discriminator = Threshold(edge)  # type: ignore[assignment]
+        found = {name: value.item() for name, value in signals.judgement(game).items()}
+        assert (found["accuracy/train"], found["accuracy/fake"]) == (1.0, 1.0), edge
+        assert found["accuracy/held_out"] < 0.2, edge

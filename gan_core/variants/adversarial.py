@@ -156,8 +156,13 @@ def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
 
 
 def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:
-    """The logit at which D is undecided; where it only compares, between both means."""
-    return (real_logits.mean() + fake_logits.mean()) / 2 if loss.paired else loss.boundary
+    """The logit at which D is undecided; where only differences mean anything, between both means.
+
+    So it is of losses of pairs, and of a Lipschitz critic, to which any number may be added.
+    """
+    if loss.paired or loss.lipschitz:
+        return (real_logits.mean() + fake_logits.mean()) / 2
+    return loss.boundary
 
 
 def decisions(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:

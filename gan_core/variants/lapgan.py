@@ -44,7 +44,7 @@ from gan_core.variant import (
     Variant,
     register,
 )
-from gan_core.variants.adversarial import default, logit_slopes
+from gan_core.variants.adversarial import decisions, default, logit_slopes, undecided
 from gan_core.variants.schedules import ExponentialDecay, LinearRamp
 
 LEARNING_RATES = {"sgd": 0.02, "adam": 2e-4}
@@ -404,15 +404,8 @@ class LAPGAN(Variant):
         real_logits = self.discriminate(level, real, batch)
         fake_logits = self.discriminate(level, fake, batch)
         loss = adversarial.discriminator(real_logits, fake_logits)
-        true, false = real_logits.detach(), fake_logits.detach()
-        right = (true > adversarial.boundary).float().mean()
-        right = right + (false < adversarial.boundary).float().mean()
-        diagnostics = {
-            "loss/discriminator": loss.detach(),
-            "prob/real": torch.sigmoid(true - adversarial.boundary).mean(),
-            "prob/fake": torch.sigmoid(false - adversarial.boundary).mean(),
-            "accuracy/batch": right / 2,
-        }
+        diagnostics = {"loss/discriminator": loss.detach()}
+        diagnostics |= decisions(adversarial, real_logits.detach(), fake_logits.detach())
         if self.recipe.r1 > 0:
             penalty = r1_penalty(real_logits, real)
             loss = loss + self.recipe.r1 * penalty
@@ -431,11 +424,12 @@ class LAPGAN(Variant):
         if len(self._played) > 1:
             return {}
         (level,) = self._played
-        boundary = LOSSES[self.recipe.loss].boundary
+        adversarial = LOSSES[self.recipe.loss]
         image, coarse = self.real(level, batch)
         real = self.discriminate(level, image, batch)
         fake = self.discriminate(level, self.refined(level, coarse, batch), batch)
-        slope = logit_slopes(LOSSES[self.recipe.loss], real, fake)
+        slope = logit_slopes(adversarial, real, fake)
+        boundary = undecided(adversarial, real, fake)
         return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
 
     # -- sampling ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from gan_core.errors import UserError
 from gan_core.options import option
 from gan_core.priors import Integers
 from gan_core.variant import NoiseSpec
-from gan_core.variants.adversarial import AdversarialVariant
+from gan_core.variants.adversarial import AdversarialVariant, undecided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ class MatchingAware(AdversarialVariant):
             return loss, diagnostics
         wrong = other_class(batch["label"], batch["label_shift"], self.data.classes)
         logits = self.discriminate(self.real_targets(batch), {**batch, "label": wrong})
+        boundary = undecided(self.loss, real_logits.detach(), fake_logits.detach())
         mismatch = self.loss.discriminator(real_logits, logits)
-        believed = torch.sigmoid(logits.detach() - self.loss.boundary).mean()
+        believed = torch.sigmoid(logits.detach() - boundary).mean()
         loss = (1 - share) * loss + share * mismatch
         return loss, {**diagnostics, "prob/wrong_label": believed}

@@ -50,7 +50,7 @@ from gan_core.variant import (
     Variant,
     register,
 )
-from gan_core.variants.adversarial import default
+from gan_core.variants.adversarial import decisions, default
 from gan_core.variants.schedules import CosineDecay, StepDecay
 from gan_core.variants.translation import KERNEL_DISTANCES
 
@@ -394,14 +394,8 @@ class SRGAN(Variant):
         # Two passes: batch statistics of truth and fakes are not mixed.
         real, fake = self.discriminator(batch["real"]), self.discriminator(batch["fake"])
         loss = adversarial.discriminator(real, fake)
-        right = (real > adversarial.boundary).float().mean()
-        right = right + (fake < adversarial.boundary).float().mean()
-        diagnostics = {
-            "loss/discriminator": loss.detach(),
-            "prob/real": torch.sigmoid(real.detach() - adversarial.boundary).mean(),
-            "prob/fake": torch.sigmoid(fake.detach() - adversarial.boundary).mean(),
-            "accuracy/batch": right / 2,
-        }
+        diagnostics = {"loss/discriminator": loss.detach()}
+        diagnostics |= decisions(adversarial, real.detach(), fake.detach())
         return Loss(loss, diagnostics)
 
     def loss_scales(self) -> Mapping[str, float]:

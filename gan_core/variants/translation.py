@@ -25,7 +25,7 @@ from gan_core.options import flag, option
 from gan_core.pictures import image_grid
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, NoiseSpec, OptimizerSpec, Player, Stage, Variant
-from gan_core.variants.adversarial import default, logit_slopes
+from gan_core.variants.adversarial import default, logit_slopes, undecided
 from gan_core.variants.schedules import HoldThenFall
 
 _JITTER = 286 / 256  # both papers' enlargement before the crop
@@ -216,8 +216,8 @@ class TranslationVariant(Variant):
 
     def judged(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """What ``judge`` tells, from maps of logits (N, 1, M, M)."""
-        boundary = self.loss.boundary
         real, fake = real.flatten(1).mean(1), fake.flatten(1).mean(1)
+        boundary = undecided(self.loss, real, fake)
         slope = logit_slopes(self.loss, real, fake)
         return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
 

@@ -112,6 +112,21 @@ def test_the_least_squares_boundary_is_one_half() -> None:
     assert variant.judge(data)["real"].tolist() == [0.0] * 16
 
 
+def test_a_critic_s_values_mean_something_against_each_other_alone() -> None:
+    variant = small("gan", loss="wasserstein").double()
+    data = {n: t.double() if t.is_floating_point() else t for n, t in batch().items()}
+    named = []
+    for shift in (0.0, 50.0):
+        with torch.no_grad():
+            variant.discriminator.layers[-1].bias.fill_(shift)
+            judged = variant.judge(data)
+        assert (judged["real"].mean() + judged["fake"].mean()).item() == pytest.approx(0, abs=1e-4)
+        named.append(variant.discriminator_loss(data).diagnostics)
+    for name in ("prob/real", "prob/fake", "accuracy/batch"):
+        torch.testing.assert_close(*(found[name] for found in named), rtol=1e-4, atol=1e-5)
+    assert named[1]["prob/fake"] < 0.6
+
+
 @pytest.mark.parametrize("name", list(TINY))
 def test_penalties_enter_the_loss_with_their_weights(name: str) -> None:
     variant = small(name, r1=3.0, gradient_penalty=7.0).eval()

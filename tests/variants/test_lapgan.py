@@ -222,3 +222,17 @@ def test_the_papers_schedule() -> None:
     adam = create("lapgan", pictures(1, 28), {"optimizer": "adam"}).stages()[0]
     assert {p.optimizer.learning_rate for p in adam.players} == {2e-4}
     assert dataclasses.is_dataclass(adam.players[0].optimizer)
+
+
+def test_a_level_s_critic_is_judged_by_differences() -> None:
+    variant = variant_of(pictures(1, 24), loss="wasserstein", r1=1.0, level=0)
+    batch = {"image": torch.rand(6, 1, 24, 24) * 2 - 1, **noise_for(variant, 6)}
+    named = []
+    for shift in (0.0, 50.0):
+        with torch.no_grad():
+            list(variant.discriminator_0.parameters())[-1].fill_(shift)  # type: ignore[arg-type]
+            judged = variant.judge(batch)
+        assert (judged["real"].mean() + judged["fake"].mean()).item() == pytest.approx(0, abs=1e-4)
+        named.append(variant.discriminator_loss(0, batch).diagnostics)
+    for name in ("prob/real", "prob/fake", "accuracy/batch"):
+        torch.testing.assert_close(*(found[name] for found in named), rtol=1e-4, atol=1e-5)

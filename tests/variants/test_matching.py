@@ -127,6 +127,13 @@ def test_mismatched_examples_are_shown_as_real_ones_are() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_a_critic_believes_in_wrong_labels_as_far_as_they_lie_from_both_means() -> None:
+    variant = small(wrong_label=0.5, loss="wasserstein", gradient_penalty=0.0).double()
+    variant.discriminator.forward = lambda *given: 0 * given[0].flatten(1)[:, :1] + 50.0  # type: ignore[method-assign]
+    found = variant.discriminator_loss(batch()).diagnostics
+    assert found["prob/wrong_label"].item() == 0.5
+
+
 def test_an_unrolled_discriminator_answers_with_wrong_labels_too() -> None:
     options = {"unrolled": 1, "unrolled_rate": 0.1}
     plain, matching = small(**options).double(), small(**options, wrong_label=0.5).double()
