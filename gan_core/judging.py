@@ -47,14 +47,13 @@ def count_modes(config: RunConfig, spec: DataSpec) -> int:
     return spec.classes if spec.labelled else 0
 
 
-def least_share(config: RunConfig, examples: Examples) -> float | None:
-    """The share of the rarest mode that there is among ``examples``; None where none is known."""
-    if not count_modes(config, examples.spec):
-        return None
-    if not examples.spec.labelled:
-        return 1 / count_modes(config, examples.spec)
+def mode_shares(config: RunConfig, examples: Examples) -> list[float]:
+    """The shares of those modes that there are among ``examples``; none where none are known."""
+    modes = count_modes(config, examples.spec)
+    if not examples.spec.labelled or not modes:
+        return [1 / modes] * modes if modes else []
     counts = torch.bincount(examples.tensors["label"].flatten())
-    return int(counts[counts > 0].min()) / int(counts.sum())
+    return (counts[counts > 0].double() / counts.sum()).tolist()
 
 
 def tracked_figure(

@@ -25,6 +25,7 @@ from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.diagnostics.history import BEGUN, LENGTH
+from gan_core.diagnostics.mode_collapse import expected_modes
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.execution import Engine, choose_engine
@@ -36,8 +37,8 @@ from gan_core.errors import UserError, named_line
 from gan_core.judging import (
     check_extractor,
     count_modes,
-    least_share,
     make_evaluator,
+    mode_shares,
     told_of_training,
     tracked_figure,
     tracked_protocol,
@@ -511,16 +512,24 @@ class Run:
             modes=count_modes(self.config, self.train.spec),
             steps=self.game.steps,
             samples=self._asked(),
-            least_share=self._least_share(),
+            **self._modes_shown(),
             target=self.train.spec.target,
             options=options,
             loss_scales=variant.loss_scales(),
         )
 
-    def _least_share(self) -> float | None:
-        """The share of the rarest mode in what samples are compared with."""
-        game = self.game
-        return least_share(self.config, game.held_out if game.variant.asks_held_out else self.train)
+    @property
+    def _reference(self) -> Examples:
+        """The real examples that samples are compared with."""
+        return self.game.held_out if self.game.variant.asks_held_out else self.train
+
+    def _modes_shown(self) -> dict[str, Any]:
+        """How rare the rarest mode is in these, and how many as many of them as samples show."""
+        shares = mode_shares(self.config, self._reference)
+        return {
+            "least_share": min(shares, default=None),
+            "expected_modes": expected_modes(shares, self._asked()) if shares else None,
+        }
 
     def _announce(self, finding: Finding) -> None:
         """One line when a failure begins, gets worse or is over, and the run's tags."""
@@ -678,7 +687,7 @@ class Run:
             "target": self.train.spec.target,
             "modes_in_data": count_modes(self.config, self.train.spec),
             "samples": self._asked(),
-            "least_share": self._least_share(),
+            **self._modes_shown(),
             "decided": self._decided(),
             "refused": sorted(self.game.variant.refused_options()),
         }

@@ -94,6 +94,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
     refused = started.get("refused")
     if refused is None:  # a start of an earlier version
         refused = variant.refused_options()
+    expected = started.get("expected_modes")
     for name in refused:
         options.pop(name, None)
     return Facts(
@@ -101,6 +102,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         steps=int(started.get("steps", config.game.steps)),
         samples=int(started.get("samples", config.samples)),
         least_share=started.get("least_share"),  # earlier versions have not told
+        expected_modes=None if expected is None else (expected[0], expected[1]),
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
         loss_scales=variant.loss_scales(),

@@ -19,10 +19,11 @@ from gan_core.config import RunConfig, make_config, write_config
 from gan_core.data.digits import Digits
 from gan_core.data.examples import DataSpec, Examples, Split
 from gan_core.data.sources import SOURCES, picture_spec
+from gan_core.diagnostics.mode_collapse import expected_modes
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.judging import least_share
+from gan_core.judging import mode_shares
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
 from gan_core.run import Run, check_data, play
@@ -195,12 +196,13 @@ def test_auto_downloads_nothing_and_says_what_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("data", "share"), [(Unbalanced(), 1 / 64), (OfOneClass(), None), (Unlabelled(), None)]
+    ("data", "shares"),
+    [(Unbalanced(), [1 / 64, 39 / 64, 24 / 64]), (OfOneClass(), []), (Unlabelled(), [])],
 )
-def test_the_rarest_mode_is_that_of_the_fewest_labels(
-    data: Digits, share: float | None, tmp_path: Path
+def test_the_shares_of_modes_are_those_of_labels_that_there_are(
+    data: Digits, shares: list[float], tmp_path: Path
 ) -> None:
-    assert least_share(config_of(tmp_path), data.load("train")) == share
+    assert mode_shares(config_of(tmp_path), data.load("train")) == shares
 
 
 def test_a_diagnosis_knows_the_rarest_mode_also_from_the_journal(tmp_path: Path) -> None:
@@ -210,6 +212,8 @@ def test_a_diagnosis_knows_the_rarest_mode_also_from_the_journal(tmp_path: Path)
     run = Run(config, ALONE, FolderObserver(config.folder, ALONE))
     run.play()
     assert run.diagnosis.facts.least_share == 1 / 8
+    expected = expected_modes([1 / 8] * 8, run.diagnosis.facts.samples)
+    assert run.diagnosis.facts.expected_modes == expected
     assert "diffaug" not in run.diagnosis.facts.options  # refused for points
     assert diagnose(config.folder).facts == run.diagnosis.facts
 

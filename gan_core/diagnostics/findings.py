@@ -17,7 +17,8 @@ class Facts:
 
     ``modes``: classes or Gaussians in the data, 0 where they cannot be counted. ``steps``: the
     iterations that the run is to have, ``samples``: those of an evaluation. ``least_share``: the
-    share of the rarest mode in the data, where it is known. ``options``: the
+    share of the rarest mode in the data, ``expected_modes``: how many as many real examples show,
+    and the standard deviation of that, both where they are known. ``options``: the
     variant's, by name, as they are played. ``target``: the kind of data ("image", "point").
     ``loss_scales``: see :meth:`gan_core.variant.Variant.loss_scales`.
     """
@@ -26,6 +27,7 @@ class Facts:
     steps: int = 0
     samples: int = 2000
     least_share: float | None = None
+    expected_modes: tuple[float, float] | None = None
     target: str = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
@@ -28,6 +29,9 @@ LEAST_MODE = Threshold(0.25, 0.15)
 """The rarest mode's share of the samples over its share of the data: it is hardly made."""
 MODES = Threshold(0.9, 0.6)
 """Modes found over those that as many real examples would show: many are missing."""
+DEVIATIONS = 3
+"""Standard deviations of the number of modes that real examples show: so few less are an accident
+of sampling, where modes are rare."""
 DENSITY = 0.5
 """The least density of samples among real examples (1 for perfect ones) at which a classifier's
 word on them is proof: what looks like nothing that it has learned, it may call anything."""
@@ -70,8 +74,11 @@ def _missing(history: History, facts: Facts) -> list[Sign]:
     signs = []
     covered, least = history.latest("modes_covered"), history.latest("least_mode_ratio")
     if facts.modes and not math.isnan(covered) and facts.target == "image":
+        expected, deviation = _expected(facts)
         text = f"{covered:.0f} of {facts.modes} classes"
-        share = covered / expected_modes(facts.modes, facts.samples)
+        if facts.modes - expected > 0.5:
+            text += f" ({expected:.1f} among as many real examples)"
+        share = (covered + DEVIATIONS * deviation) / expected
         signs.append(_as_classified(MODES.sign(share, text), history))
     if facts.modes and facts.samples * _least_share(facts) >= FEWEST:
         what = "class" if facts.target == "image" else "mode"
@@ -93,6 +100,18 @@ def _as_classified(sign: Sign, history: History) -> Sign:
     return Sign(1, f"{sign.text} (as far as can be told at a density of {density:.2f})")
 
 
-def expected_modes(modes: int, samples: int) -> float:
-    """How many of equally likely ``modes`` a perfect generator shows in ``samples``."""
-    return modes * (1 - (1 - 1 / modes) ** samples)
+def _expected(facts: Facts) -> tuple[float, float]:
+    """How many modes real examples show; of runs that do not tell it, by equally likely modes."""
+    if facts.expected_modes is not None:
+        return facts.expected_modes
+    return expected_modes([1 / facts.modes] * facts.modes, facts.samples)
+
+
+def expected_modes(shares: Sequence[float], samples: int) -> tuple[float, float]:
+    """How many modes of these ``shares`` a perfect generator shows in ``samples``: mean, deviation.
+
+    The sum of 1 - (1 - p)^n. The standard deviation is that of modes drawn each by itself; where
+    one is seen others are a little less likely, so it is not larger.
+    """
+    seen = [1 - (1 - share) ** samples for share in shares]
+    return sum(seen), math.sqrt(sum(p * (1 - p) for p in seen))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
 from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
 from gan_core.diagnostics.findings import Facts, Sign, worst
@@ -141,7 +142,8 @@ def test_one_bad_logging_point_is_no_failure() -> None:
 
 def test_few_samples_do_not_show_every_mode() -> None:
     facts = Facts(modes=1000, steps=1000, samples=2000)
-    expected = mode_collapse.expected_modes(1000, 2000)
+    expected, deviation = mode_collapse.expected_modes([1 / 1000] * 1000, 2000)
+    assert deviation == pytest.approx(math.sqrt(1000 * math.exp(-2) * (1 - math.exp(-2))), rel=1e-2)
     assert expected == pytest.approx(1000 * (1 - math.exp(-2)), rel=1e-3)
     assert levels(facts, modes_covered=860.0, least_mode_ratio=0.0) == only("mode_collapse", 0)
     assert levels(facts, modes_covered=400.0, least_mode_ratio=0.0) == only("mode_collapse", 2)
@@ -160,9 +162,34 @@ def test_few_samples_do_not_show_how_many_pictures_there_are() -> None:
 
 
 def test_a_mode_that_is_rare_in_the_data_may_be_missing_in_few_samples() -> None:
-    for share, level in ((0.005, 0), (0.009, 0), (0.011, 2), (None, 2)):  # of 2,000 samples
-        facts = dataclasses.replace(FACTS, least_share=share)
-        assert levels(facts, least_mode_ratio=0.0) == only("mode_collapse", level), share
+    for share, level in ((0.0005, 0), (0.009, 0), (0.011, 2)):  # of 2,000 samples
+        shares = [share, *[(1 - share) / 9] * 9]
+        expected = mode_collapse.expected_modes(shares, 2000)
+        facts = dataclasses.replace(FACTS, least_share=share, expected_modes=expected)
+        missing = {"least_mode_ratio": 0.0, "modes_covered": 9.0}
+        assert levels(facts, **missing) == only("mode_collapse", level), share
+    assert levels(least_mode_ratio=0.0, modes_covered=9.0) == only("mode_collapse", 2)
+
+
+def test_a_perfect_generator_of_unbalanced_classes_has_not_collapsed() -> None:
+    # One class of 9,000 examples, and nine of 3: 2,000 of them show 5.4 classes, or 1 to 10.
+    counts = torch.tensor([9000.0, *[3.0] * 9], dtype=torch.float64)
+    shares = (counts / counts.sum()).tolist()
+    expected = mode_collapse.expected_modes(shares, 2000)
+    assert expected == pytest.approx((1 + 9 * 0.4858, 1.499), rel=1e-3)
+    facts = dataclasses.replace(FACTS, least_share=min(shares), expected_modes=expected)
+    drawn = torch.multinomial(
+        counts, 40 * 2000, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
+    for classes in drawn.unflatten(0, (40, 2000)):
+        seen = {"modes_covered": float(len(classes.unique())), "least_mode_ratio": 0.0}
+        assert levels(facts, **seen) == only("mode_collapse", 0), seen
+    # Of classes that cannot be missed it is still told that they are missing.
+    counts[5:] = 900.0
+    shares = (counts / counts.sum()).tolist()
+    expected = mode_collapse.expected_modes(shares, 2000)
+    facts = dataclasses.replace(FACTS, least_share=min(shares), expected_modes=expected)
+    assert levels(facts, modes_covered=1.0, least_mode_ratio=0.0) == only("mode_collapse", 2)
 
 
 def test_a_classifier_s_word_on_what_it_has_never_seen_is_no_proof() -> None:
