@@ -15,7 +15,7 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.splits import load_test_split
 
-LOWER_IS_BETTER = ("fid", "fid_classifier", "fid_mobilenet_v2")
+TRACKED = ("fid", "fid_classifier", "fid_mobilenet_v2")
 """The figures that decide which generator is the best, the first that there is; then ``fid_...``
 by an extractor of the user's."""
 
@@ -67,7 +67,7 @@ def tracked_figure(
         if name in figures:
             score = figures[name] if good == "low" else -figures[name]
             return name, score if math.isfinite(score) else math.inf
-    for name in (*LOWER_IS_BETTER, *(name for name in figures if name.startswith("fid_"))):
+    for name in (*TRACKED, *(name for name in figures if name.startswith("fid_"))):
         if name in figures:
             return name, figures[name] if math.isfinite(figures[name]) else math.inf
     if "high_quality_share" in figures:

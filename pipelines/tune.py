@@ -125,8 +125,8 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
     """The study that the user's words mean; its metric may still be open."""
     from pipelines.launch import configuration
     from pipelines.models import check_model_name
-    from pipelines.tuning.figures import names_before_data
-    from pipelines.tuning.objective import parse_requirement
+    from pipelines.tuning.figures import declared_mode, names_before_data
+    from pipelines.tuning.objective import check_direction, parse_requirement
     from pipelines.tuning.pace import check_given
 
     options = checked_options(TuneOptions, own)
@@ -147,6 +147,8 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
     config, given = configuration(rest, "tune")
     _check_device(config.device, options.gpus_per_trial)
     _asked(options).check(config, names_before_data(config))
+    if options.metric is not None and declared_mode(config, options.metric) is None:
+        check_direction(options.metric, options.mode)
     config = dataclasses.replace(
         config,
         options={**config.options, **_lengths(config, options.max_steps, given["options"])},

@@ -10,7 +10,9 @@ import yaml
 
 from gan_core.errors import UserError
 from gan_core.journal import Journal
+from gan_core.metrics.names import declared_figures, evaluation_names, stem_of
 from gan_core.pictures import save_png
+from gan_core.variant import VARIANTS, list_variants
 from pipelines.compare import CompareOptions, chosen, compare_command, write_page
 from pipelines.comparison.entries import Entry, read_folder, repeats
 from pipelines.comparison.render import _over, html, markdown
@@ -102,6 +104,24 @@ def test_the_best_of_a_column_has_a_star(tmp_path: Path) -> None:
     table = rows(entries, found)
     place = 6 + [c.figure for c in found].index("fid_classifier")
     assert [row[place] for row in table] == ["3", "2 *"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "starred"),
+    [
+        ("test/kid", "low"), ("validation/psnr", "high"), ("parzen_log_likelihood", "high"),
+        ("retrieval_excess_classifier", "high"), ("l1_inverse", "low"),
+        ("parzen_standard_error", ""), ("vendi_ratio_classifier", ""), ("distance_ratio", ""),
+        ("ms_ssim_real", ""), ("retrieval_real_classifier", ""), ("psnr_bicubic", ""),
+        ("ssim_inverse_input", ""), ("test/chord_share_real", ""), ("of_ones_own", ""),
+    ],
+)  # fmt: skip
+def test_only_what_is_good_has_a_star(figure: str, starred: str) -> None:
+    values = {"low": 1.0, "high": 9.0}
+    entries = [entry_of(name=name, figures={figure: v}) for name, v in values.items()]
+    (column,) = columns(entries)
+    found = best(column, entries)
+    assert (found.name if found else "") == starred
 
 
 def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
@@ -344,3 +364,17 @@ def test_what_was_measured_once_is_a_dot_beside_the_curves_of_others(tmp_path: P
 
 def test_an_axis_of_nothing_but_zeros_begins_there() -> None:
     assert fitting([0.0, 0.0]) == Linear(0.0, 1.0)
+
+
+def test_of_every_figure_that_evaluations_give_it_is_known_what_is_good() -> None:
+    given = {
+        name
+        for conditions in (("label",), ("text",), ())
+        for mixture in (True, False)
+        for name in evaluation_names(
+            ["classifier", "inception"], labels=True, mixture=mixture, conditions=conditions
+        ).all()
+    }
+    own = {figure for name in list_variants() for figure in declared_figures(VARIANTS[name]) or ()}
+    assert {name for name in given | own if stem_of(name) is None} == set()
+    assert {"distance_ratio_classifier", "retrieval_real", "melody_distance"} <= given | own

@@ -95,7 +95,7 @@ def test_a_mixture_is_scored_three_if_perfect_and_zero_if_missed() -> None:
         ("fid", "min"), ("fid_classifier", "min"), ("kid_mobilenet_v2", "min"), ("mode_kl", "min"),
         ("coverage_classifier", "max"), ("modes_covered", "max"), (MIXTURE_SCORE, "max"),
         ("l1", "min"), ("l1_inverse", "min"), ("cycle_l1", "min"), ("melody_distance", "min"),
-        ("copied_share_classifier", "min"), ("psnr", "max"), ("ssim", "max"),
+        ("copied_share_classifier", "min"), ("psnr", "max"), ("ssim", "max"), ("own", "max"),
     ],
 )  # fmt: skip
 def test_the_direction_follows_from_the_name(metric: str, mode: str) -> None:

@@ -19,7 +19,7 @@ from gan_core.variants.pix2pix import Pix2Pix
 from pipelines import cluster
 from pipelines.tune import plan, split, tune
 from pipelines.tuning.figures import Asked
-from pipelines.tuning.prepare import prepare
+from pipelines.tuning.prepare import Ground, prepare, with_metric
 from pipelines.tuning.study import Study
 
 
@@ -48,8 +48,15 @@ class InTwoStages(Invert):
         return super().figures(stage, generated, held_out) | late
 
 
+class OwnMean(Invert):
+    """It says of what it has which direction is good."""
+
+    best_by = (("distance", "low"), ("wide_distance_ratio", "high"))
+
+
 OWN: dict[str, Any] = {
-    "named": Named, "unnamed": Invert, "sharper": Sharper, "in_two_stages": InTwoStages
+    "named": Named, "unnamed": Invert, "sharper": Sharper, "in_two_stages": InTwoStages,
+    "own_mean": OwnMean,
 }  # fmt: skip
 
 
@@ -93,6 +100,9 @@ def planned(words: str, storage: Path) -> Study:
         ("gan --metric class_accuracy", "is no figure of gan on digits"),
         ("pix2pix --data pairs --data-root . --metric cycle_l1", "there are l1, ssim, l1_input,"),
         ("named --data negatives --metric l2", "did you mean 'l1'? There are l1, count"),
+        ("pix2pix --data pairs --data-root . --metric l1_input", "is the same for every generator"),
+        ("cgan --metric ms_ssim_real --mode min", "is the same for every generator"),
+        ("gan --metric vendi_ratio_classifier", "neither when low nor when high: name another"),
     ],
 )
 def test_a_wrong_figure_is_refused_by_names_alone(words: str, told: str, tmp_path: Path) -> None:
@@ -109,7 +119,8 @@ def test_a_wrong_figure_is_refused_by_names_alone(words: str, told: str, tmp_pat
         "gan --metric fid --require modes_covered>=9",
         "gan --metric min_class_recall_classifier",
         "cgan --metric class_accuracy --require ms_ssim<=0.7",
-        "pix2pix --data pairs --data-root . --metric l1_input",
+        "gan --metric vendi_ratio_classifier --mode max",
+        "own_mean --data negatives --metric distance",
         "stackgan --data captions --data-root . --metric retrieval_excess",
         "midinet --data midi --data-root . --metric melody_distance",
         "lapgan --data digits --metric kid_classifier",
@@ -200,3 +211,10 @@ def test_names_by_several_extractors_stay_short() -> None:
     assert str(FigureNames(("l1",), ("fid", "kid"), ("",))) == "l1, fid, kid"
     assert str(FigureNames(())) == ""
     assert FigureNames((), ("fid",), ("_classifier",)).nearest("fid") == "fid_classifier"
+
+
+def test_the_direction_that_a_variant_declares_goes_before_that_of_the_name(tmp_path: Path) -> None:
+    ground = Ground(None, None, (), "image", 0, (9,), ())
+    run = planned("own_mean --data negatives --metric distance", tmp_path).run
+    for metric, mode in (("distance", "min"), ("wide_distance_ratio", "max"), ("other", None)):
+        assert with_metric(metric, ground, run) == (metric, mode)

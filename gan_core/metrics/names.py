@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Literal
 
 from gan_core.variant import Variant
 
@@ -19,6 +20,44 @@ _OF_TEXTS = ("retrieval", "retrieval_real", "retrieval_excess")
 _OF_MODES = ("modes_covered", "mode_kl", "least_mode_ratio")
 _OF_CLASSES = (*_OF_MODES, "ms_ssim", "ms_ssim_real")
 _OF_MIXTURES = (*_OF_MODES, "high_quality_share", "smallest_mode_share")
+
+Good = Literal["low", "high"]
+_LOW = (
+    "fid", "kid", "mode_kl", "ndb", "bin_divergence", "copied_share", "ms_ssim", "l1", "cycle_l1",
+    "melody_distance", "pitch_class_distance", "degree_distance", "interval_distance",
+    "length_distance",
+)  # fmt: skip
+_HIGH = (
+    "inception_score", "precision", "recall", "density", "coverage", "birthday_support",
+    "min_class_recall", "class_accuracy", "retrieval", "retrieval_excess", "modes_covered",
+    "least_mode_ratio", "high_quality_share", "smallest_mode_share", "mixture_score", "psnr",
+    "ssim", "chord_share", "unique_share", "parzen_log_likelihood", "parzen_validation",
+)  # fmt: skip
+_NEITHER = ("vendi_ratio", "distance_ratio", "parzen_sigma", "parzen_standard_error")
+OF_DATA = (
+    "ms_ssim_real", "retrieval_real", "psnr_bicubic", "ssim_bicubic", "l1_input", "ssim_input",
+    "l1_inverse_input", "ssim_inverse_input", "chord_share_real", "unique_share_real",
+)  # fmt: skip
+"""What real examples, or no network at all, would have: the same for every generator."""
+DIRECTIONS: dict[str, Good | None] = {
+    **dict.fromkeys(_LOW, "low"),
+    **dict.fromkeys(_HIGH, "high"),
+    **dict.fromkeys((*_NEITHER, *OF_DATA)),
+}
+"""How the names of figures begin, and whether low or high is good. ``None``: neither is, as of a
+ratio that is best at 1."""
+
+
+def stem_of(figure: str) -> str | None:
+    """The longest of :data:`DIRECTIONS` that ``figure`` is or begins with; ``None`` if none is."""
+    found = [stem for stem in DIRECTIONS if figure == stem or figure.startswith(f"{stem}_")]
+    return max(found, key=len, default=None)
+
+
+def direction(figure: str) -> Good | None:
+    """Whether a low or a high ``figure`` is good; ``None`` where neither is, or nobody knows."""
+    stem = stem_of(figure)
+    return None if stem is None else DIRECTIONS[stem]
 
 
 @dataclasses.dataclass(frozen=True)

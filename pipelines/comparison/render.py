@@ -37,8 +37,8 @@ def html(entries: Sequence[Entry], title: str, by: str = "step") -> str:
             "Figures",
             page.table([*HEAD, *(c.title for c in found)], rows(entries, found), text=(0, 1, 2, 3)),
             page.paragraph(
-                "A star marks the best of a column. Figures of different protocols are in "
-                "different columns, since they do not compare.",
+                "A star marks a column's best, where there is one. Figures of different protocols "
+                "are in different columns, since they do not compare.",
                 note=True,
             ),
             *(page.paragraph(f"[{mark}] {text}", note=True) for mark, text in notes(found)),

@@ -6,10 +6,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from gan_core.metrics.names import direction
 from pipelines.comparison.entries import Entry, repeats, spread
 from pipelines.evaluate import PREFIXES, plain
 from pipelines.progress import duration
-from pipelines.tuning.objective import mode_of
 
 _FIRST = (
     "fid", "kid", "coverage", "recall", "precision", "density", "modes_covered", "mode_kl",
@@ -39,9 +39,9 @@ class Column:
         return [(s, value) for s, value in points if at(self.figure, s) == self.protocol]
 
     @property
-    def lower_is_better(self) -> bool:
-        """Which direction is better."""
-        return mode_of(plain(self.figure)) == "min"
+    def good(self) -> str | None:
+        """Whether "low" or "high" is good; ``None`` where neither is, or nobody knows."""
+        return direction(plain(self.figure))
 
     @property
     def title(self) -> str:
@@ -78,9 +78,9 @@ def best(column: Column, entries: Sequence[Entry]) -> Entry | None:
     """The run with the best figure of a column; ``None`` where nothing is to be compared."""
     pairs = [(e, column.value(e)) for e in entries]
     filled = [(e, v) for e, v in pairs if v is not None and math.isfinite(v)]
-    if len(filled) < 2:
+    if len(filled) < 2 or column.good is None:
         return None
-    sign = 1 if column.lower_is_better else -1
+    sign = 1 if column.good == "low" else -1
     return min(filled, key=lambda pair: sign * pair[1])[0]
 
 

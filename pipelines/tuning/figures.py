@@ -45,6 +45,12 @@ class Asked:
                 raise _unknown(option, name, config, known)
 
 
+def declared_mode(config: RunConfig, metric: str) -> str | None:
+    """ "min" or "max" where the run's variant says by ``best_by`` what is good, else ``None``."""
+    good = dict(VARIANTS[config.variant].best_by).get(metric)
+    return None if good is None else "min" if good == "low" else "max"
+
+
 def _unknown(option: str, name: str, config: RunConfig, known: FigureNames) -> UserError:
     meant = known.nearest(name)
     hint = f": did you mean '{meant}'? There" if meant else "; there"

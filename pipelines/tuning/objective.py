@@ -9,13 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gan_core.errors import UserError, unknown_word
+from gan_core.metrics.names import OF_DATA, direction, stem_of
 
-LOWER_IS_BETTER = (
-    "fid", "kid", "mode_kl", "ndb", "bin_divergence", "copied_share", "ms_ssim", "l1", "cycle_l1",
-    "melody_distance", "pitch_class_distance", "degree_distance", "interval_distance",
-    "length_distance",
-)  # fmt: skip
-"""How the names of figures begin of which less is better; of all others more is."""
 INFEASIBLE = 1e6
 """Where the objectives of trials begin that miss a requirement; figures stay below it."""
 WORST = 1e9
@@ -75,9 +70,25 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def mode_of(metric: str) -> str:
-    """ "min" or "max": which direction is better for the figure ``metric``."""
-    lower = any(metric == n or metric.startswith(f"{n}_") for n in LOWER_IS_BETTER)
-    return "min" if lower else "max"
+    """ "min" or "max": which direction is better for the figure ``metric``.
+
+    One that nobody knows is maximised, as a figure of the user's own.
+    """
+    return "min" if direction(metric) == "low" else "max"
+
+
+def check_direction(metric: str, mode: str | None) -> None:
+    """Raises ``UserError`` where it is not to be told, without ``mode``, what good trials have."""
+    stem = stem_of(metric)
+    if stem in OF_DATA:
+        raise UserError(
+            f"--metric {metric} is the same for every generator: name a figure of what trials make"
+        )
+    if stem is not None and mode is None and direction(metric) is None:
+        raise UserError(
+            f"--metric {metric} is good neither when low nor when high: name another figure, or "
+            "give --mode min or --mode max"
+        )
 
 
 def mixture_score(figures: Mapping[str, float], modes: int) -> float:

@@ -18,7 +18,7 @@ from gan_core.metrics.held_out import held_out_figures
 from gan_core.run import build_variant, check_data
 from gan_core.splits import load_training_data
 from gan_core.variant import VARIANTS, Variant
-from pipelines.tuning.figures import Asked, names_of_data, names_to_come
+from pipelines.tuning.figures import Asked, declared_mode, names_of_data, names_to_come
 from pipelines.tuning.objective import MIXTURE_SCORE
 
 _LOOKED_AT = 4  # held-out examples that show which figures there will be
@@ -114,7 +114,7 @@ def _given_by(extractors: list[str], figure: str) -> bool:
 def with_metric(metric: str | None, ground: Ground, config: RunConfig) -> tuple[str, str | None]:
     """The metric to search by: the user's, or what the data offer; ``UserError`` without any."""
     if metric is not None:
-        return metric, None
+        return metric, declared_mode(config, metric)
     if ground.metric is None:
         known = f": {config.variant} has {', '.join(ground.own)}" if ground.own else ""
         raise UserError(

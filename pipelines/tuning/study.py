@@ -51,7 +51,10 @@ class TuneOptions:
         "the extractor in use; for points a score of modes, quality and balance)",
     )
     mode: str | None = option(
-        None, "min or max (default: by the metric's name)", choices=("min", "max")
+        None,
+        "min or max (default: as the variant declares it, or by the metric's name; of a figure "
+        "that neither knows max)",
+        choices=("min", "max"),
     )
     require: tuple[str, ...] = option(
         (),
