@@ -61,19 +61,23 @@ def tracked_figure(
 ) -> tuple[str, float] | None:
     """The figure that decides which generator is best, and a score: the lower, the better.
 
+    Infinity where the figure is not finite; such a generator is none of the best.
     ``best_by``: the variant's own, see :class:`~gan_core.variant.Variant`.
     """
     for name, good in best_by:
         if name in figures:
-            score = figures[name] if good == "low" else -figures[name]
-            return name, score if math.isfinite(score) else math.inf
+            return name, _score(figures[name] if good == "low" else -figures[name])
     for name in (*TRACKED, *(name for name in figures if name.startswith("fid_"))):
         if name in figures:
-            return name, figures[name] if math.isfinite(figures[name]) else math.inf
+            return name, _score(figures[name])
     if "high_quality_share" in figures:
         share = figures["high_quality_share"]
-        return "high_quality_share", -(figures["modes_covered"] + share)
+        return "high_quality_share", _score(-(figures["modes_covered"] + share))
     return None
+
+
+def _score(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
 
 
 _FAMILIES = {"fid": "inception", "kid": "inception", "high_quality_share": "modes"}

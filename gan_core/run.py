@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -457,6 +458,8 @@ class Run:
         if best is not None and self._compares(best, metric, how) and not score < best["score"]:
             self._warn_if_doubled(best, score)
             return
+        if not math.isfinite(score):
+            return
         now = {"metric": metric, "value": self.figures[metric], "step": self.game.step}
         self.best = {**now, "score": score, "protocol": how}
         self._release(sampler, "best")
@@ -464,10 +467,12 @@ class Run:
     def _compares(self, best: dict[str, Any], metric: str, how: str | None) -> bool:
         """Whether scores by ``metric``, measured as ``how`` says, compare with that of ``best``.
 
-        Those of another metric or protocol do not (resumed with another extractor, or other
-        ``--samples``), nor those of an earlier stage: that may pursue nothing but this figure
-        (PSNR), and the last stage is the aim.
+        One that is not finite does not, nor do those of another metric or protocol (resumed with
+        another extractor, or other ``--samples``), nor those of an earlier stage: that may pursue
+        nothing but this figure (PSNR), and the last stage is the aim.
         """
+        if not math.isfinite(best["score"]):  # as earlier versions kept it
+            return False
         was = best.get("protocol")  # those of earlier versions do not say
         alike = None in (was, how) or was == how
         return bool(best["metric"] == metric and alike and best["step"] > self.game.stage_start)

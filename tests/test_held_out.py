@@ -210,6 +210,8 @@ def test_the_figure_that_decides_may_be_good_when_high() -> None:
     assert tracked_figure(figures, (("psnr", "high"),)) == ("psnr", -28.0)
     assert tracked_figure(figures, (("ssim", "high"),)) == ("fid", 3.0)
     assert tracked_figure({"psnr": float("nan")}, (("psnr", "high"),)) == ("psnr", float("inf"))
+    points = {"modes_covered": 0.0, "high_quality_share": float("nan")}
+    assert tracked_figure(points) == ("high_quality_share", float("inf"))
 
 
 def test_every_series_must_fill_a_batch() -> None:

@@ -300,6 +300,23 @@ def test_the_best_of_another_metric_does_not_stand_in_the_way(tmp_path: Path) ->
     assert run.best["value"] == 50.0
 
 
+def test_a_generator_whose_figure_is_not_finite_is_never_the_best(tmp_path: Path) -> None:
+    run = Run(config_of(tmp_path, data="ring"), ALONE, Observer())
+    sampler, nan = run.game.sampler(), float("nan")
+    spoiled = {"modes_covered": 0.0, "high_quality_share": nan}
+    run.game.step, run.figures = 1, spoiled
+    run._keep_if_best(sampler)
+    assert run.best is None
+    run.figures = {"modes_covered": 3.0, "high_quality_share": 0.5}
+    for score in (nan, float("inf")):  # as earlier versions kept one
+        run.best = {"metric": "high_quality_share", "value": nan, "step": 1, "score": score}
+        run._keep_if_best(sampler)
+        assert (run.best["value"], run.best["score"]) == (0.5, -3.5)
+    run.game.step, run.figures = 2, spoiled
+    run._keep_if_best(sampler)
+    assert run.best["step"] == 1
+
+
 def test_a_figure_of_other_samples_does_not_compare_with_the_best(tmp_path: Path) -> None:
     """A few samples have a lower fid than many: resumed with more, nothing would ever be better."""
     config = config_of(tmp_path, data="ring", samples=40)
