@@ -11,10 +11,10 @@ Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), an
   ``examples`` (count), ``data`` (their fingerprint), ``resumed_from`` (a checkpoint's folder or
   null), ``variant``, ``source``, ``target`` (the tensor that is learned: "image",
   "point"...), ``modes_in_data`` (classes or Gaussians, 0 if there are none to count), ``samples``
-  (that an evaluation makes), ``least_share`` (of the rarest mode, or null), ``expected_modes``
-  (that as many real examples show: mean and standard deviation, or null), ``decided`` (options that
-  were left to the variant, name to value), ``refused`` (names of options that these data or the
-  others forbid)
+  (that an evaluation makes), ``real`` (examples that they are compared with), ``least_share`` (of
+  the rarest mode, or null), ``expected_modes`` (that as many real examples show: mean and standard
+  deviation, or null), ``decided`` (options that were left to the variant, name to value),
+  ``refused`` (names of options that these data or the others forbid)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")

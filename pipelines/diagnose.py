@@ -103,6 +103,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         samples=int(started.get("samples", config.samples)),
         least_share=started.get("least_share"),  # earlier versions have not told
         expected_modes=None if expected is None else (expected[0], expected[1]),
+        real=started.get("real", started.get("examples")),  # earlier versions tell the latter
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
         loss_scales=variant.loss_scales(),

@@ -214,6 +214,7 @@ def test_a_diagnosis_knows_the_rarest_mode_also_from_the_journal(tmp_path: Path)
     assert run.diagnosis.facts.least_share == 1 / 8
     expected = expected_modes([1 / 8] * 8, run.diagnosis.facts.samples)
     assert run.diagnosis.facts.expected_modes == expected
+    assert run.diagnosis.facts.real == len(run.train)
     assert "diffaug" not in run.diagnosis.facts.options  # refused for points
     assert diagnose(config.folder).facts == run.diagnosis.facts
 

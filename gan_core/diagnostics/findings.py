@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 State = Literal["none", "suspected", "confirmed"]
 STATES: tuple[State, ...] = ("none", "suspected", "confirmed")
+FEWEST_REAL = 100
+"""Real examples of which a hundredth is one at least: of fewer the distance called near (see
+:meth:`gan_core.metrics.diversity.RealDiversity.figures`) is the smallest that there is by chance,
+and a generator as good as the data repeats itself, and them, by that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Facts:
     iterations that the run is to have, ``samples``: those of an evaluation. ``least_share``: the
     share of the rarest mode in the data, ``expected_modes``: how many as many real examples show,
     and the standard deviation of that, both where they are known. ``options``: the
-    variant's, by name, as they are played. ``target``: the kind of data ("image", "point").
+    variant's, by name, as they are played. ``real``: the real examples that samples are compared
+    with, ``None`` where they are not counted. ``target``: the kind of data ("image", "point").
     ``loss_scales``: see :meth:`gan_core.variant.Variant.loss_scales`.
     """
 
@@ -28,9 +33,15 @@ class Facts:
     samples: int = 2000
     least_share: float | None = None
     expected_modes: tuple[float, float] | None = None
+    real: int | None = None
     target: str = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tells_near(self) -> bool:
+        """Whether there are enough real examples to say what is near: nearer than 99 % of them."""
+        return self.real is None or self.real >= FEWEST_REAL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,7 +60,8 @@ def _alike(history: History, facts: Facts) -> list[Sign]:
         near = history.median("neighbour_distance", WINDOW)
         text = f"samples are {near:.2f} times as far from their nearest as real ones"
         signs.append(NEIGHBOURS.sign(near, text))
-        if facts.samples * (facts.samples - 1) / 2 < PAIRS * SUPPORT.suspected:
+        pairs = facts.samples * (facts.samples - 1) / 2
+        if pairs < PAIRS * SUPPORT.suspected or not facts.tells_near:
             return signs
         for name in history.names("birthday_support"):
             support = history.latest(name)

@@ -29,7 +29,7 @@ ADVICE = (
 def examine(history: History, facts: Facts) -> list[Sign]:
     """Signs of overfitting in what was measured so far."""
     signs = _of_the_discriminator(history)
-    for name in history.names("copied_share"):
+    for name in history.names("copied_share") if facts.tells_near else ():
         copied = history.latest(name)
         signs.append(COPIES.sign(copied, f"{copied:.0%} of samples are training examples again"))
     return signs

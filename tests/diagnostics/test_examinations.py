@@ -161,6 +161,14 @@ def test_few_samples_do_not_show_how_many_pictures_there_are() -> None:
     assert levels(facts, birthday_support_classifier=20.0) == only("mode_collapse", 2)
 
 
+def test_few_real_examples_do_not_show_what_is_near() -> None:
+    near = {"birthday_support_classifier": 20.0, "copied_share_classifier": 0.9}
+    seen = {**only("mode_collapse", 2), "overfitting": 2}
+    for real, expected in ((8, only("overfitting", 0)), (99, only("overfitting", 0)), (100, seen)):
+        assert levels(dataclasses.replace(FACTS, real=real), **near) == expected, real
+    assert levels(**near) == seen, "a run that does not tell how many"
+
+
 def test_a_mode_that_is_rare_in_the_data_may_be_missing_in_few_samples() -> None:
     for share, level in ((0.0005, 0), (0.009, 0), (0.011, 2)):  # of 2,000 samples
         shares = [share, *[(1 - share) / 9] * 9]
