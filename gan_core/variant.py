@@ -53,7 +53,8 @@ class Loss:
     (one that is no plain loss of logits has an entry in :meth:`Variant.loss_scales`);
     "loss/discriminator", without penalties, is minus the value of a game of :class:`Player`
     "discriminator" against "generator", of which the duality gap is measured. What two players
-    report under one name is logged as each one's NAME/PLAYER.
+    report under one name is logged as each one's NAME/PLAYER, and a name without a group ("l1") as
+    objective/NAME: names without one are those of an evaluation's figures.
     """
 
     total: Tensor

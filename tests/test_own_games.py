@@ -236,7 +236,7 @@ def test_two_players_that_report_one_name_are_both_heard() -> None:
     game = Game(variant, examples, examples, batch_size=10)
     game.play(3)
     found = game.take_diagnostics()
-    assert set(found) == {"loss/discriminator", "loss/generator", "mine"}
+    assert set(found) == {"loss/discriminator", "loss/generator", "objective/mine"}
     assert found["loss/generator"] == 7.0
     assert 0 < found["loss/discriminator"] < 7
 

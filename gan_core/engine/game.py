@@ -394,7 +394,8 @@ class Game:
     def take_diagnostics(self) -> dict[str, float]:
         """Means of the objectives' diagnostics since the last call, over all workers.
 
-        What two players report under one name is each one's NAME/PLAYER.
+        What two players report under one name is each one's NAME/PLAYER; what has no group then is
+        objective/NAME, so that nobody takes it for a figure of an evaluation.
         """
         names: list[tuple[str, str]] = []
         means: list[Tensor] = []
@@ -407,6 +408,7 @@ class Game:
             return {}
         told = Counter(name for _, name in names)
         keys = [name if told[name] == 1 else f"{name}/{player}" for player, name in names]
+        keys = [key if "/" in key else f"objective/{key}" for key in keys]
         return dict(zip(keys, self.world.mean(torch.cat(means)).tolist(), strict=True))
 
     # -- state -------------------------------------------------------------------------------

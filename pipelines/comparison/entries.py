@@ -15,9 +15,10 @@ from pipelines.evaluate import PREFIXES, family, plain
 PROTOCOL = "protocol."
 _SIGNALS = {
     "duality_gap", "rotation", "diversity", "neighbour_distance", "movement", "images_seen",
-    "images_per_second", "seconds",
+    "images_per_second", "seconds", "divergence",
 }  # fmt: skip
-"""Metrics without a group that say how training goes, and nothing about an evaluation."""
+"""Metrics without a group that say how training goes, and nothing about an evaluation; the last
+is stackgan's of earlier versions."""
 
 
 @dataclasses.dataclass

@@ -30,6 +30,7 @@ from gan_core.run import Run
 from gan_core.variant import create
 from gan_core.variants.schedules import Halving
 from gan_core.variants.stackgan import contrastive_loss, matching_loss
+from pipelines.comparison.entries import is_figure
 from pipelines.sample import SampleOptions
 from pipelines.sample_texts import write_texts
 
@@ -205,6 +206,9 @@ def test_the_objectives_are_the_papers() -> None:
     divergence = gaussian_divergence(mean, log_sigma).mean() / 4
     cheated = torch.nn.functional.softplus(-logits(fake, text)).mean()
     assert loss.total.item() == pytest.approx((cheated + 1.5 * divergence).item(), rel=1e-5)
+    told = loss.diagnostics["loss/divergence"].item()
+    assert told == pytest.approx(divergence.item(), rel=1e-5)
+    assert not any(is_figure(name) for name in [*loss.diagnostics, "divergence"])
 
 
 # -- a picture's text among others -----------------------------------------------------------------
