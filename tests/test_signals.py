@@ -272,6 +272,13 @@ def test_what_is_seen_in_training_examples_alone_is_overfitting() -> None:
     assert signals.judgement(game)["overfitting/rv"].item() == 0.0  # fakes rank higher
 
 
+def test_a_discriminator_that_says_one_thing_has_learned_nothing_by_heart() -> None:
+    game = game_of(points(300, 0), points(500, 1))
+    game.variant.discriminator = Threshold(0.0)  # type: ignore[assignment]
+    game.variant.discriminator.forward = lambda target: 0 * target[:, :1]  # type: ignore[method-assign,union-attr]
+    assert signals.judgement(game)["overfitting/rv"].item() == 0.0
+
+
 def test_a_critic_that_is_sure_of_all_is_so_wherever_its_zero_lies() -> None:
     train, held_out = points(300, 0), points(500, 1)
     train.tensors["point"].add_(8.0)

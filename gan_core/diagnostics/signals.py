@@ -61,12 +61,15 @@ def mean_nearest_distance(samples: Tensor) -> Tensor:
 def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     """How different samples at fixed noise are from each other and from what they were.
 
-    All are distances of pixels or points over those of as many real examples:
+    All are distances of pixels or points over those of real examples, of which there are as many
+    unless the training split holds fewer:
 
-    - ``diversity``: mean distance of two samples; a collapse to few pictures shows as a fall
-      towards 0; noise of high contrast shows as more than 1
-    - ``neighbour_distance``: mean distance to the nearest other sample; 0 if all appear twice
-    - ``movement``: how far samples have moved since ``memory`` was last used (not at first)
+    - ``diversity``: mean distance of two samples over that of two real ones; a collapse to few
+      pictures shows as a fall towards 0; noise of high contrast shows as more than 1
+    - ``neighbour_distance``: mean distance to the nearest other sample over that of real ones to
+      their nearest; 0 if all appear twice
+    - ``movement``: how far the first :data:`FOLLOWED` samples have moved since ``memory`` was last
+      used (not at first), over the mean distance of two real ones
 
     There are none where there is one example to make a sample for.
     """
@@ -133,11 +136,12 @@ def judgement(game: Game) -> dict[str, Tensor]:
         return {}
     known, unknown, fake = logits["real"][:first], logits["real"][first:], logits["fake"]
     span = known.mean() - fake.mean()
+    seen = ((known.mean() - unknown.mean()) / span).clamp(-1, 1)
     found = {
         "accuracy/train": (known > 0).float().mean(),
         "accuracy/held_out": (unknown > 0).float().mean(),
         "accuracy/fake": (fake < 0).float().mean(),
-        "overfitting/rv": ((known.mean() - unknown.mean()) / span).clamp(-1, 1) * (span > 0),
+        "overfitting/rv": seen.where(span > 0, 0.0),  # a constant D leaves 0 / 0
     }
     if "slope" in logits:
         minimax = torch.sigmoid(fake).mean()
