@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -28,16 +29,19 @@ VALUE = "loss/discriminator"
 def measure(game: Game) -> dict[str, float]:
     """``duality_gap`` and ``rotation`` of a game of one generator and one discriminator.
 
-    Other games have neither, and one that does not report :data:`VALUE` has no duality gap. Every
-    rank computes the same, on the same examples.
+    Other games have neither, and one that does not report :data:`VALUE` has no duality gap, nor has
+    one with too few held-out examples to say it of (less than a pack). Every rank computes the
+    same, on the same examples.
     """
     if {p.name for p in game.stage.players} != {"discriminator", "generator"}:
         return {}
     if game.stage.batch != "turn":
         return {}
     with undisturbed(), torch.enable_grad():
-        gap = {"duality_gap": duality_gap(game)} if _reports_value(game) else {}
-        return {**gap, "rotation": rotation(game)}
+        found = {"rotation": rotation(game)}
+        if _reports_value(game):
+            found["duality_gap"] = duality_gap(game)
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _players(game: Game, variant: Variant) -> dict[str, Player]:
@@ -102,7 +106,7 @@ def rotation(game: Game) -> float:
     v is the joint gradient of both players' objectives, J its Jacobian. In a game of pure rotation
     (bilinear, Dirac-GAN) J v is at right angles to v and the sine is 1; where both walk down the
     same even bowl it is 0 (Mescheder et al. 2017, arXiv:1705.10461, section 3). J v is a central
-    difference.
+    difference. Where v or J v is 0 nothing turns, and so it is 0.
     """
     variant = judging_copy(game)
     players = list(_players(game, variant).values())
@@ -127,6 +131,8 @@ def rotation(game: Game) -> float:
     ahead = _at(weights, direction * reach, gradient)
     behind = _at(weights, direction * -reach, gradient)
     change = ahead - behind
+    if not (centre.any() and change.any()):
+        return 0.0
     cosine = (change @ direction) / change.norm().clamp_min(1e-300)
     return float((1 - cosine.square()).clamp_min(0).sqrt())
 

@@ -82,27 +82,37 @@ def weights(played: Game) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("theta", "psi"), [(1.0, 0.5), (0.01, -0.02), (-2.0, 1.5)])
-def test_dirac_gan_grows_by_the_closed_form_under_simultaneous_steps(
-    theta: float, psi: float
-) -> None:
+def test_a_game_of_dirac_gan_takes_its_closed_form_steps_in_turn(theta: float, psi: float) -> None:
     played = game(theta, psi, "dirac")
-    d, g = played.stage.players
-    variant: Any = played.variant
-    variant.requires_grad_(True)
-    for player in (d, g):
-        player.objective({"latent": torch.zeros(4, 1)}).total.backward()
-    with torch.no_grad():
-        for weight in (variant.generator.weight, variant.discriminator.weight):
-            weight.sub_(RATE * weight.grad)
-    after = math.hypot(*weights(played))
-    slope = 1 / (1 + math.exp(-theta * psi))
-    # Each step is at right angles to the last: the norm grows by sqrt(1 + h^2 sigmoid^2).
-    assert after / math.hypot(theta, psi) == pytest.approx(math.sqrt(1 + (RATE * slope) ** 2))
+    for _ in range(3):
+        psi -= RATE * theta / (1 + math.exp(-theta * psi))
+        theta += RATE * psi / (1 + math.exp(-theta * psi))  # it has seen D's step
+        played.iterate()
+        assert weights(played) == pytest.approx((theta, psi), rel=1e-12)
 
 
-def test_near_its_equilibrium_dirac_gan_grows_by_half_the_rate_squared() -> None:
-    slope = 1 / (1 + math.exp(-1e-8))
-    assert math.sqrt(1 + (RATE * slope) ** 2) == pytest.approx(math.sqrt(1 + RATE**2 / 4))
+def test_near_its_equilibrium_dirac_gan_in_turns_neither_grows_nor_shrinks() -> None:
+    # Steps with a = h / 2 there: p -= a q, q += a p, which leave p^2 + q^2 - a p q as it is.
+    played, a = game(1e-4, 2e-4, "dirac"), RATE / 2
+    values = []
+    for _ in range(100):
+        played.iterate()
+        q, p = weights(played)
+        values.append(p**2 + q**2 - a * p * q)
+    assert min(values) == pytest.approx(max(values), rel=1e-5)
+    assert max(values) == pytest.approx(5e-8 - a * 2e-8, rel=1e-5)
+
+
+def test_where_nothing_pulls_nothing_turns() -> None:
+    assert dynamics.rotation(game(0.0, 0.0, "bilinear")) == 0.0
+    assert dynamics.rotation(game(1.0, 1.0, "bowls")) == 0.0
+
+
+def test_of_too_few_held_out_examples_there_is_no_duality_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dynamics, "duality_gap", lambda game: math.nan)
+    assert set(dynamics.measure(game(0.4, -0.7, "dirac"))) == {"rotation"}
 
 
 @pytest.mark.parametrize("kind", ["bilinear", "dirac"])
