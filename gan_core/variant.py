@@ -281,8 +281,9 @@ class Variant(nn.Module, abc.ABC):
     def judge(self, batch: Batch) -> dict[str, Tensor]:
         """Logits (N,) of the discriminator for "real" and "fake", for its accuracy.
 
-        "slope" (N,), where it is known: the size of the generator's loss's derivative in each
-        of the fake logits, for a batch of that one.
+        Of one that judges P patches of each they are (N, P). "slope" (as many), where it is known:
+        the size of the generator's loss's derivative in each of the fake logits, for a batch of
+        that one.
         """
         return {}
 

@@ -144,7 +144,9 @@ Term = tuple[str, Tensor, float]
 
 
 def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The size (N,) of the generator's loss's derivative in each fake logit, times N.
+    """The size of the generator's loss's derivative in each fake logit, times their number.
+
+    Of logits (N,), or (N, P) of P patches each.
 
     sigmoid(a) for the minimax loss, 1 - sigmoid(a) for the non-saturating one.
     """
@@ -152,7 +154,7 @@ def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
         logits = fake_logits.detach().requires_grad_()
         total = loss.generator(logits, real_logits.detach())
         (slopes,) = torch.autograd.grad(total, logits)
-    return slopes.abs() * len(slopes)
+    return slopes.abs() * slopes.numel()
 
 
 def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:

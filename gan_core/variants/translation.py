@@ -215,8 +215,8 @@ class TranslationVariant(Variant):
         """The pictures that ``batch["input"]`` becomes, with the noise in ``batch``."""
 
     def judged(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """What ``judge`` tells, from maps of logits (N, 1, M, M)."""
-        real, fake = real.flatten(1).mean(1), fake.flatten(1).mean(1)
+        """What ``judge`` tells (N, M * M), from maps of logits (N, 1, M, M): of every patch."""
+        real, fake = real.flatten(1), fake.flatten(1)
         boundary = undecided(self.loss, real, fake)
         slope = logit_slopes(self.loss, real, fake)
         return {"real": real - boundary, "fake": fake - boundary, "slope": slope}

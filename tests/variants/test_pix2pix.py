@@ -133,6 +133,16 @@ def test_the_objectives_are_those_of_the_paper() -> None:
     assert found.item() == pytest.approx(0.5 * by_hand.item(), rel=1e-5)
 
 
+def test_every_patch_is_judged_by_itself() -> None:
+    variant = tiny()
+    maps = torch.full((2, 1, 2, 2), -1.0)
+    maps[:, :, 0, 0] = 9.0  # one patch of four, that alone would turn the mean
+    judged = variant.judged(maps, -maps)
+    assert (judged["real"] > 0).float().mean() == 0.25
+    assert (judged["fake"] < 0).float().mean() == 0.25
+    torch.testing.assert_close(judged["slope"], 1 - torch.sigmoid(-maps).flatten(1))
+
+
 def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike() -> None:
     variant = tiny()
     assert variant.recipe.enlarged == 18
