@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gan_core.diagnostics.diagnosis import Diagnosis
     from gan_core.diagnostics.findings import Facts
 
+FEWEST_POINTS = 3
+"""Logging points that the shortest windows of a diagnosis take."""
 FILE, PICTURE = "diagnosis.json", "diagnosis.png"
 
 
@@ -141,11 +143,18 @@ def draw(diagnosis: Diagnosis, out: Path, samples: Tensor | None) -> Path:
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
-    """The verdict for the user, the worst first."""
+    """The verdict for the user, the worst first; of too few points only what is there."""
     from gan_core.diagnostics.findings import STATES
 
     found = sorted(diagnosis.findings.values(), key=lambda f: -STATES.index(f.state))
     said = []
+    points = diagnosis.history.points
+    if points < FEWEST_POINTS:
+        said.append(
+            f"too short to tell what has not failed: {points} logging points, of which "
+            f"{FEWEST_POINTS} are judged together"
+        )
+        found = [finding for finding in found if finding.state != "none"]
     for finding in found:
         said.append(f"{finding.state:<10} {finding.line()}")
         said += [f"{'':<10}   try {words}" for words in finding.advice]

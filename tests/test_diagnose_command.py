@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from gan_core.config import make_config, write_config
+from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
+from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.evidence import evidence_picture
-from gan_core.diagnostics.findings import Finding
+from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.diagnostics.history import History
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
 from gan_core.run import Run, play
 from gan_core.variants.gan import GAN
 from pipelines.__main__ import main
-from pipelines.diagnose import facts_of
+from pipelines.diagnose import FEWEST_POINTS, facts_of, lines
 
 OPTIONS = {"hidden": 8, "maxout_units": 4, "maxout_pieces": 2, "latent": 2}
 
@@ -63,6 +66,25 @@ def test_the_run_and_its_journal_know_by_what_weights_losses_are_summed(
     observer = FolderObserver(config.folder, World())
     assert Run(config, World(), observer).diagnosis.facts.loss_scales == scales
     assert facts_of(config.folder, []).loss_scales == scales
+
+
+def test_of_a_run_that_is_too_short_nothing_is_called_sound() -> None:
+    diagnosis = Diagnosis(Facts(steps=40))
+    for step in (4, 8):
+        diagnosis.take(step, {"loss/generator": 1.0})
+        (said,) = lines(diagnosis)
+        assert said.startswith("too short to tell what has not failed: ")
+        assert "\n" not in said
+    diagnosis.take(12, {"loss/generator": 1.0})
+    assert [line.split()[0] for line in lines(diagnosis)] == ["none"] * 4
+    spoiled = Diagnosis(Facts(steps=40))
+    spoiled.take(4, {"loss/generator": math.nan})
+    assert [line.split()[0] for line in lines(spoiled)] == ["too", "confirmed"]
+
+
+def test_the_windows_of_a_diagnosis_are_no_shorter() -> None:
+    windows = [m.WINDOW for m in (mode_collapse, non_convergence, overfitting, vanishing_gradient)]
+    assert min(windows) == FEWEST_POINTS
 
 
 def test_what_cannot_be_diagnosed_is_told_in_a_line(
