@@ -118,10 +118,20 @@ def _diagonal_sum(features: Tensor, members: Tensor) -> Tensor:
     return (members @ (features.square().mean(dim=1) + 1).pow(3)).sum()
 
 
-def inception_score(logits: Tensor, splits: int = SPLITS, seed: int = 0) -> float:
-    """exp E KL(p(y|x) || p(y)) of logits (N, K), averaged over ``splits`` (Salimans et al. 2016).
+def score_splits(samples: int, splits: int = SPLITS) -> int:
+    """How many parts :func:`inception_score` makes of so many samples.
 
-    arXiv:1606.03498, section 4. Lower with fewer samples a split: compare at equal numbers only.
+    They are of equal size but for the last, so that there may be fewer than ``splits``.
+    """
+    size = -(-samples // splits)
+    return -(-samples // size)
+
+
+def inception_score(logits: Tensor, splits: int = SPLITS, seed: int = 0) -> float:
+    """exp E KL(p(y|x) || p(y)) of logits (N, K), averaged over splits (Salimans et al. 2016).
+
+    arXiv:1606.03498, section 4. There are :func:`score_splits`. Lower with fewer samples a split:
+    compare at equal numbers only.
     """
     from torchmetrics.image.inception import InceptionScore
 

@@ -22,7 +22,8 @@ def vendi_score(features: Tensor) -> float:
     """exp of the entropy of the eigenvalues of K / n, K the cosine similarities of (N, d).
 
     The effective number of different things: 1 for identical ones, N for orthogonal ones (Friedman
-    and Dieng 2022, arXiv:2210.02410). Rows of zeros count as different from everything.
+    and Dieng 2022, arXiv:2210.02410). A row of zeros is like nothing, itself included:
+    its eigenvalue is 0, and the score of zeros alone is 1.
     """
     unit = torch.nn.functional.normalize(features.double(), dim=1)
     # The eigenvalues of X X^T and of X^T X are the same but for zeros: the smaller one is quicker.

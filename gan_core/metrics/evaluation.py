@@ -293,7 +293,7 @@ class Evaluator:
         bins = count_bins(real)
         settings = (
             f"kid {distances.SUBSETS} subsets of {size}, "
-            f"inception score {distances.SPLITS} splits, "
+            f"inception score {distances.score_splits(self.samples)} splits, "
             f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
             f"k={manifold.DENSITY_NEIGHBOURS} on {min(real, manifold.LIMIT)} against "
             f"{min(self.samples, manifold.LIMIT)}, class recall by "

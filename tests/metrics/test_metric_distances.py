@@ -148,3 +148,9 @@ def test_distances_leave_the_global_generator_alone():
     distances.kernel_distance(features, features[:15])
     distances.inception_score(features)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 10, 12, 21, 95, 2000])
+def test_the_splits_that_are_told_are_those_that_are_made(samples):
+    made = torch.zeros(samples, 3).chunk(distances.SPLITS)  # as torchmetrics cuts them
+    assert distances.score_splits(samples) == len(made)

@@ -240,3 +240,7 @@ def test_points_belong_to_their_nearest_mode_whatever_their_quality() -> None:
     assert found["least_mode_ratio"] == 0
     expected = 0.6 * math.log(0.6 * 4) + 0.4 * math.log(0.4 * 4)
     assert found["mode_kl"] == pytest.approx(expected)
+
+
+def test_vendi_of_zeros_is_one() -> None:
+    assert vendi_score(torch.zeros(5, 3)) == 1.0
