@@ -24,6 +24,9 @@ THREADS = "GAN_THREADS_PER_WORKER"
 """An environment variable: what the process that started this one, and Ray, has for each worker."""
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
+"""Seconds from ``ray job stop`` until Ray kills the job: 3 by default. Ray reads it where it starts
+the job, whose environment is a copy of that."""
 
 
 def in_job() -> bool:
@@ -118,6 +121,7 @@ def connected(*, search: bool = False) -> Iterator[Cluster]:
     """
     own = on_this_machine()
     set_environment(own, search=search)
+    _warn_of_hasty_stops()
     import ray
 
     started = not ray.is_initialized()
@@ -130,6 +134,17 @@ def connected(*, search: bool = False) -> Iterator[Cluster]:
             ray.shutdown()
             if own and search:
                 os.environ.pop(_API_SERVER, None)
+
+
+def _warn_of_hasty_stops() -> None:
+    """Say at the start of a job that `ray job stop` would not wait for its checkpoint."""
+    if in_job() and _STOP_WAIT not in os.environ:
+        print(
+            "warning: `ray job stop` kills this job after 3 s, perhaps before its checkpoint is "
+            f"written: submit it with {_STOP_WAIT}=120 in env_vars of its --runtime-env-json",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _start(own: bool, *, dashboard: bool) -> None:

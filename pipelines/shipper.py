@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipelines.run_folder import STOP
 from pipelines.sender import Sender
 from pipelines.tracking import Tracker
 
@@ -19,6 +20,7 @@ class Shipper(Sender):
         )
         self.tracker = tracker
         self._status: str | None = None
+        self._stopping = False
 
     @property
     def where(self) -> str:
@@ -26,8 +28,15 @@ class Shipper(Sender):
         return str(self.tracker.state.tracking_uri)
 
     def send(self) -> None:
-        """Send what the journal has."""
-        self.tracker.reopen()
+        """Send what the journal has, and at once whether the run has been asked to stop.
+
+        Whoever asked may kill this process before the run has ended (`ray job stop` after 3 s).
+        """
+        self._stopping = self._stopping or (self.tracker.folder / STOP).exists()
+        if self._stopping:
+            self.tracker.stopping()
+        else:
+            self.tracker.reopen()
         self.tracker.send()
 
     def finish(self) -> None:

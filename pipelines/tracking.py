@@ -67,6 +67,7 @@ class State:
     ``key`` marks the MLflow run, so that one whose creation was never answered is found again.
     ``tags`` are set as the run is made, ``notes`` with what is sent next.
     ``unsure`` is true while something is being sent: after a crash the server may have it already.
+    ``stopping``: the server has been told that the run stops, though it has not ended.
     """
 
     tracking_uri: str
@@ -82,6 +83,7 @@ class State:
     models: dict[str, str] = dataclasses.field(default_factory=dict)
     log_models: bool = True
     ended: str | None = None
+    stopping: bool = False
 
     @classmethod
     def load(cls, folder: Path) -> State | None:
@@ -304,13 +306,22 @@ class Tracker:
                 self._send_models()
         finally:
             client.set_terminated(run_id, STATUS.get(status, "FAILED"))
-        self._mark(ended=status)
+        self._mark(ended=status, stopping=False)
+
+    def stopping(self) -> None:
+        """The run has been asked to stop: it is ended in MLflow, in case nobody can do it later.
+
+        What it still has to say, its files and how it really ends are sent as ever.
+        """
+        if not self.state.stopping:
+            self.connect().set_terminated(str(self.state.run_id), STATUS["stopped"])
+            self._mark(stopping=True)
 
     def reopen(self) -> None:
-        """The run goes on after it had ended."""
-        if self.state.ended is not None:
+        """The run goes on after it had ended, or after it was to."""
+        if self.state.ended is not None or self.state.stopping:
             self.connect().update_run(str(self.state.run_id), status="RUNNING")
-            self._mark(ended=None)
+            self._mark(ended=None, stopping=False)
 
     def _send_models(self) -> None:
         from pipelines.models import log_generator

@@ -96,6 +96,14 @@ def test_the_tracking_server_is_started_where_none_listens(
             assert (tmp_path / "started").exists() == (not listens)
 
 
+def test_a_stopped_job_has_time_for_its_checkpoint(cluster: dict[str, Any]) -> None:
+    """Ray reads it in what `ray start` has started: its own shell runs every command."""
+    (line,) = [c for c in cluster["head_start_ray_commands"] if "ray start" in c]
+    seconds = re.search(r"export [^;]*RAY_JOB_STOP_WAIT_TIME_S=(\d+)", line)
+    assert seconds is not None
+    assert int(seconds[1]) >= 60
+
+
 def test_all_of_the_project_goes_to_the_machines(cluster: dict[str, Any]) -> None:
     """rsync tries a pattern after every slash of a path, but for one that begins with a slash."""
     listed = subprocess.run(

@@ -21,6 +21,7 @@ from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
+from pipelines.run_folder import STOP
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import (
@@ -328,6 +329,38 @@ def test_the_run_ends_in_mlflow_as_it_ended(
     files = {f.path for f in Server(uri).client.list_artifacts(run.info.run_id)}
     assert {"config.yaml", "summary.json"} <= files
     tracker.reopen()
+    assert Server(uri).runs()[0].info.status == "RUNNING"
+
+
+@pytest.mark.integration
+def test_a_run_that_is_asked_to_stop_is_ended_in_mlflow_before_it_has_ended(
+    tracker: Tracker, uri: str
+) -> None:
+    """Whoever asked may kill this process within seconds."""
+    (tracker.folder / STOP).touch()
+    shipper = Shipper(tracker, print)
+    shipper.send()
+    assert Server(uri).runs()[0].info.status == "KILLED"
+    (tracker.folder / STOP).unlink()
+    shipper.send()
+    assert Server(uri).runs()[0].info.status == "KILLED", "it stops still"
+    (tracker.folder / "summary.json").write_text("{}")
+    tracker.finish("finished")
+    (run,) = Server(uri).runs()
+    assert run.info.status == "FINISHED", "it had got to its end"
+    files = {f.path for f in Server(uri).client.list_artifacts(run.info.run_id)}
+    assert "summary.json" in files
+
+
+@pytest.mark.integration
+def test_a_run_whose_driver_was_killed_as_it_stopped_goes_on_in_mlflow(
+    tracker: Tracker, uri: str
+) -> None:
+    tracker.stopping()
+    tracker.close()
+    again = Tracker(tracker.folder)
+    Shipper(again, print).send()
+    again.close()
     assert Server(uri).runs()[0].info.status == "RUNNING"
 
 

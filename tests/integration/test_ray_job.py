@@ -11,9 +11,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, events
+
+from gan_core import journal
+from gan_core.engine.checkpoint import find_checkpoint
 
 pytestmark = pytest.mark.integration
 RAY = str(Path(sys.executable).parent / "ray")
@@ -82,17 +86,23 @@ class Head:
         psutil.wait_procs(family, timeout=10)
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[Head]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def head(home: Path) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="gh", dir="/tmp"))  # sockets need a short path
     unwanted = ("RAY_", "MLFLOW_", "PYTHONPATH")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     environment |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "HOME": str(tmp_path),
-        # As on a cluster, where cluster.yaml puts it into the head's environment.
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "HOME": str(home),
+        # As on a cluster, where cluster.yaml puts them into the head's environment.
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+        "RAY_JOB_STOP_WAIT_TIME_S": "120",
     }
     head = Head(folder, environment)
     try:
@@ -103,8 +113,10 @@ def head(tmp_path: Path) -> Iterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def checkout(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder as a user has it, with 120 MB of runs that must not travel."""
+    folder = tmp_path_factory.mktemp("checkout")
     for name in ("gan_core", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".rayignore", ".gitignore", "pyproject.toml"):
@@ -134,34 +146,67 @@ def submitted(command: list[str], head: Head) -> subprocess.CompletedProcess[str
     return done
 
 
-def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
-    head: Head, tmp_path: Path
-) -> None:
-    working = tmp_path / "checkout"
-    working.mkdir()
-    command = [
-        *(RAY, "job", "submit", "--address", head.address, "--working-dir", str(checkout(working))),
+def submission(head: Head, checkout: Path, storage: Path, *words: str) -> list[str]:
+    """The words of a job that trains ``gan`` on digits."""
+    given, own = words[: words.index("--")], words[words.index("--") + 1 :]
+    return [
+        *(RAY, "job", "submit", "--address", head.address, "--working-dir", str(checkout), *given),
         *("--", sys.executable, "-m", "pipelines", "train", "gan", "--data", "digits"),
-        *("--workers", "2", "--device", "cpu", "--steps", "60", "--batch-size", "32"),
-        *("--log-every", "20", "--checkpoint-every", "0", "--extractor", "none"),
-        *("--storage", str(tmp_path / "shared"), "--name", "submitted"),
+        *("--device", "cpu", "--batch-size", "32", "--extractor", "none"),
+        *("--checkpoint-every", "0", "--storage", str(storage), *own),
     ]
-    done = submitted(command, head)
+
+
+def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
+    head: Head, home: Path, checkout: Path, tmp_path: Path
+) -> None:
+    own = ("--workers", "2", "--steps", "60", "--log-every", "20", "--name", "submitted")
+    done = submitted(submission(head, checkout, tmp_path, "--", *own), head)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished: submitted, step 60" in done.stdout
     assert "gan [====================] 60/60" in done.stdout
-    folder = tmp_path / "shared" / "submitted"
-    assert events(folder, "start")[0]["workers"] == 2
+    assert "warning: `ray job stop`" not in done.stdout
+    assert events(tmp_path / "submitted", "start")[0]["workers"] == 2
     assert_found_in_mlflow(head.environment["MLFLOW_TRACKING_URI"])
-    assert not (tmp_path / ".ray").exists(), "no token is left in the home folder"
+    assert not (home / ".ray").exists(), "no token is left in the home folder"
 
 
-def assert_found_in_mlflow(uri: str) -> None:
+def test_a_job_that_is_stopped_leaves_a_checkpoint_and_is_ended_in_mlflow(
+    head: Head, checkout: Path, tmp_path: Path
+) -> None:
+    given = ("--no-wait", "--submission-id", "stopped")
+    own = ("--workers", "1", "--steps", "1000000", "--log-every", "10", "--name", "stopped")
+    done = submitted(submission(head, checkout, tmp_path, *given, "--", *own), head)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "stopped"
+    limit = time.monotonic() + 120
+    while not (folder / journal.FILE).exists() or not events(folder, "metrics"):
+        assert time.monotonic() < limit
+        time.sleep(0.3)
+    command = [RAY, "job", "stop", "--address", head.address, "stopped"]
+    stopped = subprocess.run(
+        command, env=head.environment, capture_output=True, text=True, timeout=150, check=False
+    )
+    assert "was stopped" in stopped.stdout, stopped.stdout + stopped.stderr
+    assert events(folder, "end")[-1]["status"] == "stopped"
+    assert (folder / "summary.json").exists()
+    assert find_checkpoint(folder) is not None
+    assert not (folder / "STOP").exists()
+    assert in_mlflow(head.environment["MLFLOW_TRACKING_URI"], "stopped")[1].info.status == "KILLED"
+
+
+def in_mlflow(uri: str, name: str) -> tuple[Any, Any]:
+    """A client, and the run of that name."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
     ids = [e.experiment_id for e in client.search_experiments()]
-    (run,) = client.search_runs(ids, "attributes.run_name = 'submitted'")
+    (run,) = client.search_runs(ids, f"attributes.run_name = '{name}'")
+    return client, run
+
+
+def assert_found_in_mlflow(uri: str) -> None:
+    client, run = in_mlflow(uri, "submitted")
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "loss/generator")
     assert [m.step for m in history] == [20, 40, 60]
