@@ -33,7 +33,7 @@ from pipelines import train as training
 from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
 from pipelines.ending import give_back, take_signals
 from pipelines.progress import duration
-from pipelines.run_folder import SUMMARY, TRACE, RunFolder
+from pipelines.run_folder import SUMMARY, TRACE, RunFolder, unwritten
 from pipelines.tethered import GRACE
 
 POLL = 0.5  # seconds between looks at the processes
@@ -271,7 +271,7 @@ def _give_up(config: RunConfig, parts: Mapping[str, RunConfig], failed: list[str
         f"{' and '.join(failed)} of {config.name} failed (see {logs}); the other stages are whole: "
         f"go on with --resume {shlex.quote(str(config.name))}"
     )
-    (config.folder / TRACE).write_text(told + "\n")
+    unwritten(config.folder / TRACE, told + "\n")  # it is told here as well
     raise training.RunFailed(told)
 
 

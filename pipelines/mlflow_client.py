@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan_core.errors import named_line
-from pipelines.database import UnusableDatabase, make_sure_of, refused
+from gan_core.errors import UserError, named_line
+from pipelines.database import make_sure_of, refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,7 +80,7 @@ def _let_go_of(uri: str) -> None:
 
 def reason(error: BaseException) -> str:
     """``error`` in one line, without the addresses and advice that libraries add."""
-    if isinstance(error, UnusableDatabase):
+    if isinstance(error, UserError):
         return str(error)
     line = named_line(error)
     return line if len(line) <= 200 else line[:200] + "..."

@@ -169,6 +169,15 @@ def finished(config: RunConfig) -> bool:
     return whole and not changes_of(config)
 
 
+def unwritten(path: Path, text: str) -> str:
+    """Write ``text`` to ``path``; why that cannot be done (a full disk), "" if it was."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
 def append(folder: Path, kind: str, **content: Any) -> None:
     """Add an event to the journal that no worker can say; only while none is running."""
     last = 0

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from pipelines.mlflow_client import import_mlflow, reason
+from pipelines.tracking import Unkept
 
 
 class Sender(threading.Thread):
@@ -53,13 +54,16 @@ class Sender(threading.Thread):
             action()
         except Exception as error:
             if not self._silent:
-                self._say(
-                    f"warning: MLflow at {self.where} does not take {self._what} "
-                    f"({reason(error)}); {self._meanwhile}"
-                )
+                self._say(f"warning: {self._told(error)}; {self._meanwhile}")
             self._silent = True
             return False
         if self._silent:
             self._say("MLflow answers again: what was kept has been sent")
         self._silent = False
         return True
+
+    def _told(self, error: Exception) -> str:
+        """Whose fault it is that nothing is sent."""
+        if isinstance(error, Unkept):
+            return f"{self._what} are not sent to MLflow: {error}"
+        return f"MLflow at {self.where} does not take {self._what} ({reason(error)})"

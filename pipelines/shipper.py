@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pipelines.run_folder import STOP
 from pipelines.sender import Sender
-from pipelines.tracking import Tracker
+from pipelines.tracking import Tracker, Unkept
 
 
 class Shipper(Sender):
@@ -40,8 +40,18 @@ class Shipper(Sender):
         self.tracker.send()
 
     def finish(self) -> None:
-        """Send the rest and end the MLflow run, where its status is known."""
-        self.tracker.send()
+        """Send the rest and end the MLflow run, where its status is known.
+
+        It is ended, too, where the run's folder cannot keep how much was sent.
+        """
+        try:
+            self.tracker.send()
+        except Unkept:
+            self._finish()
+            raise
+        self._finish()
+
+    def _finish(self) -> None:
         if self._status is not None:
             self.tracker.finish(self._status)
 

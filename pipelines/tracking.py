@@ -10,6 +10,7 @@ MLflow is imported when a tracker connects, never by importing this module.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -26,6 +27,7 @@ import yaml
 
 from gan_core import journal
 from gan_core.checksums import sha256_of
+from gan_core.errors import UserError
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, tracking_uri
 from pipelines.parcels import BATCH, Parcel, flat_params, flat_tags, parcels
@@ -96,10 +98,19 @@ class State:
             return None
 
     def save(self, folder: Path) -> None:
-        """Replace the file in one step: it is whole at any moment."""
+        """Replace the file in one step: it is whole at any moment. Raises ``Unkept``."""
         scratch = folder / f".{FILE}.{os.getpid()}"
-        scratch.write_text(json.dumps(dataclasses.asdict(self), indent=1))
-        scratch.replace(folder / FILE)
+        try:
+            scratch.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+            scratch.replace(folder / FILE)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise Unkept(f"cannot write {folder / FILE} ({error.strerror})") from error
+
+
+class Unkept(UserError):
+    """A run's folder cannot keep what has been sent: its disk is full, or it may only be read."""
 
 
 class Busy(RuntimeError):
@@ -282,18 +293,27 @@ class Tracker:
 
     def note(self, changes: Mapping[str, str]) -> None:
         """Set tags on the run as it ends (kept in the state meanwhile)."""
-        self._mark(notes={**self.state.notes, **changes})
+        with contextlib.suppress(Unkept):  # this tracker has them still
+            self._mark(notes={**self.state.notes, **changes})
 
     def finish(self, status: str) -> None:
         """Send files and models and end the MLflow run; ``status`` as in the journal's ``end``.
 
-        Can be repeated: what was sent already is not sent again.
+        Can be repeated: what was sent already is not sent again. Whatever cannot be sent or kept,
+        the run is ended first.
         """
         if self.state.ended == status and not self._moved:
             return
+        client, run_id = self.connect(), str(self.state.run_id)
+        try:
+            self._send_last(client, run_id)
+        finally:
+            client.set_terminated(run_id, STATUS.get(status, "FAILED"))
+        self._mark(ended=status, stopping=False)
+
+    def _send_last(self, client: MlflowClient, run_id: str) -> None:
         from mlflow.entities import RunTag
 
-        client, run_id = self.connect(), str(self.state.run_id)
         self._log(
             client, run_id, [], [RunTag(k, v) for k, v in flat_tags(self.state.notes).items()]
         )
@@ -301,12 +321,8 @@ class Tracker:
         for name in ("config.yaml", "summary.json", "failure.txt", "best.yaml", "report.html"):
             if (self.folder / name).exists():
                 client.log_artifact(run_id, str(self.folder / name))
-        try:
-            if self.state.log_models:
-                self._send_models()
-        finally:
-            client.set_terminated(run_id, STATUS.get(status, "FAILED"))
-        self._mark(ended=status, stopping=False)
+        if self.state.log_models:
+            self._send_models()
 
     def stopping(self) -> None:
         """The run has been asked to stop: it is ended in MLflow, in case nobody can do it later.

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -40,7 +40,7 @@ from pipelines.collector import collect_as_usual
 from pipelines.ending import give_back, take_signals
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
-from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished
+from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished, unwritten
 from pipelines.runs import named
 from pipelines.shipper import Shipper
 from pipelines.tracking import Busy, State, Tracker, code_version
@@ -243,21 +243,26 @@ def explained(config: RunConfig, action: Callable[[], dict[str, Any]]) -> dict[s
         raise _failure(config, error, [error]) from error
 
 
-def _mark_end(folder: Path, error: BaseException) -> None:
-    """Write to the journal how the run ended, where the workers could not."""
-    if last_status(folder) is None:
+def _mark_end(folder: Path, error: BaseException) -> str:
+    """Write to the journal how the run ended, where the workers could not; the status."""
+    status = last_status(folder)
+    if status is None:
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        append(folder, "end", status=status, summary={})
+        with suppress(OSError):  # of a full disk, of which the error itself is told
+            append(folder, "end", status=status, summary={})
+    return status
 
 
 def _failure(config: RunConfig, error: BaseException, causes: list[BaseException]) -> RunFailed:
     """Keep the whole trace in the run's folder; the error that says it in one line."""
     path = config.folder / TRACE
     chain = [error, *(cause for cause in causes if cause is not error)]
-    path.write_text("\n".join("".join(traceback.format_exception(one)) for one in chain))
+    trace = "\n".join("".join(traceback.format_exception(one)) for one in chain)
+    lost = unwritten(path, trace)
+    kept = f"the trace cannot be kept: {lost}" if lost else f"the whole trace: {path}"
     cause = causes[0] if causes else error
     said = named_line(cause)[:300]
-    return RunFailed(f"run {config.name} failed: {said} (the whole trace: {path})")
+    return RunFailed(f"run {config.name} failed: {said} ({kept})")
 
 
 # -- by Ray Train --------------------------------------------------------------------------------
@@ -339,8 +344,7 @@ def give_up(folder: RunFolder, shipper: Shipper, error: BaseException) -> None:
     if folder.never_started():
         shipper.end(None, timeout=5)
         return
-    _mark_end(folder.path, error)
-    shipper.end(last_status(folder.path), timeout=60)
+    shipper.end(_mark_end(folder.path, error), timeout=60)
 
 
 class _Training:
@@ -437,7 +441,8 @@ def conclude(
     folder = config.folder
     (folder / STOP).unlink(missing_ok=True)
     summary = {"run": config.name, "folder": str(folder), "variant": config.variant, **summary}
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1, default=str))
+    if lost := unwritten(folder / SUMMARY, json.dumps(summary, indent=1, default=str)):
+        print(f"warning: cannot write {folder / SUMMARY} ({lost})", file=sys.stderr)
     complete = shipper is None or shipper.end(summary["status"])
     print("\n".join(_lines(summary)))
     if shipper is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
-from pipelines.run_folder import STOP
+from pipelines.run_folder import STOP, RunFolder, append
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import (
@@ -30,6 +31,7 @@ from pipelines.tracking import (
     Tracker,
     code_version,
 )
+from pipelines.train import RunFailed, conclude, explained, give_up
 
 CONFIG = {
     "variant": "gan",
@@ -432,6 +434,74 @@ def test_a_server_that_comes_back_gets_what_was_kept(
     assert said[1] == "MLflow answers again: what was kept has been sent"
     assert shipper.end("finished", timeout=20)
     assert [step for step, _ in Server(uri).history("loss/generator")] == [1, 2, 3]
+
+
+def fill_disk(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let writing to ``folder`` fail, as on a disk that has filled up."""
+    write_text, write = Path.write_text, Journal.write
+
+    def look(path: Path) -> None:
+        if folder in path.parents:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_text_if_there_is_room(path: Path, text: str, **how: Any) -> int:
+        look(path)
+        return write_text(path, text, **how)
+
+    def write_if_there_is_room(book: Journal, kind: str, step: int, **content: Any) -> None:
+        look(book.path)
+        write(book, kind, step, **content)
+
+    patch.setattr(Path, "write_text", write_text_if_there_is_room)
+    patch.setattr(Journal, "write", write_if_there_is_room)
+
+
+@pytest.mark.integration
+def test_on_a_full_disk_the_run_is_told_of_in_a_line_and_ended_in_mlflow(
+    tracker: Tracker, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.send()
+    config = make_config({
+        "variant": "gan", "data": "digits", "storage": str(tracker.folder.parent), "name": "first",
+    })  # fmt: skip
+    fill_disk(monkeypatch, tracker.folder)
+    said: list[str] = []
+    shipper = Shipper(tracker, said.append, interval=0.02)
+    shipper.start()
+
+    def play() -> dict[str, Any]:
+        append(tracker.folder, "message", text="a checkpoint", level="info")
+        return {}
+
+    with pytest.raises(RunFailed) as failed:
+        explained(config, play)
+    with (tracker.folder / FILE).open("a") as book:  # what was written while there was room
+        book.write('{"kind": "metrics", "step": 9, "time": 1.0, "values": {"x": 1.0}}\n')
+    give_up(RunFolder(config), shipper, failed.value)
+    full = "No space left on device"
+    assert str(failed.value) == (
+        f"run first failed: OSError: [Errno 28] {full} (the trace cannot be kept: {full})"
+    )
+    assert said == [
+        f"warning: metrics are not sent to MLflow: cannot write {tracker.folder / 'mlflow.json'} "
+        f"({full}); training goes on, they are kept in the run's folder"
+    ]
+    assert Server(uri).runs()[0].info.status == "FAILED"
+
+
+def test_a_summary_that_cannot_be_kept_is_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({
+        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
+    })  # fmt: skip
+    make_run(config.folder)
+    fill_disk(monkeypatch, config.folder)
+    summary = {"status": "finished", "step": 3, "seconds": 1.0, "images_per_second": 9.0}
+    conclude(config, summary)
+    told = capsys.readouterr()
+    assert "finished: first, step 3" in told.out
+    assert told.err.endswith("summary.json (No space left on device)\n")
 
 
 @pytest.mark.integration

@@ -15,7 +15,7 @@ from pathlib import Path
 from gan_core.journal import last_status
 from pipelines.mlflow_client import tracking_uri
 from pipelines.sender import Sender
-from pipelines.tracking import Busy, State, Tracker, code_version, send_all
+from pipelines.tracking import Busy, State, Tracker, Unkept, code_version, send_all
 from pipelines.tuning.records import trial_folders
 from pipelines.tuning.study import CONFIG, Study
 
@@ -103,13 +103,23 @@ class Family(Sender):
         self._closed.add(name)
 
     def finish(self) -> None:
-        """Send the rest; trials that are still open were stopped with the search."""
+        """Send the rest; trials that are still open were stopped with the search.
+
+        The search is ended, too, where its folder cannot keep how much was sent.
+        """
+        try:
+            self._finish_trials()
+        except Unkept:
+            self.parent.finish(self._status or "stopped")
+            raise
+        self.parent.finish(self._status or "stopped")
+
+    def _finish_trials(self) -> None:
         self.send()
         for name, child in list(self._children.items()):
             child.finish("stopped")
             self._forget(name)
         self.parent.send()
-        self.parent.finish(self._status or "stopped")
 
     def _close(self) -> None:
         for child in self._children.values():
