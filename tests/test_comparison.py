@@ -135,6 +135,15 @@ def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
     assert differing_settings(entries) == ["k"]
 
 
+def test_a_seed_that_was_played_twice_counts_once_in_a_mean(tmp_path: Path) -> None:
+    for name, seed, fid in (("a", 1, 9.0), ("b", 1, 1.0), ("c", 2, 3.0)):
+        write_run(tmp_path, name, fid, seed=seed)
+    entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
+    (row,) = mean_rows(entries, columns(entries))
+    assert row[2:4] == ["2", "2 +- 1.4"], "the last run of each seed"
+    assert mean_rows(entries[:2], columns(entries[:2])) == [], "one seed has no deviation"
+
+
 def test_no_mean_is_of_runs_that_learned_from_different_splits() -> None:
     splits = ("train", "train", "train+validation")
     entries = [entry_of(seed=seed, train_split=split) for seed, split in enumerate(splits)]

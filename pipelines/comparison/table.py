@@ -112,18 +112,22 @@ MEANS = ("system", "data", "seeds")
 
 
 def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
-    """Means and standard deviations over the seeds of runs that differ in nothing else."""
+    """Means and standard deviations over the seeds of runs that differ in nothing else.
+
+    Of several runs of one seed the last that has the figure counts: they say nothing of others.
+    """
     table = []
     for group in repeats(list(entries)):
-        if len(group) < 2:
+        seeds = {entry.seed for entry in group}
+        if len(seeds) < 2:
             continue
-        cells = [group[0].variant, group[0].data, str(len(group))]
+        cells = [group[0].variant, group[0].data, str(len(seeds))]
         for column in found:
-            values = [v for e in group if (v := column.value(e)) is not None]
+            values = {e.seed: v for e in group if (v := column.value(e)) is not None}
             if len(values) < 2:
                 cells.append("")
                 continue
-            mean, deviation = spread(values)
+            mean, deviation = spread(list(values.values()))
             cells.append(f"{mean:.4g} +- {deviation:.2g}")
         table.append(cells)
     return table
