@@ -193,7 +193,8 @@ class Run:
         self._keep_config()
         self.observer.start(self.game.step, self._start_info(checkpoint))
         if changes:
-            self.observer.tag(self.game.step, "resumed_with", "; ".join(changes))
+            step = self.game.step
+            self.observer.tag(step, f"resumed_with.{step}", "; ".join(changes))
         self._tell_notes()
         if not self.game.finished:
             with undisturbed():
@@ -695,6 +696,7 @@ class Run:
             "samples": self._asked(),
             "real": len(self._reference),
             **self._modes_shown(),
+            "options": self.config.to_dict()["options"],
             "decided": self._decided(),
             "refused": sorted(self.game.variant.refused_options()),
         }

@@ -13,6 +13,8 @@ from gan_core import journal
 BATCH = 1000
 """The most metrics that a tracking server takes at once."""
 TAG_LENGTH = 5000
+OPTION = "option."
+"""Before the name of an option in the tag that tells its value where the parameter does not."""
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
@@ -51,11 +53,15 @@ def flat_tags(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @dataclasses.dataclass
 class Parcel:
-    """Consecutive events of the journal that are sent together; ``end`` is the offset behind."""
+    """Consecutive events of the journal that are sent together; ``end`` is the offset behind.
+
+    ``params``: options that were decided as a run started; ``options``: all that it has since then.
+    """
 
     metrics: list[tuple[str, float, int, int]] = dataclasses.field(default_factory=list)
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     params: dict[str, str] = dataclasses.field(default_factory=dict)
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
     pictures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     end: int = 0
 
@@ -80,7 +86,10 @@ def parcels(path: Path, offset: int) -> Iterator[Parcel]:
         elif kind == "tag":
             parcel.tags.update(flat_tags({event["name"]: event["value"]}))
         elif kind == "start":
-            parcel.params.update({k: str(v) for k, v in event.pop("decided", {}).items()})
+            decided = {k: str(v) for k, v in event.pop("decided", {}).items()}
+            parcel.params.update(decided)
+            given = flat_params({"options": event.pop("options", {})})
+            parcel.options = {**given, **decided} if given else {}  # earlier versions tell none
             about = {k: v for k, v in event.items() if k not in ("kind", "step", "time")}
             parcel.tags.update(flat_tags(about))
         parcel.end = end

@@ -30,7 +30,7 @@ from gan_core.checksums import sha256_of
 from gan_core.errors import UserError
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, tracking_uri
-from pipelines.parcels import BATCH, Parcel, flat_params, flat_tags, parcels
+from pipelines.parcels import BATCH, OPTION, Parcel, flat_params, flat_tags, parcels
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -236,21 +236,28 @@ class Tracker:
             metrics, pictures = self._not_there_yet(client, metrics, pictures)
         tags = [RunTag(k, v) for k, v in parcel.tags.items()]
         self._log(client, run_id, metrics, tags)
-        self._send_decided(client, parcel.params)
+        self._send_options(client, parcel)
         for picture in pictures:
             self._send_picture(client, run_id, picture)
         return len(metrics) + len(pictures)
 
-    def _send_decided(self, client: MlflowClient, params: Mapping[str, str]) -> None:
-        """Parameters that were decided when the data were known; MLflow lets none change."""
-        from mlflow.entities import Param
+    def _send_options(self, client: MlflowClient, parcel: Parcel) -> None:
+        """Parameters that were decided when the data were known; MLflow lets none change.
 
-        if not params:
+        So options that a resumed run has otherwise than its parameters say are told by tags.
+        """
+        from mlflow.entities import Param, RunTag
+
+        if not (parcel.params or parcel.options):
             return
         run_id = str(self.state.run_id)
-        known = client.get_run(run_id).data.params
-        new = [Param(k, v) for k, v in params.items() if k not in known]
+        known = client.get_run(run_id).data
+        new = [Param(k, v) for k, v in parcel.params.items() if k not in known.params]
         client.log_batch(run_id, params=new)
+        told = {**parcel.params, **known.params}
+        told |= {k.removeprefix(OPTION): v for k, v in known.tags.items() if k.startswith(OPTION)}
+        others = {f"{OPTION}{k}": v for k, v in parcel.options.items() if told.get(k) != v}
+        self._log(client, run_id, [], [RunTag(k, v) for k, v in flat_tags(others).items()])
 
     @staticmethod
     def _log(client: MlflowClient, run_id: str, metrics: list[Metric], tags: list[RunTag]) -> None:

@@ -20,6 +20,7 @@ from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
+from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import STOP, RunFolder, append
@@ -246,6 +247,25 @@ def test_mlflow_has_what_the_journal_says(tracker: Tracker, uri: str) -> None:
     wanted = {"variant": "gan", "device": "cpu", "parameters/generator": "7", "workers": "2"}
     assert wanted.items() <= run.data.tags.items()
     assert run.data.tags["protocol.fid"] == "2000 against 2000"
+
+
+@pytest.mark.integration
+def test_options_that_a_resumed_run_has_otherwise_are_told_beside_its_parameters(
+    tracker: Tracker, uri: str
+) -> None:
+    tracker.send()
+    for options in ({"k": 5, "steps": 200}, {"k": 5, "steps": 300, "lr_d": 1e-4}):
+        book = Journal(tracker.folder)
+        book.write("start", 3, options={**options, "lr_g": None}, decided={"lr_g": 0.5})
+        book.close()
+        tracker.send()
+    data = Server(uri).runs()[0].data
+    assert (data.params["k"], data.params["steps"], data.params["lr_g"]) == ("5", "100", "0.5")
+    told = {name: value for name, value in data.tags.items() if name.startswith("option")}
+    assert told == {"option.steps": "300", "option.lr_d": "0.0001"}
+    (entry,) = read_experiment(uri, "trials")
+    settings = {name: entry.settings[name] for name in ("k", "steps", "lr_d", "lr_g")}
+    assert settings == {"k": 5, "steps": 300, "lr_d": 1e-4, "lr_g": 0.5}
 
 
 @pytest.mark.integration

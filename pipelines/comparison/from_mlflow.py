@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gan_core.errors import UserError
 from pipelines.comparison.entries import Entry, is_figure, take_tag
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, import_mlflow, reason
+from pipelines.parcels import OPTION
 
 _PAGE = 1000
 _CLOCK = ("images_seen", "seconds")
@@ -70,7 +72,7 @@ def _entry(client: Any, run: Any) -> Entry:
         name=run.info.run_name,
         variant=params.get("variant", tags.get("variant", "?")),
         data=params.get("data", tags.get("dataset", "?")),
-        settings={k: _value(v) for k, v in params.items() if k not in _CONFIG},
+        settings=_settings(params, tags),
         seed=int(params.get("seed", 0)),
         train_split=params.get("train_split", "train"),
         status={"RUNNING": "open", "KILLED": "stopped"}.get(
@@ -89,6 +91,15 @@ def _entry(client: Any, run: Any) -> Entry:
     entry.step = max([c[0] for c in entry.clock], default=0)
     entry.grid = _picture(client, run.info.run_id)
     return entry
+
+
+def _settings(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:
+    """What the run was played by in the end: a resumed one may have other options than at first,
+    which are its parameters.
+    """
+    first = {k: v for k, v in params.items() if k not in _CONFIG}
+    last = {k.removeprefix(OPTION): v for k, v in tags.items() if k.startswith(OPTION)}
+    return {k: _value(v) for k, v in (first | last).items()}
 
 
 def _history(client: Any, run: Any, name: str) -> list[Any]:

@@ -174,7 +174,9 @@ def test_an_option_of_the_schedule_may_change_on_resume_and_is_told(
     assert summary["step"] == 30
     assert "resuming run longer with steps: 20 -> 30\n" in capsys.readouterr().out
     tags = {event["name"]: event["value"] for event in events(config.folder, "tag")}
-    assert tags["resumed_with"] == "steps: 20 -> 30"
+    assert tags["resumed_with.20"] == "steps: 20 -> 30"
+    starts = [start["options"] for start in events(config.folder, "start")]
+    assert [options["steps"] for options in starts] == [20, 30]
 
 
 @pytest.mark.parametrize("changes", [{"lr_d": 1.0}, {"steps": 10}, {"steps": 20, "batch_size": 7}])
