@@ -195,7 +195,8 @@ class Tracker:
             self._mark(unsure=True)
             tags = {**self.state.tags, "run_key": self.state.key}
             name = str(self.config.get("name") or self.folder.name)
-            run = client.create_run(experiment_id, tags=tags, run_name=name)
+            begun = _begun(self.folder / journal.FILE)
+            run = client.create_run(experiment_id, start_time=begun, tags=tags, run_name=name)
             self.state.run_id = run.info.run_id
         self._mark(unsure=False)
 
@@ -315,7 +316,8 @@ class Tracker:
         try:
             self._send_last(client, run_id)
         finally:
-            client.set_terminated(run_id, STATUS.get(status, "FAILED"))
+            ended = _ended(self.folder / journal.FILE)
+            client.set_terminated(run_id, STATUS.get(status, "FAILED"), end_time=ended)
         self._mark(ended=status, stopping=False)
 
     def _send_last(self, client: MlflowClient, run_id: str) -> None:
@@ -377,6 +379,27 @@ def _fingerprint(folder: Path) -> str | None:
     if not weights.exists():
         return None
     return sha256_of(weights)
+
+
+def _begun(path: Path) -> int | None:
+    """When the run of the journal at ``path`` began, in ms since 1970: it may be sent much later.
+
+    ``None`` if it has not.
+    """
+    starts = (event["time"] for event, _ in journal.read(path) if event["kind"] == "start")
+    return next((int(1000 * time) for time in starts), None)
+
+
+def _ended(path: Path) -> int | None:
+    """When it ended the last time, in ms since 1970, or was last heard of, where it was killed."""
+    ended: float | None = None
+    last: float | None = None
+    for event, _ in journal.read(path):
+        last = event.get("time", last)
+        if event["kind"] in ("start", "end"):
+            ended = last if event["kind"] == "end" else None
+    when = last if ended is None else ended
+    return None if when is None else int(1000 * when)
 
 
 def _image_key(name: str) -> str:

@@ -355,6 +355,31 @@ def test_the_run_ends_in_mlflow_as_it_ended(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("then", "ended"),
+    [
+        ([], 300.5),
+        ([("tag", 900.0)], 300.5),  # of `evaluate`, after the end
+        ([("start", 700.0), ("checkpoint", 800.0)], 800.0),  # killed after it had gone on
+    ],
+)
+def test_a_run_that_is_sent_later_began_and_ended_when_it_was_played(
+    tmp_path: Path, uri: str, then: list[tuple[str, float]], ended: float
+) -> None:
+    folder = make_run(tmp_path / "first", steps=0, pictures=False)
+    told = [("start", 100.5), ("metrics", 200.0), ("end", 300.5), *then]
+    more = {"values": {}, "status": "stopped", "name": "about", "value": "it"}
+    lines = [json.dumps({"kind": kind, "step": 0, "time": time, **more}) for kind, time in told]
+    (folder / FILE).write_text("\n".join(lines) + "\n")
+    tracker = Tracker(folder, uri=uri, models=False)
+    tracker.send()
+    tracker.finish("stopped")
+    tracker.close()
+    info = Server(uri).runs()[0].info
+    assert (info.start_time, info.end_time) == (100_500, int(1000 * ended))
+
+
+@pytest.mark.integration
 def test_a_run_that_is_asked_to_stop_is_ended_in_mlflow_before_it_has_ended(
     tracker: Tracker, uri: str
 ) -> None:
