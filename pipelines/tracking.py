@@ -67,7 +67,7 @@ class State:
     """What a run folder remembers of its tracking server, in ``mlflow.json``.
 
     ``key`` marks the MLflow run, so that one whose creation was never answered is found again.
-    ``tags`` are set as the run is made, ``notes`` with what is sent next.
+    ``tags`` are set as the run is made, ``notes`` as it ends; another server gets both as well.
     ``unsure`` is true while something is being sent: after a crash the server may have it already.
     ``stopping``: the server has been told that the run stops, though it has not ended.
     """
@@ -179,9 +179,8 @@ class Tracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            tags = self.state.tags
-            self.state = self._fresh(uri)
-            self.state.tags = tags
+            carried = {name: getattr(self.state, name) for name in ("tags", "notes", "log_models")}
+            self.state = dataclasses.replace(self._fresh(uri), **carried)
         self._moved = False
         self.state.save(self.folder)
 
@@ -300,7 +299,7 @@ class Tracker:
             )
 
     def note(self, changes: Mapping[str, str]) -> None:
-        """Set tags on the run as it ends (kept in the state meanwhile)."""
+        """Set tags on the run as it ends (kept in the state)."""
         with contextlib.suppress(Unkept):  # this tracker has them still
             self._mark(notes={**self.state.notes, **changes})
 
@@ -326,7 +325,6 @@ class Tracker:
         self._log(
             client, run_id, [], [RunTag(k, v) for k, v in flat_tags(self.state.notes).items()]
         )
-        self._mark(notes={})
         for name in ("config.yaml", "summary.json", "failure.txt", "best.yaml", "report.html"):
             if (self.folder / name).exists():
                 client.log_artifact(run_id, str(self.folder / name))

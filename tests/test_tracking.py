@@ -557,16 +557,22 @@ def test_another_tracking_server_gets_the_whole_run(
     monkeypatch: pytest.MonkeyPatch,
     empty_database: Path,
 ) -> None:
+    tracker.state.log_models = False
     tracker.send()
+    tracker.note({"protocol": "fid: all"})
+    tracker.finish("finished")
     tracker.close()
     shutil.copy(empty_database, tmp_path / "other.db")
     other = f"sqlite:///{tmp_path / 'other.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
     moved = Tracker(tracker.folder)
     assert moved.send() == 7
+    moved.finish("finished")
     moved.close()
     assert len(Server(other).history("loss/generator")) == 3
-    assert Server(other).runs()[0].data.tags["variant"] == "gan"
+    tags = Server(other).runs()[0].data.tags
+    assert (tags["variant"], tags["protocol"]) == ("gan", "fid: all")
+    assert not moved.state.log_models, "a trial's generators are logged nowhere"
 
 
 @pytest.mark.integration
