@@ -22,6 +22,8 @@ ENVIRONMENT = {
     # The terminal belongs to the progress line.
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Nor is it everywhere one that can show the pictographs in these lines: writing them raises.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """How MLflow behaves in this process where the user has not said otherwise."""
 

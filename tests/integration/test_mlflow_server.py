@@ -83,7 +83,7 @@ def wait(ready: object, seconds: float = 60) -> None:
 
 
 def test_a_server_that_dies_in_the_middle_of_a_run_loses_no_metric(
-    server: MlflowServer, tmp_path: Path
+    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mlflow import MlflowClient
 
@@ -116,3 +116,5 @@ def test_a_server_that_dies_in_the_middle_of_a_run_loses_no_metric(
     history = client.get_metric_history(run.info.run_id, "loss/generator")
     assert [(m.step, m.value) for m in history] == [(s, 1 / s) for s in range(1, 101)]
     assert run.info.status == "FINISHED"
+    printed = capsys.readouterr().out
+    assert printed == "long: 50 values and pictures sent\n", "MLflow's pictographs need UTF-8"
