@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gan_core.errors import UserError
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.runs import check_writable, find_run, runs_folder
+from pipelines.runs import check_writable, find_run, out_file, runs_folder
 
 if TYPE_CHECKING:
     from pipelines.comparison.entries import Entry
@@ -55,7 +55,7 @@ def compare_command(arguments: list[str]) -> int:
 
         print(markdown(entries, title), end="")
         return 0
-    path = write_page(entries, title, Path(options.out or "comparison.html"), options.by)
+    path = write_page(entries, title, out_file(options.out or "comparison.html"), options.by)
     print(f"{_runs(len(entries))} compared: {path}")
     return 0
 

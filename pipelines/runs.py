@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from gan_core.release import ReleasedGenerator
 
 
+def out_file(name: str) -> Path:
+    """The absolute path of a file, or folder, that is written for the user; in a Ray job one that
+    outlives it.
+    """
+    return base_folder() / Path(name).expanduser()
+
+
 def runs_folder(storage: str) -> Path:
     """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
     return base_folder() / Path(storage).expanduser()

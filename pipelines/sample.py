@@ -11,7 +11,7 @@ from gan_core.extractor_words import extractor_words
 from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.neighbours import with_neighbours
-from pipelines.runs import open_generator, resolve, without_extractor
+from pipelines.runs import open_generator, out_file, resolve, without_extractor
 from pipelines.sample_enlarged import enlarges, write_enlarged
 from pipelines.sample_inputs import write_translations
 from pipelines.sample_texts import write_texts
@@ -112,7 +112,7 @@ def sample_command(arguments: list[str]) -> int:
     add_fields(parser.add_argument_group("options of sample"), SampleOptions, names)
     given = parser.read(arguments)
     options = checked_options(SampleOptions, without_extractor(given))
-    out = Path(options.out).expanduser()
+    out = out_file(options.out)
     check_ending(out, translates=options.inputs is not None)
     generator = open_generator(resolve(given["run"], options.storage), options.device)
     options = checked_options(SampleOptions, given)  # the run's plugins are here now
