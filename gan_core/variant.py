@@ -145,6 +145,15 @@ class GameOptions:
     """The options that say how many iterations the stages have."""
 
     @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """The iterations of each of the variant's :meth:`Variant.stages`, before it is built.
+
+        One stage for each of :attr:`stage_lengths` that is given and not 0, in that order, unless a
+        subclass says otherwise.
+        """
+        return tuple(steps for name in self.stage_lengths if (steps := getattr(self, name)))
+
+    @property
     def examples_per_iteration(self) -> int:
         """The examples that the turns of an iteration take together: for networks of one size, what
         the iteration costs. Of players of one turn each, unless a subclass says otherwise.

@@ -26,7 +26,7 @@ from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
 from pipelines.tuning.halving import least_share, rungs
-from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study, stage_steps
+from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study
 
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
@@ -283,7 +283,7 @@ class GanStudy:
         options = self.options
         config = make_config(read_config(best))
         winner, lengths = config.options, self._lengths(best, config)
-        steps = sum(stage_steps(_with_lengths(config, lengths)))
+        steps = sum(_with_lengths(config, lengths).game.stage_steps)
         every, batch = str(max(1, steps // 10)), int(winner["batch_size"])
         workers = next(n for n in range(options.workers, 0, -1) if batch % n == 0)
         return [
@@ -300,7 +300,7 @@ class GanStudy:
         was given have that.
         """
         search = load_study(best.parent)
-        whole = sum(stage_steps(winner))
+        whole = sum(winner.game.stage_steps)
         own = {n: v for n in winner.game.stage_lengths if (v := winner.options[n])}
         given = sum(steps for name, steps in own.items() if name in search.fixed)
         free = {name: steps for name, steps in own.items() if name not in search.fixed}

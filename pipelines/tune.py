@@ -15,7 +15,7 @@ from gan_core.journal import last_status
 from gan_core.options import flag, value_type
 from pipelines.command_line import Parser, add_fields, checked_options, join_negative_numbers
 from pipelines.ending import give_back, take_signals
-from pipelines.tuning.study import Study, TuneOptions, load_study, stage_steps, with_stages
+from pipelines.tuning.study import Study, TuneOptions, load_study, with_stages
 
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
@@ -166,7 +166,7 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
         )
     left_open = tuple({"evaluate_every", "log_every"} - given.keys())
     study = Study(run=config, options=options, target="", fixed=fixed, left_open=left_open)
-    study = with_stages(study, stage_steps(config))
+    study = with_stages(study, config.game.stage_steps)
     check_given(study, own)
     return study
 

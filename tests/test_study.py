@@ -17,7 +17,7 @@ from pipelines.evaluate import EvaluateOptions, scores_file
 from pipelines.launch import configuration
 from pipelines.study import GanStudy, Step, StepFailed, StudyOptions, study_command
 from pipelines.tune import plan, split
-from pipelines.tuning.study import load_study, stage_steps
+from pipelines.tuning.study import load_study
 
 
 def make(storage: Path, **options: object) -> GanStudy:
@@ -146,7 +146,7 @@ def test_the_budget_is_that_of_all_stages_together(
     best = searched.folder / "best.yaml"
     best.write_text(yaml.safe_dump(searched.trial_config({}, "x").to_dict()))
     trained, _ = configuration(study.train_words(best, "run", 1)[1:], "train")
-    assert sum(stage_steps(trained)) == pytest.approx(3000, abs=stages)
+    assert sum(trained.game.stage_steps) == pytest.approx(3000, abs=stages)
     assert trained.evaluate_every == pytest.approx(300, abs=1)
 
 
@@ -160,7 +160,7 @@ def test_a_length_that_is_given_is_part_of_the_budget(tmp_path: Path) -> None:
     best = searched.folder / "best.yaml"
     best.write_text(yaml.safe_dump(searched.trial_config({}, "x").to_dict()))
     trained, _ = configuration(study.train_words(best, "run", 1)[1:], "train")
-    assert stage_steps(trained) == (500, 2500)
+    assert trained.game.stage_steps == (500, 2500)
     study = GanStudy(options, {"srgan": ["--scale", "2", "--pretrain-steps", "5000"]})
     with pytest.raises(UserError, match="--budget 6000 is too little for srgan"):
         study.check()

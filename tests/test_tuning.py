@@ -30,7 +30,7 @@ from pipelines.tuning.objective import (
 from pipelines.tuning.pace import described, uneven
 from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
 from pipelines.tuning.results import last_words, saved_share, summarise, write_best
-from pipelines.tuning.study import Study, TuneOptions, is_study, load_study, stage_steps
+from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
 from pipelines.tuning.table import Row, Table, show_value
 
 PERFECT = {"modes_covered": 8.0, "high_quality_share": 1.0, "smallest_mode_share": 0.125}
@@ -272,7 +272,7 @@ def test_every_stage_of_a_trial_is_as_long_as_asked_for_and_judged_by_all_of_the
     tmp_path: Path, words: str, stages: tuple[int, ...], lengths: dict[str, int | None]
 ) -> None:
     study = planned(tmp_path, f"{words} --scale 2" if "srgan" in words else words)
-    assert stage_steps(study.run) == stages
+    assert study.run.game.stage_steps == stages
     assert study.max_steps == sum(stages)
     assert lengths.items() <= study.run.options.items()
     assert study.run.evaluate_every == study.grace == sum(stages) // 27

@@ -117,6 +117,11 @@ class LAPGANOptions(GameOptions):
         """Those of D's and of G's turns."""
         return self.batch_size * (self.k + 1)
 
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Every level is a stage."""
+        return (self.steps,) * (self.levels if self.level is None else 1)
+
 
 class _ClassPlane(nn.Module):
     """A class (N,), or a mixture (N, classes), as a plane (N, 1, S, S): one-hot, linear, ReLU."""

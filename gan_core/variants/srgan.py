@@ -137,6 +137,11 @@ class SRGANOptions(GameOptions):
     )
     ema: float = default("ema", 0.0)
 
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Those of SRResNet alone and, where it is played, of the adversarial stage."""
+        return (self.pretrain_steps, self.steps) if self.steps else (self.pretrain_steps,)
+
 
 @dataclasses.dataclass(frozen=True)
 class ReducedView(View):

@@ -152,6 +152,12 @@ class StackGANOptions(GameOptions):
         return self.batch_size * (self.k + 1)
 
     @property
+    def stage_steps(self) -> tuple[int, ...]:
+        """Those of Stage-I and, where it is played, of Stage-II."""
+        second = self.steps if self.steps_2 is None else self.steps_2
+        return (self.steps, second) if second else (self.steps,)
+
+    @property
     def unused(self) -> frozenset[str]:
         """What makes Stage-II's networks, where Stage-I is alone."""
         return frozenset({"width_2", "residual"} if self.steps_2 == 0 else ())
@@ -385,8 +391,7 @@ class StackGAN(Variant):
 
     @property
     def _steps_2(self) -> int:
-        options = self.options
-        return options.steps if options.steps_2 is None else options.steps_2
+        return sum(self.options.stage_steps[1:])
 
     # -- the game ------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ import yaml
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
 from gan_core.options import option, parse
-from gan_core.variant import VARIANTS
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import Objective, make_objective
 
@@ -257,18 +256,6 @@ class Study:
         """Write the study's ``config.yaml``, by which it is found and resumed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / CONFIG).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False))
-
-
-def stage_steps(config: RunConfig) -> tuple[int, ...]:
-    """The iterations of each stage of a run of ``config``, as far as its options tell.
-
-    A system that knows its stages only when its networks are made has those that its options name.
-    """
-    game = config.game
-    try:
-        return tuple(stage.steps for stage in VARIANTS[config.variant](game).stages())
-    except AttributeError:
-        return tuple(steps for name in game.stage_lengths if (steps := getattr(game, name)))
 
 
 def with_stages(study: Study, stages: Sequence[int]) -> Study:

@@ -285,8 +285,16 @@ def test_the_options_know_how_many_examples_an_iteration_takes(
     ]
     looked_ahead = getattr(variant.options, "unrolled", 0) * variant.options.batch_size
     assert variant.options.examples_per_iteration == max(counts) + looked_ahead
+
+
+@every_row
+def test_the_options_know_how_long_the_stages_are_before_they_are_made(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    assert variant.options.stage_steps == tuple(stage.steps for stage in variant.stages())
     lengths = [getattr(variant.options, name) for name in variant.options.stage_lengths]
-    assert {stage.steps for stage in variant.stages()} <= set(lengths)
+    assert set(variant.options.stage_steps) <= set(lengths)
 
 
 @every_row
