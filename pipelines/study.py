@@ -17,12 +17,14 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
 from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.ending import give_back, take_signals
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.runs import runs_folder
 from pipelines.tuning.halving import least_share, rungs
@@ -381,16 +383,26 @@ def _exit_code(words: Sequence[str]) -> int:
     """Run a command to its end; 130 if that was by Ctrl-C.
 
     Ctrl-C reaches the command too, which takes its time to write a checkpoint: it is waited for
-    (``subprocess.run`` would kill it).
+    (``subprocess.run`` would kill it). SIGTERM and the SIGHUP of a closed terminal are passed on,
+    as they may have come to this process alone, and are as good.
     """
     process, stopped = subprocess.Popen(words), False
-    while True:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            stopped = True
-        else:
-            return 130 if stopped else code
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+        raise KeyboardInterrupt
+
+    before = take_signals(pass_on)
+    try:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                stopped = True
+            else:
+                return 130 if stopped else code
+    finally:
+        give_back(before)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gan_core.config import make_config
 from pipelines import ending
 from pipelines.ending import give_back, take_signals
 from pipelines.run_folder import STOP
+from pipelines.study import _exit_code
 from pipelines.train import Watch
 from pipelines.tune import _endings_as_interrupts
 
@@ -67,6 +68,26 @@ def test_signals_that_come_together_are_one_wish_to_end(clock: SimpleNamespace) 
         signal.raise_signal(number)
     give_back(before)
     assert heard == [(signal.SIGINT, 100.0), (signal.SIGTERM, pytest.approx(101.1))]
+
+
+SLEEPER = """
+import os, signal, sys, time
+def stop(number, frame):
+    print("written", number, flush=True)
+    sys.exit(3)
+signal.signal(int(sys.argv[1]), stop)
+os.kill(os.getppid(), int(sys.argv[1]))
+time.sleep(30)
+"""
+"""Has the process that waits for it asked to end, and ends by what comes of that."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_study_that_is_asked_to_end_has_its_step_end_and_waits_for_it(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code([sys.executable, "-c", SLEEPER, str(int(number))]) == 130
+    assert capfd.readouterr().out == f"written {int(number)}\n"
 
 
 def test_what_is_heard_first_may_interrupt(clock: SimpleNamespace) -> None:
