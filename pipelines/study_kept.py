@@ -28,9 +28,14 @@ def check_search(folder: Path, asked: Study) -> None:
     """``UserError`` if the search in ``folder`` is not the one that is ``asked`` for."""
     kept = load_study(folder)
     own, its = vars(asked.options), vars(kept.options)
-    open_names = {name for name in _DECIDED if own[name] is None}
+    open_names = {name for name in _DECIDED if own[name] is None} | {"max_steps"}
     _compare(folder, _without(its, open_names), _without(own, open_names))
-    _compare(folder, {"max_steps": kept.max_steps}, {"max_steps": asked.max_steps})
+    if kept.max_steps != asked.max_steps:  # the length of stages, --max-steps, is not the user's
+        raise _other(
+            folder,
+            f"a trial had {kept.max_steps:,} iterations and would now have {asked.max_steps:,}, by "
+            f"--budget or by what --{asked.run.variant} says",
+        )
     _compare_runs(folder, kept.run, asked.run)
     fixed = set(kept.fixed) - set(asked.fixed)
     if fixed:  # a --config has values that are kept as well

@@ -169,7 +169,7 @@ def test_a_length_that_is_given_is_part_of_the_budget(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words", "told"),
     [
-        ({"budget": 8000}, [], "--max-steps was .* and is now"),
+        ({"budget": 8000}, [], "a trial had .* iterations and would now have .*, by --budget"),
         ({"trials": 4}, [], "--trials was 16 and is now 4"),
         ({"data": "ring"}, ["--k", "2"], "--data was digits and is now ring"),
         ({"experiment": "other"}, ["--k", "2"], "--experiment was gan and is now other"),
