@@ -507,6 +507,14 @@ def test_trials_are_read_from_their_journals(tmp_path: Path) -> None:
     assert [t.name[-1] for t in ranked([four, three, two, six, five, one])][:4] == list("1562")
 
 
+def test_trials_that_broke_equally_early_stand_by_what_they_had_reached(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    collapsed = {"status": "stopped", "summary": {"stopped_by": "mode_collapse"}}
+    for number, reached in enumerate((30.0, 10.0, 20.0, 10.0), start=1):
+        write_trial(study, number, {10: reached}, **collapsed)
+    assert [trial.name[-1] for trial in ranked(read_trials(study)[::-1])] == list("2431")
+
+
 def test_a_trial_that_goes_on_is_open_again(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     folder = write_trial(study, 1, {10: 3.0}, status="stopped")

@@ -32,7 +32,8 @@ class Trial:
     ``status``: "finished", "stopped", "failed", or "open" while there is more to play.
     ``findings``: failures of training that the diagnosis has confirmed, with the evidence.
     ``verdict``: the one for which the trial was stopped, "" if it was not. ``reason``: why it was
-    stopped, or the line of its error. ``seconds``: of playing, without evaluations.
+    stopped, or the line of its error. ``seconds``: of playing, without evaluations. ``reached``:
+    the objective of its last figures, which counts for nothing where it failed.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Trial:
     grid: Path | None = None
     value: float = float("nan")
     objective: float = WORST
+    reached: float = WORST
     feasible: bool = False
 
     @property
@@ -81,7 +83,8 @@ def read_trial(folder: Path, study: Study) -> Trial:
     whole = trial.status == "finished"
     trial.progress = study.max_steps if whole else study.progress(trial.step, trial.interval)
     broken = trial.status == "failed" or bool(trial.verdict)
-    trial.objective = WORST if broken else objective(trial.figures)
+    trial.reached = objective(trial.figures)
+    trial.objective = WORST if broken else trial.reached
     trial.feasible = not broken and objective.shortfall(trial.figures) == 0
     return trial
 
@@ -176,8 +179,10 @@ def read_trials(study: Study) -> list[Trial]:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials from the best to the worst."""
-    return sorted(trials, key=rank_key)
+    """Trials from the best to the worst; those that broke equally early by what they had reached,
+    then by name.
+    """
+    return sorted(trials, key=lambda trial: (*rank_key(trial), trial.reached, trial.name))
 
 
 def rank_key(trial: Trial) -> tuple[bool, int, float]:
