@@ -75,12 +75,15 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
         failed = _play(config, parts, folder, cluster)
         if failed:
             _give_up(config, parts, failed)
-        watch = stack.enter_context(training.Watch(config))
+        watch = stack.enter_context(training.Watch(config, "the stages were put together"))
         shipper = training.track(config, watch)
         try:
             summary = training.explained(config, lambda: _join(config, parts))
         except BaseException as error:
+            stack.close()
             training.give_up(folder, shipper, error)
+            if isinstance(error, KeyboardInterrupt):
+                _say(training.how_to_go_on(config))
             raise
         return training.conclude(config, summary, shipper)
 

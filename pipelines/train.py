@@ -127,10 +127,14 @@ class Stopping:
 
 
 class Watch(Stopping):
-    """Follows a run's journal for the progress line, and lets signals stop the run."""
+    """Follows a run's journal for the progress line, and lets signals stop the run.
 
-    def __init__(self, config: RunConfig) -> None:
+    ``first``: what the run begins with.
+    """
+
+    def __init__(self, config: RunConfig, first: str = "the first iteration") -> None:
         super().__init__(config.folder)
+        self._first = first
         self.progress = ProgressLine(config.variant, config.game.steps)
         self._told = False
         self._speaking = threading.Lock()
@@ -143,7 +147,7 @@ class Watch(Stopping):
     ) -> None:
         self.progress.close()
         if self.signals and not self._asked:
-            print("stopped before the first iteration", file=sys.stderr)
+            print(f"stopped before {self._first}", file=sys.stderr)
         super().__exit__(kind, error, trace)
 
     def ask(self) -> None:

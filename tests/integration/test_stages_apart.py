@@ -328,6 +328,28 @@ def test_stages_that_were_stopped_are_gone_on_with_by_the_name_of_the_whole(
         apart.train_apart(config, parts_of(config), resume=True)
 
 
+def test_an_interrupt_as_stages_are_put_together_says_so(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> dict[str, Any]:
+        signal.raise_signal(signal.SIGINT)
+        return {}
+
+    config = config_of(pictures)
+    cluster = Cluster(own=True, resources={"CPU": 8.0}, autoscaling=False)
+    monkeypatch.setattr(training, "prepare", lambda *_: cluster)
+    monkeypatch.setattr(training, "track", lambda *_: None)
+    monkeypatch.setattr(training, "give_up", lambda *_: None)
+    monkeypatch.setattr(apart, "_play", lambda *_: [])
+    monkeypatch.setattr(apart, "_join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apart.train_apart(config, parts_of(config), resume=False)
+    assert capfd.readouterr().err.splitlines() == [
+        "stopped before the stages were put together",
+        training.how_to_go_on(config),
+    ]
+
+
 def test_stages_need_as_many_processors_as_they_have_workers(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
