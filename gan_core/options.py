@@ -37,16 +37,19 @@ def option(
     above: float | None = None,
     below: float | None = None,
     maximum: float | None = None,
+    metavar: str | None = None,
 ) -> Any:
     """A dataclass field that the command line, the configuration file and the checks all read.
 
     ``choices`` are the words allowed; a registry, or a function that gives them, is looked at
     when they are needed, so that what plugins have registered is among them. ``refused``: words
     that are no choice here though a user may well give them, and why. ``minimum`` and ``maximum``
-    are allowed values themselves, ``above`` and ``below`` are not.
+    are allowed values themselves, ``above`` and ``below`` are not. ``metavar`` stands for the value
+    in the help (default: by the type).
     """
     metadata = {
         "help": help,
+        "metavar": metavar,
         "kind": kind,
         "choices": tuple(choices) if isinstance(choices, Sequence) else choices,
         "refused": dict(refused or {}),

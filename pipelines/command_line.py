@@ -115,6 +115,7 @@ def add_option(
     help: str = "",
     choices: Sequence[str] | None = None,
     dest: str | None = None,
+    metavar: str | None = None,
 ) -> None:
     """One option to ``group``: ``--x VALUE``, or ``--x`` and ``--no-x`` for a truth value.
 
@@ -128,7 +129,7 @@ def add_option(
     if kind is bool:
         group.add_argument(flag(name), dest=dest, action=argparse.BooleanOptionalAction, help=text)
     else:
-        metavar = _metavar(kind, choices)
+        metavar = metavar or _metavar(kind, choices)
         group.add_argument(flag(name), dest=dest, metavar=metavar, help=text)
 
 
@@ -143,6 +144,7 @@ def add_fields(
         add_option(
             group, name, kind, field.default,
             help=field.metadata.get("help", ""), choices=choices_of(cls, field), dest=prefix + name,
+            metavar=field.metadata.get("metavar"),
         )  # fmt: skip
 
 

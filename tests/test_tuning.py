@@ -15,7 +15,7 @@ from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import Journal
 from pipelines.launch import plan as plan_training
-from pipelines.tune import STOP_ON, plan, split
+from pipelines.tune import STOP_ON, plan, split, tune_command
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import (
     INFEASIBLE,
@@ -473,6 +473,11 @@ def test_trials_of_another_pace_are_compared_by_how_far_they_are(tmp_path: Path)
     config, _ = plan_training(["--config", str(path)])
     assert config is not None
     assert config.options["steps"] == 27
+
+
+def test_the_help_says_what_a_requirement_is(capsys: pytest.CaptureFixture[str]) -> None:
+    tune_command(["--help"])
+    assert re.search(r"--require BOUND +a bound on a figure", capsys.readouterr().out)
 
 
 def test_pbt_with_as_many_examples_is_refused() -> None:

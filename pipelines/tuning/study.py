@@ -59,6 +59,7 @@ class TuneOptions:
         (),
         'a bound on a figure that the best trial must meet, such as "modes_covered>=10"; given '
         "more than once, all must be met",
+        metavar="BOUND",
     )
     workers_per_trial: int = option(
         1, "data-parallel workers of a trial; more than one is a Ray Train run", minimum=1
