@@ -29,6 +29,7 @@ from gan_core.engine.world import World
 from gan_core.journal import last_status
 from gan_core.run import Run
 from gan_core.variant import VARIANTS
+from pipelines import ending
 from pipelines import train as training
 from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
 from pipelines.ending import give_back, take_signals
@@ -232,6 +233,8 @@ class _Parts:
             return
         self._waiting.clear()
         while self._asked < min(interrupts, 2):
+            if self._asked and time.monotonic() - self._asked_at <= ending.TOGETHER:
+                break  # the processes would take both for one
             self._asked, self._asked_at = self._asked + 1, time.monotonic()
             for process, _ in self._playing.values():
                 process.send_signal(signal.SIGINT)

@@ -30,8 +30,8 @@ PREFIXES = {"test/": "test", "validation/": "validation", "evaluate/": "train"}
 """How the names of tracked figures begin, and the split that ``evaluate`` measured them on."""
 
 TEST_SAMPLES = 2**32
-"""The number of the first sample that the test split is judged by. Those that have chosen a run, as
-they flatter it, are not judged again: where nothing is held out they would be the same figure."""
+"""The number of the first sample by which the test split of a mixture is judged. It holds nothing
+out: by the samples that have chosen a run its figures would be those of validation once more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +207,7 @@ def compare(
         resizer=generator.variant.view(generator.spec).describe(generator.spec.target_shape),
     )
     labels = asked_labels(train, config) if generator.conditional else None
-    first = TEST_SAMPLES if options.split == "test" else 0
+    first = TEST_SAMPLES if mixture is not None and options.split == "test" else 0
     found = evaluator(maker(generator, labels, first), labels)
     if mixture is not None and first:
         found.protocol["modes"] += "; no held-out examples, but other points than validation's"

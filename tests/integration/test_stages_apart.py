@@ -27,7 +27,7 @@ from gan_core.journal import last_status
 from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
-from pipelines import apart
+from pipelines import apart, ending
 from pipelines import train as training
 from pipelines.apart import _ended, _join, _Parts, parts_of
 from pipelines.cluster import Cluster
@@ -187,6 +187,7 @@ def test_no_process_of_a_stage_outlives_an_interrupt(
     ends_at: dict[str, int], interrupts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "POLL", 0.02)
+    monkeypatch.setattr(ending, "TOGETHER", 0.0)  # each of these is a wish of its own
     killed = max(ends_at.values()) > interrupts == 2
     monkeypatch.setattr(apart, "GRACE", 3 if killed else 100)
     stages = Stages(tmp_path, ends_at)
