@@ -161,5 +161,6 @@ def measure(game: Game, memory: Memory | None = None) -> dict[str, float]:
     with undisturbed():
         found = norms(game) | diversity(game, {} if memory is None else memory) | judgement(game)
     # Read together: the host waits for the device once.
-    numbers = torch.stack([value.double() for value in found.values()]).tolist()
+    there = {"device": game.world.device, "dtype": torch.float64}
+    numbers = torch.stack([value.to(**there) for value in found.values()]).tolist()
     return values | dict(zip(found, numbers, strict=True))
