@@ -111,7 +111,7 @@ def test_without_chords_those_of_held_out_tunes_are_taken(
         ("--interpolate", "--interpolate does not go with a generator of melodies: leave it out"),
         ("--classes 1", "--classes does not go with a generator of melodies: leave it out"),
         ("--data-root .", "--data-root does not go with a generator of melodies: leave it out"),
-        ("--out a.wav", "--out a.wav must end in .png, or for melodies in .mid"),
+        ("--out a.wav", "a.wav must end in .png, or for melodies in .mid"),
     ],
 )
 def test_what_a_melody_has_no_use_for_is_refused(

@@ -230,7 +230,7 @@ def test_an_error_is_the_trials_own_and_its_trace_is_kept(tmp_path: Path, fake: 
     (report,) = fake.reports
     assert report == {"step": 60, "objective": WORST, "ended": True}
     trial = read_trial(study.folder / FOLDER, study)
-    assert (trial.status, trial.reason) == ("failed", "UserError: --k must be at least 1, not 0")
+    assert (trial.status, trial.reason) == ("failed", "--k must be at least 1, not 0")
     trace = (study.folder / FOLDER / "failure.txt").read_text()
     assert "Traceback" in trace
     assert "--k must be at least 1" in trace

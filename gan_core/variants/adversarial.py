@@ -160,7 +160,8 @@ def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
 def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor | float:
     """The logit at which D is undecided; where only differences mean anything, between both means.
 
-    So it is of losses of pairs, and of a Lipschitz critic, to which any number may be added.
+    So it is of losses of pairs, and of a Lipschitz critic, to which any number may be added. Those
+    means are of the examples given: of a worker's own share, while a game of several plays.
     """
     if loss.paired or loss.lipschitz:
         return (real_logits.mean() + fake_logits.mean()) / 2
