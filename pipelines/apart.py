@@ -11,7 +11,6 @@ a stage that is not saved by then goes on from its checkpoint before.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import signal
@@ -34,10 +33,10 @@ from pipelines import train as training
 from pipelines.cluster import THREADS, Cluster, choose_device, threads_per_worker
 from pipelines.ending import give_back, take_signals
 from pipelines.progress import duration
-from pipelines.run_folder import SUMMARY, TRACE, RunFolder, unwritten
+from pipelines.run_folder import TRACE, RunFolder, read_summary, unwritten
 from pipelines.tethered import GRACE
 
-POLL = 0.5  # seconds between looks at the processes
+POLL = 0.2  # seconds between looks at the processes, which may have had a signal themselves
 PATIENCE = 300.0  # seconds that a stage has for its checkpoint when this process has died
 WITHOUT_RAY = 10.0  # as much where Ray was started by this process, which it survives by seconds
 
@@ -254,11 +253,7 @@ def _ended(part: RunConfig) -> bool:
     """Whether the stage has been played for as long as it is to be, by whatever rates that was."""
     if last_status(part.folder) != "finished":
         return False
-    try:
-        played = json.loads((part.folder / SUMMARY).read_text())["step"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return bool(played >= part.game.steps)
+    return bool(read_summary(part.folder).get("step", -1) >= part.game.steps)
 
 
 def _beside(part: RunConfig, kind: str) -> Path:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gan_core.data.examples import DataSpec, Examples
     from gan_core.engine.world import World
     from gan_core.release import ReleasedGenerator
+    from pipelines.tracking import Tracker
 
 PREFIXES = {"test/": "test", "validation/": "validation", "evaluate/": "train"}
 """How the names of tracked figures begin, and the split that ``evaluate`` measured them on."""
@@ -409,24 +410,30 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     logged again.
     """
     from pipelines import tracking
-    from pipelines.mlflow_client import reason
     from pipelines.run_folder import unplayed
 
     if not (folder / "config.yaml").is_file():
         return
     alone = f"its figures are in {scores_file(folder, split).name} alone"
-    if tracking.State.load(folder) is None:
-        with unplayed(folder) as free:
-            if free:
-                _write_to_journal(folder, scores, step, split)
-            else:
-                _warn(f"the run is being trained: {alone}")
-        return
-    try:
-        tracker = tracking.Tracker(folder)
-    except tracking.Busy:
-        _warn(f"the run is being trained or sent: {alone}")
-        return
+    with unplayed(folder) as free:
+        if not free:
+            _warn(f"the run is being trained: {alone}")
+            return
+        if tracking.State.load(folder) is None:
+            _write_to_journal(folder, scores, step, split)
+            return
+        try:
+            tracker = tracking.Tracker(folder)
+        except tracking.Busy:
+            _warn(f"the run is being sent: {alone}")
+            return
+        _write_and_send(tracker, scores, step, split)
+
+
+def _write_and_send(tracker: Tracker, scores: Scores, step: int, split: str) -> None:
+    from pipelines.mlflow_client import reason
+
+    folder = tracker.folder
     try:
         _write_to_journal(folder, scores, step, split)
         tracker.send()

@@ -56,12 +56,14 @@ class Parcel:
     """Consecutive events of the journal that are sent together; ``end`` is the offset behind.
 
     ``params``: options that were decided as a run started; ``options``: all that it has since then.
+    ``starts``: whether it has been started anew in them.
     """
 
     metrics: list[tuple[str, float, int, int]] = dataclasses.field(default_factory=list)
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     params: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, str] = dataclasses.field(default_factory=dict)
+    starts: bool = False
     pictures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     end: int = 0
 
@@ -86,6 +88,7 @@ def parcels(path: Path, offset: int) -> Iterator[Parcel]:
         elif kind == "tag":
             parcel.tags.update(flat_tags({event["name"]: event["value"]}))
         elif kind == "start":
+            parcel.starts = True
             decided = {k: str(v) for k, v in event.pop("decided", {}).items()}
             parcel.params.update(decided)
             given = flat_params({"options": event.pop("options", {})})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -165,15 +166,30 @@ def kept_config(folder: Path) -> RunConfig:
 def finished(config: RunConfig) -> bool:
     """Whether the run has ended as its configuration wants."""
     folder = config.folder
-    whole = last_status(folder) == "finished" and (folder / SUMMARY).exists()
+    whole = last_status(folder) == "finished" and bool(read_summary(folder))
     return whole and not changes_of(config)
 
 
-def unwritten(path: Path, text: str) -> str:
-    """Write ``text`` to ``path``; why that cannot be done (a full disk), "" if it was."""
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary in a run's ``folder``; empty if there is none, or none that is whole."""
     try:
-        path.write_text(text)
+        return dict(json.loads((folder / SUMMARY).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def unwritten(path: Path, text: str) -> str:
+    """Write ``text`` to ``path``; why that cannot be done (a full disk), "" if it was.
+
+    A file that cannot be written whole is left as it was.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         return str(error.strerror or error)
     return ""
 

@@ -386,14 +386,17 @@ def _exit_code(words: Sequence[str]) -> int:
     (``subprocess.run`` would kill it). SIGTERM and the SIGHUP of a closed terminal are passed on,
     as they may have come to this process alone, and are as good.
     """
-    process, stopped = subprocess.Popen(words), False
+    process: subprocess.Popen[bytes] | None = None
+    stopped = False
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if process is not None:
+            process.send_signal(number)
         raise KeyboardInterrupt
 
     before = take_signals(pass_on)
     try:
+        process = subprocess.Popen(words)
         while True:
             try:
                 code = process.wait()
@@ -406,5 +409,8 @@ def _exit_code(words: Sequence[str]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file, empty if it is missing."""
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    """A JSON file; empty if it is missing, or not whole."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -223,7 +223,9 @@ class Tracker:
             if not again:
                 self._mark(unsure=True)
             count += self._send(client, parcel, again)
-            self._mark(offset=parcel.end, unsure=False)
+            # What has begun anew is to end anew: its last files are others.
+            ended = None if parcel.starts else self.state.ended
+            self._mark(offset=parcel.end, unsure=False, ended=ended)
         return count
 
     def _send(self, client: MlflowClient, parcel: Parcel, again: bool) -> int:
@@ -338,7 +340,7 @@ class Tracker:
         """
         if not self.state.stopping:
             self.connect().set_terminated(str(self.state.run_id), STATUS["stopped"])
-            self._mark(stopping=True)
+            self._mark(stopping=True, ended=None)
 
     def reopen(self) -> None:
         """The run goes on after it had ended, or after it was to."""

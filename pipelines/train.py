@@ -40,7 +40,16 @@ from pipelines.collector import collect_as_usual
 from pipelines.ending import give_back, take_signals
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
-from pipelines.run_folder import STOP, SUMMARY, TRACE, RunFolder, append, finished, unwritten
+from pipelines.run_folder import (
+    STOP,
+    SUMMARY,
+    TRACE,
+    RunFolder,
+    append,
+    finished,
+    read_summary,
+    unwritten,
+)
 from pipelines.runs import named
 from pipelines.shipper import Shipper
 from pipelines.tracking import Busy, State, Tracker, code_version
@@ -64,12 +73,12 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     """
     config = absolute(config if config.name else named(config))
     if resume and finished(config):
-        summary = json.loads((config.folder / SUMMARY).read_text())
+        summary = read_summary(config.folder)
         print(
             f"run {config.name} is finished already, at step {summary['step']}: "
             "ask for more with --steps"
         )
-        return dict(summary)
+        return summary
     if config.workers == 0:
         return _train_here(config, resume)
     from pipelines.apart import parts_of, train_apart

@@ -120,8 +120,20 @@ def test_only_what_is_good_has_a_star(figure: str, starred: str) -> None:
     values = {"low": 1.0, "high": 9.0}
     entries = [entry_of(name=name, figures={figure: v}) for name, v in values.items()]
     (column,) = columns(entries)
-    found = best(column, entries)
-    assert (found.name if found else "") == starred
+    table = rows(entries, [column])
+    assert [row[0] for row in table if row[-1].endswith(" *")] == ([starred] if starred else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "starred"),
+    [((2.0, 2.0, 3.0), [True, True, False]), ((0.0, 0.0, 0.0), [False, False, False])],
+)
+def test_all_that_are_best_have_a_star_but_not_where_all_are_alike(
+    values: tuple[float, ...], starred: list[bool]
+) -> None:
+    entries = [entry_of(name=str(i), figures={"kid": v}) for i, v in enumerate(values)]
+    table = rows(entries, columns(entries))
+    assert [row[-1].endswith(" *") for row in table] == starred
 
 
 def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
@@ -136,11 +148,11 @@ def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
 
 
 def test_a_seed_that_was_played_twice_counts_once_in_a_mean(tmp_path: Path) -> None:
-    for name, seed, fid in (("a", 1, 9.0), ("b", 1, 1.0), ("c", 2, 3.0)):
+    for name, seed, fid in (("b", 1, 9.0), ("a", 1, 1.0), ("c", 2, 3.0)):
         write_run(tmp_path, name, fid, seed=seed)
     entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
     (row,) = mean_rows(entries, columns(entries))
-    assert row[2:4] == ["2", "2 +- 1.4"], "the last run of each seed"
+    assert row[2:4] == ["2", "2 +- 1.4"], "the last run of each seed, in time and not by name"
     assert mean_rows(entries[:2], columns(entries[:2])) == [], "one seed has no deviation"
 
 

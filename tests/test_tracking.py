@@ -23,7 +23,7 @@ from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
-from pipelines.run_folder import STOP, RunFolder, append
+from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import (
@@ -547,6 +547,46 @@ def test_a_summary_that_cannot_be_kept_is_still_told(
     told = capsys.readouterr()
     assert "finished: first, step 3" in told.out
     assert told.err.endswith("summary.json (No space left on device)\n")
+
+
+def test_what_cannot_be_written_whole_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, plain = tmp_path / "summary.json", Path.write_text
+    path.write_text('{"step": 3}')
+
+    def cut_short(self: Path, text: str, *words: Any) -> int:
+        plain(self, text[:0], *words)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    assert unwritten(path, '{"step": 9}') == "No space left on device"
+    assert read_summary(tmp_path) == {"step": 3}
+    assert list(tmp_path.iterdir()) == [path]
+    plain(path, "")
+    assert read_summary(tmp_path) == {}, "as an earlier version may have left it"
+
+
+@pytest.mark.parametrize("asked_first", [False, True])
+def test_a_run_that_ends_twice_alike_has_its_last_files_there(
+    tracker: Tracker, uri: str, asked_first: bool
+) -> None:
+    summary = tracker.folder / "summary.json"
+    for step in (3, 9):
+        summary.write_text(json.dumps({"step": step}))
+        if step == 9:
+            book = Journal(tracker.folder)
+            book.write("start", 3, steps=9)
+            book.write("metrics", 9, values={"images_seen": 9.0})
+            book.close()
+            if asked_first:
+                tracker.stopping()
+        end(tracker.folder, "stopped")
+        tracker.send()
+        tracker.finish("stopped")
+    client = Server(uri).client
+    there = client.download_artifacts(str(tracker.state.run_id), "summary.json")
+    assert json.loads(Path(there).read_text()) == {"step": 9}
 
 
 @pytest.mark.integration

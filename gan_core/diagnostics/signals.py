@@ -161,6 +161,6 @@ def measure(game: Game, memory: Memory | None = None) -> dict[str, float]:
     with undisturbed():
         found = norms(game) | diversity(game, {} if memory is None else memory) | judgement(game)
     # Read together: the host waits for the device once.
-    there = {"device": game.world.device, "dtype": torch.float64}
-    numbers = torch.stack([value.to(**there) for value in found.values()]).tolist()
+    device = game.world.device
+    numbers = torch.stack([v.to(device, torch.float64) for v in found.values()]).tolist()
     return values | dict(zip(found, numbers, strict=True))

@@ -28,8 +28,8 @@ class Entry:
     ``protocols``: how figures were measured, by family, with ``evaluate.SPLIT.`` before those of
     the verb ``evaluate``; those of single points of a curve are in ``said``, by figure and step
     (MLflow knows only the last: there it is empty). ``clock``: (step, images seen, seconds).
-    ``fingerprint``: of what was learned from, "" if that is not known. ``grid``: the last picture
-    of samples, PNG or WebP.
+    ``fingerprint``: of what was learned from, "" if that is not known. ``begun``: in seconds since
+    1970, its first start. ``grid``: the last picture of samples, PNG or WebP.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Entry:
     clock: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
     fingerprint: str = ""
+    begun: float = 0.0
     grid: bytes | None = None
 
     @property
@@ -124,6 +125,7 @@ def read_folder(folder: Path) -> Entry:
             picture = folder / event["path"]
         elif kind in ("start", "end"):
             entry.fingerprint = event.get("data") or entry.fingerprint
+            entry.begun = entry.begun or event["time"]
             entry.status = event.get("status") or "open"
     if picture is not None and picture.is_file():
         entry.grid = picture.read_bytes()

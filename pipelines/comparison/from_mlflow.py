@@ -80,6 +80,7 @@ def _entry(client: Any, run: Any) -> Entry:
         ),
         place=f"MLflow run {run.info.run_id}",
         fingerprint=tags.get("data", ""),
+        begun=(run.info.start_time or 0) / 1000,
     )
     for name, value in tags.items():
         take_tag(entry, name, value)

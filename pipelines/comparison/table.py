@@ -74,21 +74,20 @@ def notes(found: Sequence[Column]) -> list[tuple[int, str]]:
     return sorted({(c.mark, c.protocol) for c in found if c.protocol})
 
 
-def best(column: Column, entries: Sequence[Entry]) -> Entry | None:
-    """The run with the best figure of a column; ``None`` where nothing is to be compared."""
-    pairs = [(e, column.value(e)) for e in entries]
-    filled = [(e, v) for e, v in pairs if v is not None and math.isfinite(v)]
-    if len(filled) < 2 or column.good is None:
+def best(column: Column, entries: Sequence[Entry]) -> float | None:
+    """The best figure of a column; ``None`` where none is better than another."""
+    values = [column.value(e) for e in entries]
+    filled = [v for v in values if v is not None and math.isfinite(v)]
+    if len(set(filled)) < 2 or column.good is None:
         return None
-    sign = 1 if column.good == "low" else -1
-    return min(filled, key=lambda pair: sign * pair[1])[0]
+    return min(filled) if column.good == "low" else max(filled)
 
 
 HEAD = ("run", "system", "data", "ended as", "iterations", "time")
 
 
 def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
-    """A row a run: the head's columns, then the figures; the best of a column has a star."""
+    """A row a run: the head's columns, then the figures; the best of a column have a star."""
     stars = {c: best(c, entries) for c in found}
     table = []
     for entry in entries:
@@ -96,7 +95,7 @@ def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
         cells.append(duration(entry.seconds))
         for column in found:
             value = column.value(entry)
-            star = " *" if stars[column] is entry else ""
+            star = " *" if value is not None and value == stars[column] else ""
             cells.append("" if value is None else f"{value:.4g}{star}")
         table.append(cells)
     return table
@@ -114,7 +113,8 @@ MEANS = ("system", "data", "seeds")
 def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
     """Means and standard deviations over the seeds of runs that differ in nothing else.
 
-    Of several runs of one seed the last that has the figure counts: they say nothing of others.
+    Of several runs of one seed the last (in time) that has the figure counts: more say nothing of
+    other seeds.
     """
     table = []
     for group in repeats(list(entries)):
@@ -123,7 +123,8 @@ def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[st
             continue
         cells = [group[0].variant, group[0].data, str(len(seeds))]
         for column in found:
-            values = {e.seed: v for e in group if (v := column.value(e)) is not None}
+            in_time = sorted(group, key=lambda e: e.begun)
+            values = {e.seed: v for e in in_time if (v := column.value(e)) is not None}
             if len(values) < 2:
                 cells.append("")
                 continue

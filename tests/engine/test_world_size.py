@@ -267,7 +267,7 @@ def test_diagnostics_and_figures_do_not_depend_on_the_number_of_workers(
             # A logit of zero but for rounding may be decided either way: one example of 50.
             near = 0.021 if key.startswith("accuracy/") else 1e-6
             if name in CRITICS and key.startswith("prob/"):
-                near = 2e-3  # as seen from the middle of a worker's own batch
+                near = 1e-2  # as seen from the middle of a worker's own batch
             assert theirs[key] == pytest.approx(value, rel=1e-5, abs=near), key
     assert together["figures"] == pytest.approx(alone["figures"], rel=1e-5, abs=1e-6)
 
