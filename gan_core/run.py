@@ -454,12 +454,12 @@ class Run:
         if found is None:
             return
         metric, score = found
+        if not math.isfinite(score):
+            return
         how = tracked_protocol(metric, self.protocol, self.config.variant)
         best = self.best
         if best is not None and self._compares(best, metric, how) and not score < best["score"]:
             self._warn_if_doubled(best, score)
-            return
-        if not math.isfinite(score):
             return
         now = {"metric": metric, "value": self.figures[metric], "step": self.game.step}
         self.best = {**now, "score": score, "protocol": how}

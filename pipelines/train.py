@@ -71,6 +71,8 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     "finished", or "stopped" after the first Ctrl-C; a second raises ``KeyboardInterrupt``. Raises
     ``UserError`` for wrong input, ``RunFailed`` for anything else that ends training.
     """
+    if config.workers and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("torchrun has started the processes already: pass --workers 0")
     config = absolute(config if config.name else named(config))
     if resume and finished(config):
         summary = read_summary(config.folder)

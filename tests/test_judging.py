@@ -401,7 +401,8 @@ def test_a_figure_that_has_doubled_since_its_best_is_told_once(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("metric", "history", "told"),
     [
-        ("fid_classifier", [2.0, float("nan")], 1),
+        ("fid_classifier", [2.0, float("nan"), 4.0], 1),  # of 4.0: what is no number is no double
+        ("fid_classifier", [2.0, float("nan")], 0),
         ("fid_classifier", [0.0, 1.0], 0),
         ("high_quality_share", [0.9, 0.1], 0),  # of which high is good: twice means nothing
     ],

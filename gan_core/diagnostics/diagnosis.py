@@ -22,6 +22,14 @@ FAILURES: dict[str, tuple[Examine, tuple[Advice, ...]]] = {
 }
 """Each failure's examination and what to try against it."""
 
+WARM_UPS = {
+    "mode_collapse": mode_collapse.WARM_UP,
+    "non_convergence": non_convergence.WARM_UP,
+    "vanishing_gradient": mode_collapse.WARM_UP,
+    "overfitting": mode_collapse.WARM_UP,
+}
+"""The share of a later stage in which nothing can be said of a failure: what was found in the stage
+before stands until then."""
 CALM = 5
 """How many logging points or evaluations in a row must be better before a finding is taken back."""
 
@@ -69,6 +77,8 @@ class Diagnosis:
         """The finding ``before``, in the light of what is seen now."""
         name, level, was = before.failure, worst(signs), STATES.index(before.state)
         if level < was:
+            if self._too_young(name):
+                return before
             self._calm[name] += 1
             if self._calm[name] < CALM:
                 return before
@@ -87,6 +97,11 @@ class Diagnosis:
             self._confirmed_since(before, level),
         )
 
+    def _too_young(self, name: str) -> bool:
+        """Whether a stage after the first is played, and too little of it to judge it."""
+        history = self.history
+        return history.began > 0 and history.younger_than(WARM_UPS[name], self.facts.steps)
+
     def _confirmed_since(self, before: Finding, level: int) -> int | None:
         if STATES[level] != "confirmed":
             return None
@@ -103,8 +118,11 @@ class Diagnosis:
         for finding in self.findings.values():
             if finding.state != "confirmed" or not wanted & {finding.failure, finding.form}:
                 continue
+            if finding.form == "divergence":
+                return finding
+            if self._too_young(finding.failure):  # it is of the stage before
+                continue
             since = max(finding.confirmed_since or 0, self.history.began)
-            stood = self.history.step - since
-            if finding.form == "divergence" or stood >= patience * self.facts.steps:
+            if self.history.step - since >= patience * self.facts.steps:
                 return finding
         return None

@@ -80,8 +80,9 @@ def _moving(history: History) -> list[Sign]:
         f"samples at fixed noise move {moved:.2f} times the distance of two real examples from one "
         "logging point to the next"
     )
-    if "rotation" in history.names():
-        text += f", rotation of the game {history.latest('rotation'):.2g}"
+    rotation = history.latest("rotation")
+    if not math.isnan(rotation):
+        text += f", rotation of the game {rotation:.2g}"
     return [MOVEMENT.sign(moved, text)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
 
@@ -28,7 +30,7 @@ def examine(history: History, facts: Facts) -> list[Sign]:
     if not right >= SURE:
         return []
     text = f"G's loss has a slope of {slope:.1e} at D's logits, D recognises {right:.0%} of samples"
-    if "slope/non_saturating" in history.names():
-        other = history.median("slope/non_saturating", WINDOW)
+    other = history.median("slope/non_saturating", WINDOW)
+    if not math.isnan(other):
         text += f" (the non-saturating loss would have {other:.2f} there)"
     return [SLOPE.sign(slope, text)]

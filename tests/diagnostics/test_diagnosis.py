@@ -200,6 +200,31 @@ def test_a_stage_is_not_judged_by_what_the_last_one_left() -> None:
     assert {f.state for f in diagnosis.findings.values()} == {"none"}
 
 
+def test_what_a_stage_has_failed_by_stands_until_the_next_can_be_judged() -> None:
+    diagnosis = Diagnosis(Facts(modes=10, steps=2000))
+    said = []
+    for step in range(10, 2001, 10):
+        second = step > 1000
+        found = diagnosis.take(
+            step, of_stage(1000 if second else 0, 1000, diversity=0.9 if step > 1500 else 0.05)
+        )
+        said += [(step, f.state) for f in found if f.failure == "mode_collapse"]
+        if 1000 < step < 1100:
+            assert diagnosis.wants_stop(("collapse",)) is None, "it is of the stage before"
+    # By the median it is better from 1,520 on, and five points in a row must be.
+    assert said == [(100, "confirmed"), (1560, "none")]
+
+
+def test_what_a_stage_has_not_measured_is_not_told_of_it() -> None:
+    diagnosis = Diagnosis(Facts(modes=10, steps=2000))
+    diagnosis.take(1000, of_stage(0, 1000, rotation=0.5))
+    for step in range(1300, 1401, 10):
+        diagnosis.take(step, of_stage(1000, 1000, movement=3.0))
+    finding = diagnosis.findings["non_convergence"]
+    assert finding.state == "confirmed"
+    assert "rotation" not in finding.line()
+
+
 def test_the_series_of_a_history_go_on_from_stage_to_stage() -> None:
     history = Diagnosis(Facts(steps=200)).history
     for step in (50, 100, 150):

@@ -247,6 +247,15 @@ def test_a_refusal_is_told_once_under_torchrun(tmp_path: Path) -> None:
     assert "Connection" not in done.stderr
 
 
+def test_torchrun_wants_no_workers_of_ray_beside_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(UserError, match="pass --workers 0"):
+        train(configure(tmp_path, "pair", workers=2))
+    assert not (tmp_path / "pair").exists()
+
+
 def test_what_a_run_is_resumed_as_is_judged_by_its_checkpoint(tmp_path: Path) -> None:
     # Stage-II was asked for with a width that came to nothing: no checkpoint was made by it.
     wish = {"variant": "stackgan", "data": "captions", "storage": str(tmp_path), "name": "two"}
