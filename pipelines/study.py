@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -387,23 +388,25 @@ def _exit_code(words: Sequence[str]) -> int:
     as they may have come to this process alone, and are as good.
     """
     process: subprocess.Popen[bytes] | None = None
-    stopped = False
+    asked: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
         if process is not None:
             process.send_signal(number)
-        raise KeyboardInterrupt
 
     before = take_signals(pass_on)
     try:
         process = subprocess.Popen(words)
+        for number in asked:  # before there was a process
+            process.send_signal(number)
         while True:
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                stopped = True
+                asked.append(signal.SIGINT)
             else:
-                return 130 if stopped else code
+                return 130 if asked else code
     finally:
         give_back(before)
 

@@ -599,6 +599,19 @@ def test_a_tracked_run_gets_its_figures_and_a_server_that_is_away_is_only_told(
     )
 
 
+def test_the_journal_of_a_run_that_plays_is_left_alone_though_mlflow_has_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = planned(f"gan --name mine --storage {tmp_path}")
+    with RunFolder(config) as folder:
+        folder.open(resume=False)
+        folder.keep()
+        tracking.State("sqlite:///none.db", "gan", "key").save(config.folder)
+        track(config.folder, Scores({"fid": 1.0}, {}), 5, "test")
+    assert "the run is being trained" in capsys.readouterr().err
+    assert not (config.folder / "journal.jsonl").exists()
+
+
 def test_a_run_without_mlflow_has_its_figures_in_what_compare_reads_unless_it_is_being_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

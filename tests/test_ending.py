@@ -90,6 +90,28 @@ def test_a_study_that_is_asked_to_end_has_its_step_end_and_waits_for_it(
     assert capfd.readouterr().out == f"written {int(number)}\n"
 
 
+def test_a_study_that_is_asked_to_end_as_its_step_begins_passes_that_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+
+    class Step:
+        """A process whose start is not over when the signal comes."""
+
+        def __init__(self, words: list[str]) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+        def send_signal(self, number: int) -> None:
+            sent.append(number)
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Step)
+    assert _exit_code(["a step"]) == 130
+    assert sent == [signal.SIGTERM]
+
+
 def test_what_is_heard_first_may_interrupt(clock: SimpleNamespace) -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
