@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -183,7 +184,7 @@ def unwritten(path: Path, text: str) -> str:
 
     A file that cannot be written whole is left as it was.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text)
         partial.replace(path)

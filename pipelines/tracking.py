@@ -31,6 +31,7 @@ from gan_core.errors import UserError
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, tracking_uri
 from pipelines.parcels import BATCH, OPTION, Parcel, flat_params, flat_tags, parcels
+from pipelines.run_folder import unwritten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,14 +100,9 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Replace the file in one step: it is whole at any moment. Raises ``Unkept``."""
-        scratch = folder / f".{FILE}.{os.getpid()}"
-        try:
-            scratch.write_text(json.dumps(dataclasses.asdict(self), indent=1))
-            scratch.replace(folder / FILE)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
-            raise Unkept(f"cannot write {folder / FILE} ({error.strerror})") from error
+        lost = unwritten(folder / FILE, json.dumps(dataclasses.asdict(self), indent=1))
+        if lost:
+            raise Unkept(f"cannot write {folder / FILE} ({lost})")
 
 
 class Unkept(UserError):

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from gan_core import journal
@@ -113,12 +113,7 @@ class Stopping:
         self._before = take_signals(self._on_signal, signal.SIGINT)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         give_back(self._before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -150,16 +145,11 @@ class Watch(Stopping):
         self._told = False
         self._speaking = threading.Lock()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.progress.close()
         if self.signals and not self._asked:
             print(f"stopped before {self._first}", file=sys.stderr)
-        super().__exit__(kind, error, trace)
+        super().__exit__()
 
     def ask(self) -> None:
         (self.folder / STOP).touch()
