@@ -48,8 +48,8 @@ class EvaluateOptions:
     split: str = option(
         "train", "the real examples to compare with: train as during training (systems that are "
         "asked for held-out examples, such as pix2pix and stackgan, for validation's), validation "
-        "to choose between runs, test to report what was chosen, of samples of its own (points of "
-        "ring and grid are compared with none: their modes are known)",
+        "to choose between runs, test to report what was chosen (of ring and grid, whose modes are "
+        "known and which hold nothing out, by other samples)",
         choices=("train", "validation", "test"),
     )  # fmt: skip
     parzen: bool = option(

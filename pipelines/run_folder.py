@@ -173,8 +173,13 @@ def finished(config: RunConfig) -> bool:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The summary in a run's ``folder``; empty if there is none, or none that is whole."""
+    return read_json(folder / SUMMARY)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if it is missing, or not whole."""
     try:
-        return dict(json.loads((folder / SUMMARY).read_text()))
+        return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return {}
 

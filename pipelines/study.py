@@ -10,7 +10,6 @@ repeated by hand. A step that has been finished is passed over when the study is
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shlex
 import signal
@@ -27,6 +26,7 @@ from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.ending import give_back, take_signals
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
+from pipelines.run_folder import read_json, read_summary
 from pipelines.runs import runs_folder
 from pipelines.tuning.halving import least_share, rungs
 from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study
@@ -249,7 +249,7 @@ class GanStudy:
     def search(self, variant: str) -> Step:
         """Begin the search, or go on with it."""
         folder = self.search_folder(variant)
-        summary = _read(folder / "summary.json")
+        summary = read_summary(folder)
         if not (folder / "config.yaml").exists():
             return Step(self.search_words(variant), False)
         done = summary.get("status") == "finished"
@@ -269,7 +269,7 @@ class GanStudy:
             )
         for seed, name in enumerate(self.run_names(variant), start=1):
             folder = self.storage / name
-            done = _read(folder / "summary.json").get("status") == "finished"
+            done = read_summary(folder).get("status") == "finished"
             words = self.train_words(best, name, seed)
             if (folder / "config.yaml").exists():
                 self._check_training(folder, words)
@@ -325,8 +325,8 @@ class GanStudy:
         """
         own = self.options
         asked = EvaluateOptions(samples=own.samples, split=split, storage=own.storage)
-        found = _read(scores_file(self.storage / run, split))
-        generator = _read(self.storage / run / "generator" / self._kept(run) / "generator.json")
+        found = read_json(scores_file(self.storage / run, split))
+        generator = read_json(self.storage / run / "generator" / self._kept(run) / "generator.json")
         current = found.get("step") == generator.get("step")
         return found if current and found.get("options") == dataclasses.asdict(asked) else {}
 
@@ -409,11 +409,3 @@ def _exit_code(words: Sequence[str]) -> int:
                 return 130 if asked else code
     finally:
         give_back(before)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file; empty if it is missing, or not whole."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
