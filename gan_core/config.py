@@ -313,7 +313,7 @@ def _what_decides(old: GameOptions, new: GameOptions, name: str) -> list[str]:
     alone = [
         (n, was, now)
         for n, was, now in changed
-        if dataclasses.replace(old, **{n: now}).decided != old.decided
+        if dataclasses.replace(old, **{n: now}).decided[name] != old.decided[name]
     ]
     return [f"{flag(n)} {now} (before: {was})" for n, was, now in alone or changed]
 

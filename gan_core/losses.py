@@ -179,20 +179,6 @@ for _name, _loss in {
     LOSSES.register(_name)(_loss)
 UNPAIRED = Names(LOSSES, lambda loss: not loss.paired)
 """The losses whose generator's side needs no real examples."""
-BOUNDED = Names(LOSSES, lambda loss: not loss.paired and not loss.lipschitz)
-"""Those of them that a discriminator without a penalty on its gradient can play."""
-
-
-def without_end() -> str:
-    """Why such a discriminator cannot play the others, after a loss's name."""
-    return (
-        "lets a discriminator without a penalty on its gradient grow without end: choose from "
-        + ", ".join(BOUNDED)
-    )
-
-
-UNBOUNDED = {_name: without_end() for _name in UNPAIRED if _name not in set(BOUNDED)}
-"""Those of this project that it cannot, and why."""
 
 
 def gradient_penalty(

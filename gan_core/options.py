@@ -32,7 +32,6 @@ def option(
     *,
     kind: Kind = "identity",
     choices: Choices | None = None,
-    refused: Mapping[str, str] | None = None,
     minimum: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -42,17 +41,15 @@ def option(
     """A dataclass field that the command line, the configuration file and the checks all read.
 
     ``choices`` are the words allowed; a registry, or a function that gives them, is looked at
-    when they are needed, so that what plugins have registered is among them. ``refused``: words
-    that are no choice here though a user may well give them, and why. ``minimum`` and ``maximum``
-    are allowed values themselves, ``above`` and ``below`` are not. ``metavar`` stands for the value
-    in the help (default: by the type).
+    when they are needed, so that what plugins have registered is among them. ``minimum`` and
+    ``maximum`` are allowed values themselves, ``above`` and ``below`` are not. ``metavar`` stands
+    for the value in the help (default: by the type).
     """
     metadata = {
         "help": help,
         "metavar": metavar,
         "kind": kind,
         "choices": tuple(choices) if isinstance(choices, Sequence) else choices,
-        "refused": dict(refused or {}),
         "bounds": {"minimum": minimum, "above": above, "below": below, "maximum": maximum},
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -166,9 +163,6 @@ def check(cls: type, field: dataclasses.Field[Any], value: object) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"{flag(field.name)} must be a mapping, not '{value}'")
         return dict(value)
-    refused = field.metadata.get("refused") or {}
-    if str(value) in refused:
-        raise UserError(f"{flag(field.name)} {value} {refused[str(value)]}")
     choices = choices_of(cls, field)
     if choices is not None and str(value) not in choices:
         raise unknown_word(flag(field.name), str(value), choices)

@@ -215,6 +215,8 @@ class Variant(nn.Module, abc.ABC):
     def __init__(self, options: GameOptions) -> None:
         super().__init__()
         self.options: Any = options
+        self.recipe: Any = options
+        """The options, with those that were left open filled in (:meth:`fill_in`)."""
 
     def check(self, spec: DataSpec) -> None:
         """Raises ``UserError`` if the variant cannot learn from data like ``spec``."""
@@ -239,6 +241,20 @@ class Variant(nn.Module, abc.ABC):
     def view(self, spec: DataSpec) -> View:
         """How the data of ``spec`` must look for the networks."""
         return View()
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        """What becomes of options that are left open (``None``), by name, for (viewed) ``data``.
+
+        That of options which are given counts for nothing.
+        """
+        return dict(self.options.decided)
+
+    def fill_in(self, data: DataSpec) -> None:
+        """Make the :attr:`recipe` for ``data``; for :meth:`build` to begin with."""
+        left_open = {
+            n: v for n, v in self.resolve(data).items() if getattr(self.options, n) is None
+        }
+        self.recipe = dataclasses.replace(self.options, **left_open)
 
     @abc.abstractmethod
     def build(self, data: DataSpec) -> None:

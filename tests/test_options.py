@@ -18,9 +18,7 @@ class Example:
     lr_d: float = option(0.1, "rate", kind="schedule", above=0)
     decay: float = option(0.9, "decay", minimum=0, below=1)
     kernel: int = option(5, "size", minimum=4, maximum=5)
-    loss: str = option(
-        "hinge", "loss", choices=("hinge", "minimax"), refused={"linear": "has no end"}
-    )
+    loss: str = option("hinge", "loss", choices=("hinge", "minimax"))
     flip: bool = option(False, "mirror", kind="runtime")
     weight: float | None = option(None, "weight", minimum=0)
     names: tuple[str, ...] = option((), "names")
@@ -80,7 +78,6 @@ def test_values_on_their_bounds() -> None:
         ("kernel", 6, "--kernel must be at most 5, not 6"),
         ("loss", "minmax", "unknown --loss 'minmax': did you mean 'minimax'?"),
         ("loss", "zzz", "unknown --loss 'zzz': choose from: hinge, minimax"),
-        ("loss", "linear", "--loss linear has no end"),
         ("flip", "perhaps", "--flip must be true or false, not 'perhaps'"),
         ("extra", 3, "--extra must be a mapping, not '3'"),
         ("stepps", 3, "unknown option 'stepps': did you mean 'steps'?"),

@@ -21,6 +21,14 @@ SPACE = SearchSpace(
         "patch_layers": Dimension(
             tune.choice([1, 2, 3]), "70 pixels of 256 in the paper; small pictures want fewer"
         ),
+        "r1": Dimension(
+            tune.choice([0.0, 0.1, 1.0, 10.0]),
+            "none in the paper; against oscillation, as the pool",
+        ),
+        "diffaug": Dimension(
+            tune.choice(["none", "translation,cutout", "color,translation,cutout"]),
+            "none in the paper beside its jitter; for few pictures (Zhao et al. 2020)",
+        ),
         "constant": Dimension(tune.choice([0.5, 1.0]), "half of the steps at the full rate or all"),
     },
     settings=(

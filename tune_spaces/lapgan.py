@@ -23,6 +23,10 @@ SPACE = SearchSpace(
             tune.choice([0.0, 0.1, 1.0, 10.0]),
             "a level's discriminator easily knows blur from real",
         ),
+        "diffaug": Dimension(
+            tune.choice(["none", "translation,cutout", "color,translation,cutout"]),
+            "none in the paper; against a D that learns few pictures by heart (Zhao et al. 2020)",
+        ),
         "dropout": Dimension(tune.choice([0.0, 0.2, 0.5]), "0.5 in the paper's discriminators"),
     },
     settings=(

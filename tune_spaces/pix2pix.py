@@ -18,8 +18,15 @@ SPACE = SearchSpace(
             "100 in the paper: less gives sharper pictures further from the truth",
         ),
         "loss": Dimension(
-            tune.choice(["non-saturating", "least-squares", "hinge"]),
+            tune.choice(["non-saturating", "least-squares", "hinge", "wasserstein"]),
             "the paper's, and those of its successors",
+        ),
+        "r1": Dimension(
+            tune.choice([0.0, 0.1, 1.0, 10.0]), "none in the paper; keeps D from running ahead"
+        ),
+        "diffaug": Dimension(
+            tune.choice(["none", "translation,cutout", "color,translation,cutout"]),
+            "none in the paper beside its jitter; for few pairs (Zhao et al. 2020)",
         ),
         "patch_layers": Dimension(
             tune.choice([1, 2, 3]), "table 2 of the paper: 16 to 70 pixels, larger are no better"

@@ -23,6 +23,9 @@ SPACE = SearchSpace(
         "pixel_weight": Dimension(
             tune.choice([0.0, 0.1, 1.0, 10.0]), "0 in the paper; pixels hold colours in place"
         ),
+        "r1": Dimension(
+            tune.choice([0.0, 0.1, 1.0]), "none in the paper, whose D soon tells all squares apart"
+        ),
         "norm_g": Dimension(
             tune.choice(["batch", "none"]), "batch in the paper; Lim et al. 2017 found none better"
         ),

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -125,9 +124,6 @@ class ACGAN(AdversarialVariant):
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)
-
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        return {**super().resolve(data), **self.options.decided}
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)

@@ -22,13 +22,11 @@ from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalt
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
 from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
-from gan_core.variants import remedies
+from gan_core.variants import regularisation, remedies
+from gan_core.variants.regularisation import Term, summed
 from gan_core.variants.remedies import RemedyOptions
 from gan_core.variants.schedules import LinearRamp
 from gan_core.variants.unrolling import unrolled
-
-WGAN_GP_WEIGHT = 10.0
-"""lambda of Gulrajani et al. 2017, algorithm 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +49,6 @@ class AdversarialOptions(RemedyOptions):
         "gaussian", "distribution of the generator's noise", kind="schedule", choices=PRIORS
     )
     latent: int = option(100, "dimensions of the generator's noise", minimum=1)
-    r1: float = option(
-        0.0,
-        "weight gamma of the R1 penalty, 0 for none; under batch normalisation in the "
-        "discriminator and under --minibatch-stddev it has cross-example terms",
-        kind="schedule",
-        minimum=0,
-    )
-    gradient_penalty: float | None = option(
-        None,
-        "weight lambda of WGAN-GP's penalty, 0 for none; not given: 10 with the wasserstein "
-        "loss, else none",
-        kind="schedule",
-        minimum=0,
-    )
     ema: float = option(
         0.0,
         "decay of the moving average of the generator's weights, 0 for none; after t iterations it "
@@ -81,12 +65,6 @@ class AdversarialOptions(RemedyOptions):
         minimum=0,
         maximum=1,
     )
-    diffaug: str = option(
-        "none",
-        "differentiable augmentation of what the discriminator sees: some of color, translation, "
-        "cutout, flip with commas, or none",
-        kind="schedule",
-    )
     batch_scale_g: int = option(
         1, "the generator's batch as a multiple of --batch-size", kind="schedule", minimum=1
     )
@@ -102,45 +80,16 @@ class AdversarialOptions(RemedyOptions):
         """Those of D's and of G's turns, and of the turns of D that G's looks ahead by."""
         return self.batch_size * (self.k + self.batch_scale_g + self.unrolled)
 
-    @property
-    def penalty_weight(self) -> float:
-        """The gradient penalty's weight, as given or as the loss has it."""
-        by_loss = WGAN_GP_WEIGHT if LOSSES[self.loss].lipschitz else 0.0
-        return by_loss if self.gradient_penalty is None else self.gradient_penalty
-
 
 @dataclasses.dataclass(frozen=True)
-class NormByPenaltyOptions(AdversarialOptions):
+class NormByPenaltyOptions(regularisation.NormByPenaltyOptions, AdversarialOptions):
     """Options with a ``norm_d`` that not given is batch, or layer under a gradient penalty."""
-
-    norm_d: str | None = option(
-        None,
-        "normalisation in the discriminator; not given: the paper's batch normalisation, or layer "
-        "under a gradient penalty, which must not mix examples",
-        choices=("batch", "layer", "none"),
-    )
 
     def check_normalisation(self) -> None:
         """Raises ``UserError`` where penalties do not go with batch normalisation."""
-        if self.norm_d == "batch" and self.penalty_weight > 0:
-            raise UserError(
-                "--norm-d batch mixes examples, which the gradient penalty must not: choose layer "
-                "or none, or --gradient-penalty 0"
-            )
+        super().check_normalisation()
         if (self.norm_d or self.decided["norm_d"]) == "batch":
             remedies.check_third_order(self, "choose --norm-d layer or none, or ")
-
-    @property
-    def decided(self) -> dict[str, Any]:
-        return {"norm_d": "layer" if self.penalty_weight > 0 else "batch"}
-
-    def keeping(self, name: str, value: object) -> str:
-        # Batch normalisation given by its name would be refused: the penalty must not mix examples.
-        return "--gradient-penalty 0" if value == "batch" else super().keeping(name, value)
-
-
-Term = tuple[str, Tensor, float]
-"""A part of an objective beside its adversarial loss: its name in the log, scalar and weight."""
 
 
 def logit_slopes(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -209,8 +158,6 @@ class AdversarialVariant(Variant):
     discriminator: nn.Module
     data: DataSpec
     target: str
-    recipe: Any
-    """The options, with those that were left to the data or to other options filled in."""
 
     def __init__(self, options: GameOptions) -> None:
         super().__init__(options)
@@ -223,10 +170,6 @@ class AdversarialVariant(Variant):
     @abc.abstractmethod
     def make_discriminator(self, data: DataSpec) -> nn.Module:
         """The discriminator of targets like those of ``data``."""
-
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        """Values for the options that are ``None``, by name."""
-        return {"gradient_penalty": self.options.penalty_weight}
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
@@ -259,10 +202,7 @@ class AdversarialVariant(Variant):
             )
 
     def build(self, data: DataSpec) -> None:
-        left_open = {
-            n: v for n, v in self.resolve(data).items() if getattr(self.options, n) is None
-        }
-        self.recipe = dataclasses.replace(self.options, **left_open)
+        self.fill_in(data)
         self.data, self.target = data, data.target
         self.generator = self.make_generator(data)
         seen = seen_by_discriminator(data, self.recipe.packing, self.recipe.minibatch_stddev)
@@ -422,7 +362,7 @@ class AdversarialVariant(Variant):
             terms = self._penalties(real, fake, real_logits, fake_logits, batch)
         else:
             terms = self._penalties_of_some(real, fake, batch)
-        return _summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
+        return summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
         """What the discriminator minimises besides, from its outputs for real and fake.
@@ -491,7 +431,7 @@ class AdversarialVariant(Variant):
             real_logits = opponent.discriminate(self.real_targets(batch), batch)
         loss = self.loss.generator(self.logits(outputs), real_logits)
         diagnostics = {"loss/generator": loss.detach()}
-        return _summed(loss, diagnostics, self.generator_terms(outputs, batch))
+        return summed(loss, diagnostics, self.generator_terms(outputs, batch))
 
     def _opponent(self, fake: Tensor, batch: Batch) -> AdversarialVariant:
         """This variant, with the discriminator as it would answer to ``fake``, where unrolled.
@@ -535,11 +475,3 @@ def _differentiable(targets: Tensor) -> Tensor:
     if targets.requires_grad:
         return targets.view_as(targets)
     return targets.detach().requires_grad_()
-
-
-def _summed(loss: Tensor, diagnostics: dict[str, Tensor], terms: list[Term]) -> Loss:
-    """``loss`` and the weighted ``terms``, each logged by its name."""
-    for name, value, weight in terms:
-        loss = loss + weight * value
-        diagnostics[name] = value.detach()
-    return Loss(loss, diagnostics)

@@ -33,6 +33,7 @@ from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
 from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.regularisation import summed
 from gan_core.variants.translation import (
     TranslationOptions,
     TranslationVariant,
@@ -44,6 +45,7 @@ _HALVED = "least-squares"
 """The loss that is half of the paper's on both sides."""
 _DOMAINS = ("image", "input")
 _POOLS = ("image_pool", "input_pool")
+_JUDGES = ("discriminator", "inverse_discriminator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,9 @@ class CycleGANOptions(TranslationOptions):
 
     @property
     def decided(self) -> dict[str, Any]:
-        return {"adversarial": 2.0 if self.loss == _HALVED else 1.0}
+        blocks = 9 if self.image_size >= 256 else 6
+        weight = 2.0 if self.loss == _HALVED else 1.0
+        return {**super().decided, "blocks": blocks, "adversarial": weight}
 
 
 @register("cyclegan")
@@ -142,12 +146,6 @@ class CycleGAN(TranslationVariant):
                 f"{channels['input']} and {channels['image']}: give --identity 0, or --channels"
             )
 
-    def resolve(self, data: DataSpec) -> dict[str, object]:
-        options = self.options
-        found = {"blocks": 9 if options.image_size >= 256 else 6, **options.decided}
-        left_open = {n: v for n, v in found.items() if getattr(options, n) is None}
-        return super().resolve(data) | left_open
-
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe
         self.generator = self.make_generator(inputs, outputs)
@@ -192,9 +190,10 @@ class CycleGAN(TranslationVariant):
         )
         discriminators = Player(
             "discriminator",
-            ("discriminator", "inverse_discriminator"),
+            _JUDGES,
             self.discriminator_loss,
             self.optimizer(recipe.lr_d),
+            second_order=_JUDGES if self.regularisation.second_order else (),
         )
         return generators, discriminators
 
@@ -203,7 +202,9 @@ class CycleGAN(TranslationVariant):
             NoiseSpec(f"pool_{name}", (2,), Uniform(0.0, 1.0), players=("discriminator",))
             for name in _DOMAINS
         )
-        return (*self.jitter_noise("image"), *self.jitter_noise("input"), *pools)
+        jitter = (spec for name in _DOMAINS for spec in self.jitter_noise(name))
+        regular = (spec for name in _DOMAINS for spec in self.regularisation.noise(f"_{name}"))
+        return (*jitter, *pools, *regular)
 
     def sampling_networks(self, stage: str) -> tuple[str, ...]:
         return ("generator", "inverse")
@@ -217,8 +218,11 @@ class CycleGAN(TranslationVariant):
         image, given = (self.jitter(batch[name], batch, name) for name in _DOMAINS)
         fake_image, same_image = self._forth(self.generator, given, image)
         fake_given, same_given = self._forth(self.inverse, image, given)
-        fooled = self.loss.generator(self.discriminator(fake_image))
-        fooled = fooled + self.loss.generator(self.inverse_discriminator(fake_given))
+        shown = self.regularisation.shown
+        seen = shown(fake_image, batch, "fake", "_image")
+        fooled = self.loss.generator(self.discriminator(seen))
+        seen = shown(fake_given, batch, "fake", "_input")
+        fooled = fooled + self.loss.generator(self.inverse_discriminator(seen))
         cycle = F.l1_loss(self.inverse(fake_image), given)
         cycle = cycle + F.l1_loss(self.generator(fake_given), image)
         total = recipe.adversarial * fooled + recipe.cycle * cycle
@@ -243,24 +247,24 @@ class CycleGAN(TranslationVariant):
     def discriminator_loss(self, batch: Batch) -> Loss:
         """Both discriminators', on what is real and on carried pictures by way of the pools.
 
-        Halved, as in section 4, where the loss is not so already.
+        Halved, as in section 4, where the loss is not so already; penalties are not.
         """
-        judges = (
-            ("image", self.discriminator, self.image_pool),
-            ("input", self.inverse_discriminator, self.input_pool),
-        )
-        losses, diagnostics = [], {}
-        for name, discriminator, pool in judges:
-            real = batch[name]
+        regular = self.regularisation
+        losses, diagnostics, terms = [], {}, []
+        for name, network, past in zip(_DOMAINS, _JUDGES, _POOLS, strict=True):
+            discriminator, pool = getattr(self, network), getattr(self, past)
             fake = pool.exchange(batch[f"fake_{name}"], batch[f"pool_{name}"])
+            fake = regular.shown(fake, batch, "fake", f"_{name}")
+            real = regular.watched(regular.shown(batch[name], batch, "real", f"_{name}"))
             real_logits, fake_logits = discriminator(torch.cat((real, fake))).chunk(2)
             losses.append(self.loss.discriminator(real_logits, fake_logits))
+            terms += regular.penalties(discriminator, real, fake, real_logits, batch, of=f"_{name}")
             if name == "image":
                 diagnostics = decisions(self.loss, real_logits.detach(), fake_logits.detach())
         total = torch.stack(losses).sum()
         if self.recipe.loss != _HALVED:
             total = total / 2
-        return Loss(total, {**diagnostics, "loss/discriminator": total.detach()})
+        return summed(total, {**diagnostics, "loss/discriminator": total.detach()}, terms)
 
     def deal_out(self, ranks: Iterable[Mapping[str, Tensor]], rank: int, size: int) -> str:
         kept = list(ranks)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -126,9 +125,6 @@ class DCGAN(AdversarialVariant):
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)
-
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        return {**super().resolve(data), **self.options.decided}
 
     def make_generator(self, data: DataSpec) -> nn.Module:
         return Generator(self.recipe, data)

@@ -31,7 +31,7 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers import laplacian
 from gan_core.layers.labels import class_weights
-from gan_core.losses import LOSSES, UNPAIRED, r1_penalty, without_end
+from gan_core.losses import LOSSES, UNPAIRED
 from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import (
@@ -45,13 +45,19 @@ from gan_core.variant import (
     register,
 )
 from gan_core.variants.adversarial import decisions, default, logit_slopes, undecided
+from gan_core.variants.regularisation import (
+    Regularisation,
+    RegularisationOptions,
+    check_bounded,
+    summed,
+)
 from gan_core.variants.schedules import ExponentialDecay, LinearRamp
 
 LEARNING_RATES = {"sgd": 0.02, "adam": 2e-4}
 
 
 @dataclasses.dataclass(frozen=True)
-class LAPGANOptions(GameOptions):
+class LAPGANOptions(RegularisationOptions):
     """The options of ``lapgan``."""
 
     steps: int = option(25_000, "iterations of each level", kind="schedule", minimum=1)
@@ -74,7 +80,7 @@ class LAPGANOptions(GameOptions):
     )
     loss: str = option(
         "non-saturating",
-        "adversarial loss; wasserstein wants --r1",
+        "adversarial loss",
         kind="schedule",
         choices=UNPAIRED,
     )
@@ -107,15 +113,17 @@ class LAPGANOptions(GameOptions):
     momentum_updates: int = option(
         10_000, "updates over which the momentum rises", kind="schedule", minimum=1
     )
-    r1: float = option(
-        0.0, "weight gamma of the R1 penalty, 0 for none", kind="schedule", minimum=0
-    )
     ema: float = default("ema", 0.0)
 
     @property
     def examples_per_iteration(self) -> int:
         """Those of D's and of G's turns."""
         return self.batch_size * (self.k + 1)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        rate = LEARNING_RATES[self.optimizer]
+        return {**super().decided, "lr_d": rate, "lr_g": rate}
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -263,9 +271,7 @@ class LAPGAN(Variant):
         super().__init__(options)
         # A level alone is judged by what it makes of held-out coarse pictures.
         self.asks_held_out = bool(self.options.level)
-        rate = LEARNING_RATES[self.options.optimizer]
-        filled = {n: rate for n in ("lr_d", "lr_g") if getattr(self.options, n) is None}
-        self.recipe = dataclasses.replace(self.options, **filled)
+        self.regularisation = Regularisation(self.options)
 
     @classmethod
     def parts(cls, options: Any) -> dict[str, dict[str, Any]]:
@@ -291,10 +297,16 @@ class LAPGAN(Variant):
             )
         if options.level is not None and options.level >= options.levels:
             raise UserError(f"--level goes from 0 to {options.levels - 1}, not {options.level}")
-        if LOSSES[options.loss].lipschitz and options.r1 == 0:
-            raise UserError(f"--loss {options.loss} {without_end()}, or give --r1 a weight")
+        check_bounded(options)
+        if options.penalty_weight > 0 and options.optimizer == "sgd" and options.lr_d is None:
+            raise UserError(
+                "plain descent at the paper's 0.02 does not hold the gradient penalty"
+                f"{' of --loss ' + options.loss if options.gradient_penalty is None else ''}: give "
+                "--optimizer adam, or a small --lr-d"
+            )
 
     def build(self, data: DataSpec) -> None:
+        self.fill_in(data)
         self.data = data
         classes = data.classes if self.options.conditional else 0
         channels, rows, columns = data.target_shape
@@ -343,7 +355,7 @@ class LAPGAN(Variant):
             self.optimizer(recipe.lr_d),
             reads=reads,
             turns=recipe.k,
-            second_order=(f"discriminator_{level}",) if recipe.r1 > 0 else (),
+            second_order=(f"discriminator_{level}",) if self.regularisation.second_order else (),
         )
         generator = Player(
             "generator",
@@ -358,7 +370,7 @@ class LAPGAN(Variant):
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
         trained = int(stage.removeprefix("level_"))
-        return tuple(
+        latents = (
             NoiseSpec(
                 f"latent_{level}",
                 self._noise_shape(level),
@@ -367,6 +379,7 @@ class LAPGAN(Variant):
             )
             for level in self._played
         )
+        return (*latents, *self.regularisation.noise())
 
     def _noise_shape(self, level: int) -> tuple[int, ...]:
         if level == 0:
@@ -402,25 +415,23 @@ class LAPGAN(Variant):
     def discriminator_loss(self, level: int, batch: Batch) -> Loss:
         """A level's discriminator (paper, equation 1 and its conditional form 2)."""
         adversarial = LOSSES[self.recipe.loss]
+        regular = self.regularisation
         real, coarse = self.real(level, batch)
-        real = real.detach().requires_grad_(self.recipe.r1 > 0)
+        real = regular.watched(regular.shown(real, batch, "real"))
         with torch.no_grad():
-            fake = self.refined(level, coarse, batch)
+            fake = regular.shown(self.refined(level, coarse, batch), batch, "fake")
         real_logits = self.discriminate(level, real, batch)
         fake_logits = self.discriminate(level, fake, batch)
         loss = adversarial.discriminator(real_logits, fake_logits)
         diagnostics = {"loss/discriminator": loss.detach()}
         diagnostics |= decisions(adversarial, real_logits.detach(), fake_logits.detach())
-        if self.recipe.r1 > 0:
-            penalty = r1_penalty(real_logits, real)
-            loss = loss + self.recipe.r1 * penalty
-            diagnostics["penalty/r1"] = penalty.detach()
-        return Loss(loss, diagnostics)
+        judge = functools.partial(self.discriminate, level, batch=batch)
+        return summed(loss, diagnostics, regular.penalties(judge, real, fake, real_logits, batch))
 
     def generator_loss(self, level: int, batch: Batch) -> Loss:
         """A level's generator."""
         _, coarse = self.real(level, batch)
-        fake = self.refined(level, coarse, batch)
+        fake = self.regularisation.shown(self.refined(level, coarse, batch), batch, "fake")
         loss = LOSSES[self.recipe.loss].generator(self.discriminate(level, fake, batch))
         return Loss(loss, {"loss/generator": loss.detach()})
 

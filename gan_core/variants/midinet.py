@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -353,9 +352,6 @@ class MidiNet(AdversarialVariant):
                 "midinet's batch normalisation needs 2 of a worker's examples at once, and this "
                 f"is {part}: give a larger --batch-size, fewer --workers or a smaller --accumulate"
             )
-
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        return {**super().resolve(data), **self.options.decided}
 
     def build(self, data: DataSpec) -> None:
         super().build(data)

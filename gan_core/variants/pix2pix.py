@@ -16,6 +16,7 @@ noise like any other: a sample is a function of its input, the seed and its numb
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -26,9 +27,10 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers.dropout import BITS, words_for
 from gan_core.layers.unet import UNet
-from gan_core.options import option
+from gan_core.options import flag, option
 from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
 from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.regularisation import summed
 from gan_core.variants.translation import (
     TranslationOptions,
     TranslationVariant,
@@ -37,6 +39,7 @@ from gan_core.variants.translation import (
 )
 
 _SLOWDOWN = 0.5  # section 3.3: the objective of D is divided by 2
+_OF_DISCRIMINATOR = frozenset({"r1", "gradient_penalty", "diffaug"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +91,24 @@ class Pix2Pix(TranslationVariant):
         size = self.options.image_size
         if size & (size - 1):
             raise UserError(f"--image-size must be a power of two for a U-Net, not {size}")
-        if self.options.l1 == 0 and self.options.adversarial == 0:
+        if self.options.adversarial == 0:
+            self._check_alone()
+
+    def _check_alone(self) -> None:
+        """Raises ``UserError`` for what means nothing without a discriminator."""
+        options = self.options
+        if options.l1 == 0:
             raise UserError("with --l1 0 and --adversarial 0 there is nothing to learn")
+        usual = type(options)()
+        for name in sorted(_OF_DISCRIMINATOR):
+            if getattr(options, name) not in (getattr(usual, name), 0):
+                raise UserError(
+                    f"{flag(name)} is the discriminator's, and with --adversarial 0 there is none: "
+                    "leave it out"
+                )
+
+    def refused_options(self) -> frozenset[str]:
+        return _OF_DISCRIMINATOR if self.options.adversarial == 0 else frozenset()
 
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe
@@ -122,13 +141,15 @@ class Pix2Pix(TranslationVariant):
             ("discriminator",),
             self.discriminator_loss,
             self.optimizer(recipe.lr_d),
+            second_order=("discriminator",) if self.regularisation.second_order else (),
         )
         return generator, discriminator
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
         units = self.generator.dropped_units
         dropout = (NoiseSpec("dropout", (words_for(units),), BITS, ("generator", "sample")),)
-        return (*self.jitter_noise("pair"), *(dropout if units else ()))
+        regular = self.regularisation.noise() if self.recipe.adversarial > 0 else ()
+        return (*self.jitter_noise("pair"), *(dropout if units else ()), *regular)
 
     def translate(self, batch: Batch) -> Tensor:
         return self.generator(batch["input"], batch.get("dropout"))
@@ -136,6 +157,11 @@ class Pix2Pix(TranslationVariant):
     def discriminate(self, given: Tensor, images: Tensor) -> Tensor:
         """Maps of logits (N, 1, M, M) of ``images`` as translations of ``given``."""
         return self.discriminator(torch.cat((given, images), dim=1))
+
+    def shown(self, given: Tensor, images: Tensor, batch: Batch, kind: str) -> tuple[Tensor, ...]:
+        """Both, as the discriminator shall see them: augmented alike, so that they stay a pair."""
+        shown = self.regularisation.shown
+        return shown(given, batch, kind), shown(images, batch, kind)
 
     def generator_loss(self, batch: Batch) -> Loss:
         """Weighted adversarial loss and absolute difference (equation 4)."""
@@ -146,21 +172,26 @@ class Pix2Pix(TranslationVariant):
         difference = F.l1_loss(fake, real)
         total, diagnostics = recipe.l1 * difference, {"loss/l1": difference.detach()}
         if recipe.adversarial > 0:
-            fooled = self.loss.generator(self.discriminate(given, fake))
+            seen = self.shown(given, fake, batch, "fake")
+            fooled = self.loss.generator(self.discriminate(*seen))
             total = total + recipe.adversarial * fooled
             diagnostics["loss/adversarial"] = fooled.detach()
         diagnostics["loss/generator"] = total.detach()
         return Loss(total, diagnostics, {"input": given, "image": real, "fake": fake})
 
     def discriminator_loss(self, batch: Batch) -> Loss:
-        """Real against carried fake translations of the same inputs, halved."""
-        given, real, fake = batch["input"], batch["image"], batch["fake"]
-        both = self.discriminate(torch.cat((given, given)), torch.cat((real, fake)))
+        """Real against carried fake translations of the same inputs, halved, and penalties."""
+        given_real, real = self.shown(batch["input"], batch["image"], batch, "real")
+        given_fake, fake = self.shown(batch["input"], batch["fake"], batch, "fake")
+        real = self.regularisation.watched(real)
+        both = self.discriminate(torch.cat((given_real, given_fake)), torch.cat((real, fake)))
         real_logits, fake_logits = both.chunk(2)
         loss = self.loss.discriminator(real_logits, fake_logits)
         diagnostics = {"loss/discriminator": loss.detach()}
         diagnostics |= decisions(self.loss, real_logits.detach(), fake_logits.detach())
-        return Loss(_SLOWDOWN * loss, diagnostics)
+        judge = functools.partial(self.discriminate, given_real)
+        terms = self.regularisation.penalties(judge, real, fake, real_logits, batch)
+        return summed(_SLOWDOWN * loss, diagnostics, terms)
 
     def loss_scales(self) -> Mapping[str, float]:
         return {"loss/generator": max(1.0, self.options.l1 + self.options.adversarial)}

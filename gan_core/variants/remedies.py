@@ -15,11 +15,12 @@ from gan_core.errors import UserError
 from gan_core.losses import LOSSES, AdversarialLoss, smoothed_discriminator
 from gan_core.options import option
 from gan_core.priors import Gaussian
-from gan_core.variant import GameOptions, NoiseSpec
+from gan_core.variant import NoiseSpec
+from gan_core.variants.regularisation import RegularisationOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class RemedyOptions(GameOptions):
+class RemedyOptions(RegularisationOptions):
     """What can be done against collapse, vanishing gradients and oscillation."""
 
     packing: int = option(

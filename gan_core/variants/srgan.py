@@ -35,7 +35,7 @@ from gan_core.layers.crops import crops, turned
 from gan_core.layers.external import External
 from gan_core.layers.features import FEATURES, load_features
 from gan_core.layers.normalisation import normalisation
-from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED
+from gan_core.losses import LOSSES, UNPAIRED
 from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
 from gan_core.options import option
 from gan_core.pictures import image_grid
@@ -51,6 +51,12 @@ from gan_core.variant import (
     register,
 )
 from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.regularisation import (
+    NormByPenaltyOptions,
+    Regularisation,
+    check_bounded,
+    summed,
+)
 from gan_core.variants.schedules import CosineDecay, StepDecay
 from gan_core.variants.translation import KERNEL_DISTANCES
 
@@ -59,7 +65,7 @@ _REDUCTIONS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class SRGANOptions(GameOptions):
+class SRGANOptions(NormByPenaltyOptions):
     """The options of ``srgan``."""
 
     stage_lengths = ("steps", "pretrain_steps")
@@ -117,8 +123,7 @@ class SRGANOptions(GameOptions):
         "non-saturating",
         "adversarial loss",
         kind="schedule",
-        choices=BOUNDED,
-        refused=UNBOUNDED,
+        choices=UNPAIRED,
     )
     lr_pretrain: float = option(1e-4, "learning rate of the first stage", kind="schedule", above=0)
     decay_pretrain: str = option(
@@ -240,7 +245,8 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             layers.append(nn.Conv2d(inputs, outputs, 3, stride=1 + depth % 2, padding=1))
-            layers += normalisation("batch" if depth else "none", outputs)
+            norm = options.norm_d or "batch"
+            layers += normalisation(norm if depth else "none", outputs)
             layers.append(nn.LeakyReLU(0.2))
         side = -(-options.crop // 2**_REDUCTIONS)
         self.layers = nn.Sequential(*layers)
@@ -277,6 +283,10 @@ class SRGAN(Variant):
 
     content: External
 
+    def __init__(self, options: GameOptions) -> None:
+        super().__init__(options)
+        self.regularisation = Regularisation(self.options)
+
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         options, shape = self.options, spec.target_shape
@@ -298,15 +308,18 @@ class SRGAN(Variant):
                 f"pictures of {shape[2]} x {shape[1]} pixels are no multiple of --scale "
                 f"{options.scale}: choose another size (of --data hires: --tile)"
             )
+        check_bounded(options)
+        options.check_normalisation()
 
     def view(self, spec: DataSpec) -> View:
         return ReducedView(self.options.scale)
 
     def build(self, data: DataSpec) -> None:
         self.data = data
+        self.fill_in(data)
         channels = data.target_shape[0]
-        self.generator = Generator(self.options, channels)
-        self.discriminator = Discriminator(self.options, channels)
+        self.generator = Generator(self.recipe, channels)
+        self.discriminator = Discriminator(self.recipe, channels)
 
     def load_pretrained(self) -> None:
         if self.options.content != "pixels":
@@ -341,6 +354,7 @@ class SRGAN(Variant):
             ("discriminator",),
             self.discriminator_loss,
             OptimizerSpec("adam", options.lr_d, betas, annealing=half),
+            second_order=("discriminator",) if self.regularisation.second_order else (),
         )
         pretrain = Stage("pretrain", (alone,), options.pretrain_steps, view=view)
         if options.steps == 0:
@@ -355,6 +369,7 @@ class SRGAN(Variant):
         return (
             NoiseSpec("place", (2,), Uniform(0.0, 1.0), players=trained),
             NoiseSpec("turn", (), Integers(8), players=trained),
+            *(self.regularisation.noise() if stage == "adversarial" else ()),
         )
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -384,7 +399,8 @@ class SRGAN(Variant):
         real, low = self.pair(batch)
         fake = self.generator(low)
         content = self.content_loss(fake, real)
-        adversarial = LOSSES[self.options.loss].generator(self.discriminator(fake))
+        seen = self.regularisation.shown(fake, batch, "fake")
+        adversarial = LOSSES[self.options.loss].generator(self.discriminator(seen))
         loss = content + self.options.adversarial_weight * adversarial
         diagnostics = {
             "loss/generator": loss.detach(),
@@ -394,14 +410,17 @@ class SRGAN(Variant):
         return Loss(loss, diagnostics, carry={"real": real, "fake": fake})
 
     def discriminator_loss(self, batch: Batch) -> Loss:
-        """Truth against what the generator made of it in this iteration."""
-        adversarial = LOSSES[self.options.loss]
+        """Truth against what the generator made of it in this iteration, and penalties."""
+        adversarial, regular = LOSSES[self.options.loss], self.regularisation
+        real = regular.watched(regular.shown(batch["real"], batch, "real"))
+        fake = regular.shown(batch["fake"], batch, "fake")
         # Two passes: batch statistics of truth and fakes are not mixed.
-        real, fake = self.discriminator(batch["real"]), self.discriminator(batch["fake"])
-        loss = adversarial.discriminator(real, fake)
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        loss = adversarial.discriminator(real_logits, fake_logits)
         diagnostics = {"loss/discriminator": loss.detach()}
-        diagnostics |= decisions(adversarial, real.detach(), fake.detach())
-        return Loss(loss, diagnostics)
+        diagnostics |= decisions(adversarial, real_logits.detach(), fake_logits.detach())
+        terms = regular.penalties(self.discriminator, real, fake, real_logits, batch)
+        return summed(loss, diagnostics, terms)
 
     def loss_scales(self) -> Mapping[str, float]:
         content = 1 + self.options.pixel_weight  # features are divided so as to weigh like pixels

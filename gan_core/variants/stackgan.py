@@ -26,6 +26,7 @@ picture's captions (the code's).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -37,13 +38,13 @@ from torch import Tensor, nn
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
-from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.bicubic import enlarged
 from gan_core.layers.captions import belongs, chosen_captions, mean_caption
 from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_divergence
 from gan_core.layers.init import normal_weights
+from gan_core.layers.normalisation import normalisation
 from gan_core.layers.resampling import EnlargingConv2d
-from gan_core.losses import LOSSES, non_saturating_generator, r1_penalty
+from gan_core.losses import LOSSES, non_saturating_generator
 from gan_core.options import option
 from gan_core.pictures import image_grid
 from gan_core.priors import Gaussian, Uniform
@@ -58,6 +59,7 @@ from gan_core.variant import (
     register,
 )
 from gan_core.variants.adversarial import default, logit_slopes
+from gan_core.variants.regularisation import NormByPenaltyOptions, Regularisation, summed
 from gan_core.variants.schedules import Halving
 
 SIZE_1 = 64
@@ -69,7 +71,7 @@ _TEMPERATURE = 0.1  # of their cosines, XMC-GAN's
 
 
 @dataclasses.dataclass(frozen=True)
-class StackGANOptions(GameOptions):
+class StackGANOptions(NormByPenaltyOptions):
     """The options of ``stackgan``."""
 
     stage_lengths = ("steps", "steps_2")
@@ -111,10 +113,10 @@ class StackGANOptions(GameOptions):
     beta1: float = option(
         0.5, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
-    r1: float = option(
+    gradient_penalty: float = option(
         0.0,
-        "weight gamma of the R1 penalty, 0 for none; under the discriminators' batch normalisation "
-        "it has cross-example terms",
+        "weight lambda of WGAN-GP's penalty, on mixtures of real and generated pictures with the "
+        "own text; 0 for none",
         kind="schedule",
         minimum=0,
     )
@@ -138,12 +140,6 @@ class StackGANOptions(GameOptions):
         "of the text, as in pix2pix; none in the paper",
         minimum=0,
     )
-    diffaug: str = option(
-        "none",
-        "differentiable augmentation of what the discriminators see: some of color, translation, "
-        "cutout, flip with commas, or none",
-        kind="schedule",
-    )
     ema: float = default("ema", 0.0)
 
     @property
@@ -163,10 +159,12 @@ class StackGANOptions(GameOptions):
         return frozenset({"width_2", "residual"} if self.steps_2 == 0 else ())
 
 
-def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+def _convolution(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, norm: str = "batch"
+) -> list[nn.Module]:
     """A convolution without bias, normalised."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=False)
-    return [layer, nn.BatchNorm2d(outputs)]
+    return [layer, *normalisation(norm, outputs)]
 
 
 def _enlargement(inputs: int, outputs: int) -> list[nn.Module]:
@@ -269,15 +267,16 @@ class Discriminator(nn.Module):
         width, top = options.width_d, 8 * options.width_d
         slope = nn.LeakyReLU(0.2, inplace=True)
         layers: list[nn.Module] = [nn.Conv2d(data.target_shape[0], width, 4, 2, 1), slope]
+        convolution = functools.partial(_convolution, norm=options.norm_d or "batch")
         for _ in range(int(math.log2(size // 4)) - 1):
-            layers += [*_convolution(width, 2 * width, 4, 2), slope]
+            layers += [*convolution(width, 2 * width, 4, 2), slope]
             width *= 2
         while width > top:  # a larger picture's deeper maps, brought back to Stage-I's width
-            layers += [*_convolution(width, width // 2, 1), slope]
+            layers += [*convolution(width, width // 2, 1), slope]
             width //= 2
         self.layers = nn.Sequential(*layers)
         self.compress = nn.Sequential(nn.Linear(text_size(data), options.condition), slope)
-        joint = _convolution(top + options.condition, top, 1)
+        joint = convolution(top + options.condition, top, 1)
         self.judge = nn.Sequential(*joint, slope, nn.Conv2d(top, 1, 4))
         normal_weights(self, 0.02)
         if options.contrast > 0:
@@ -358,12 +357,13 @@ class StackGAN(Variant):
 
     def __init__(self, options: GameOptions) -> None:
         super().__init__(options)
-        self.augmentation = Augmentation.parse(self.options.diffaug)
+        self.regularisation = Regularisation(self.options)
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         if self.options.image_size not in (128, 256):
             raise UserError(f"--image-size must be 128 or 256, not {self.options.image_size}")
+        self.options.check_normalisation()
 
     def check_share(self, share: int) -> None:
         if share < 2:
@@ -376,12 +376,14 @@ class StackGAN(Variant):
         return SquareView(self.options.image_size)
 
     def build(self, data: DataSpec) -> None:
+        self.fill_in(data)
+        recipe = self.recipe
         self.captions = data.tensors["text"].shape[0]
-        self.generator = Generator(self.options, data)
-        self.discriminator = Discriminator(self.options, data, SIZE_1)
+        self.generator = Generator(recipe, data)
+        self.discriminator = Discriminator(recipe, data, SIZE_1)
         if self._steps_2:
-            self.generator_2 = RefiningGenerator(self.options, data)
-            self.discriminator_2 = Discriminator(self.options, data, self.options.image_size)
+            self.generator_2 = RefiningGenerator(recipe, data)
+            self.discriminator_2 = Discriminator(recipe, data, recipe.image_size)
 
     def initial_values(self, train: Batch) -> None:
         # A plain attribute: the data are no part of the variant's state. They may be the host's,
@@ -411,7 +413,7 @@ class StackGAN(Variant):
             self._optimizer(options.lr_d),
             reads=("image", "text"),
             turns=options.k,
-            second_order=(f"discriminator{suffix}",) if options.r1 > 0 else (),
+            second_order=(f"discriminator{suffix}",) if self.regularisation.second_order else (),
         )
         generator = Player(
             "generator",
@@ -442,11 +444,7 @@ class StackGAN(Variant):
             specs.append(NoiseSpec("epsilon_2", (options.condition,), Gaussian()))
         if options.contrast > 0:
             specs.append(NoiseSpec("others", (options.contrast_texts,), unit, playing))
-        if self.augmentation.numbers:
-            shape = (self.augmentation.numbers,)
-            specs.append(NoiseSpec("augment_real", shape, unit, only_d))
-            specs.append(NoiseSpec("augment_fake", shape, unit, playing))
-        return tuple(specs)
+        return (*specs, *self.regularisation.noise())
 
     def conditions(self) -> tuple[str, ...]:
         return ("text",)
@@ -503,35 +501,31 @@ class StackGAN(Variant):
         found: Any = self.discriminator if stage == "stage1" else self.discriminator_2
         return found
 
-    def _augmented(self, images: Tensor, batch: Batch, numbers: str) -> Tensor:
-        return self.augmentation(images, batch[numbers]) if self.augmentation.names else images
-
     def discriminator_loss(self, batch: Batch) -> Loss:
-        """BCE(real, text) + 1/2 [BCE(real, wrong text) + BCE(generated, text)], and R1."""
-        stage = _stage_of(batch)
-        judge = self._opponent(stage)
+        """BCE(real, text) + 1/2 [BCE(real, wrong text) + BCE(generated, text)], and penalties."""
+        stage, regular = _stage_of(batch), self.regularisation
+        opponent = self._opponent(stage)
         text, _ = self._choose(batch["text"], batch["choice"])
         wrong, counts = self.wrong_text(batch)
         with torch.no_grad():
-            fake = self._augmented(self.generate(stage, batch, text)[0], batch, "augment_fake")
-        real = self._augmented(batch["image"], batch, "augment_real")
-        if self.options.r1 > 0:
-            real = real.detach().requires_grad_()
-        maps = judge.see(real)
-        logits = {"real": judge(maps, text), "wrong": judge(maps, wrong)}
-        logits["fake"] = judge(judge.see(fake), text)
+            fake = regular.shown(self.generate(stage, batch, text)[0], batch, "fake")
+        real = regular.watched(regular.shown(batch["image"], batch, "real"))
+        maps = opponent.see(real)
+        logits = {"real": opponent(maps, text), "wrong": opponent(maps, wrong)}
+        logits["fake"] = opponent(opponent.see(fake), text)
         loss = matching_loss(logits["real"], logits["wrong"], logits["fake"], counts)
         found = {f"prob/{name}": torch.sigmoid(a.detach()).mean() for name, a in logits.items()}
         found["loss/discriminator"] = loss.detach()
+
+        def judge(images: Tensor) -> Tensor:
+            return opponent(opponent.see(images), text)
+
+        terms = []
         if self.options.contrast > 0:
-            contrast = self.contrast(judge, maps, batch)
-            found["contrast/real"] = contrast.detach()
-            loss = loss + self.options.contrast * contrast
-        if self.options.r1 > 0:
-            penalty = r1_penalty(logits["real"], real)
-            found["penalty/r1"] = penalty.detach()
-            loss = loss + self.options.r1 * penalty
-        return Loss(loss, found)
+            contrast = self.contrast(opponent, maps, batch)
+            terms.append(("contrast/real", contrast, self.options.contrast))
+        terms += regular.penalties(judge, real, fake, logits["real"], batch)
+        return summed(loss, found, terms)
 
     def generator_loss(self, batch: Batch) -> Loss:
         """-log D(generated, text), and the weighted mean divergence of the conditions."""
@@ -539,20 +533,16 @@ class StackGAN(Variant):
         text, _ = self._choose(batch["text"], batch["choice"])
         image, mean, log_sigma = self.generate(stage, batch, text)
         judge = self._opponent(stage)
-        maps = judge.see(self._augmented(image, batch, "augment_fake"))
+        maps = judge.see(self.regularisation.shown(image, batch, "fake"))
         loss = non_saturating_generator(judge(maps, text))
         divergence = gaussian_divergence(mean, log_sigma).mean() / mean.shape[1]
-        found = {"loss/generator": loss.detach(), "loss/divergence": divergence.detach()}
-        loss = loss + self.options.kl * divergence
+        terms = [("loss/divergence", divergence, self.options.kl)]
         if self.options.contrast > 0:
             contrast = self.contrast(judge, maps, batch)
-            found["contrast/fake"] = contrast.detach()
-            loss = loss + self.options.contrast * contrast
+            terms.append(("contrast/fake", contrast, self.options.contrast))
         if self.options.l1 > 0:
-            difference = F.l1_loss(image, batch["image"])
-            found["loss/l1"] = difference.detach()
-            loss = loss + self.options.l1 * difference
-        return Loss(loss, found)
+            terms.append(("loss/l1", F.l1_loss(image, batch["image"]), self.options.l1))
+        return summed(loss, {"loss/generator": loss.detach()}, terms)
 
     def loss_scales(self) -> Mapping[str, float]:
         return {"loss/divergence": math.inf}  # of two Gaussians: no logits

@@ -19,13 +19,18 @@ from gan_core.data.views import SquareView, View
 from gan_core.errors import UserError
 from gan_core.layers.jitter import jittered
 from gan_core.layers.patchgan import PatchDiscriminator, map_size
-from gan_core.losses import BOUNDED, LOSSES, UNBOUNDED, AdversarialLoss
+from gan_core.losses import LOSSES, UNPAIRED, AdversarialLoss
 from gan_core.metrics.translation import SSIM_PROTOCOL, closeness
 from gan_core.options import flag, option
 from gan_core.pictures import image_grid
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, NoiseSpec, OptimizerSpec, Player, Stage, Variant
 from gan_core.variants.adversarial import default, logit_slopes, undecided
+from gan_core.variants.regularisation import (
+    Regularisation,
+    RegularisationOptions,
+    check_bounded,
+)
 from gan_core.variants.schedules import HoldThenFall
 
 _JITTER = 286 / 256  # both papers' enlargement before the crop
@@ -40,7 +45,7 @@ KERNEL_DISTANCES: tuple[tuple[str, Literal["low", "high"]], ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TranslationOptions(GameOptions):
+class TranslationOptions(RegularisationOptions):
     """Options of every system that translates pictures."""
 
     batch_size: int = default("batch_size", 1, GameOptions)
@@ -72,8 +77,7 @@ class TranslationOptions(GameOptions):
         "non-saturating",
         "adversarial loss",
         kind="schedule",
-        choices=BOUNDED,
-        refused=UNBOUNDED,
+        choices=UNPAIRED,
     )
     lr_d: float = option(2e-4, "learning rate of the discriminator", kind="schedule", above=0)
     lr_g: float = option(2e-4, "learning rate of the generator", kind="schedule", above=0)
@@ -92,6 +96,11 @@ class TranslationOptions(GameOptions):
     )
     ema: float = default("ema", 0.0)
 
+    @property
+    def decided(self) -> dict[str, Any]:
+        jitter = {"enlarged": round(self.image_size * _JITTER)}
+        return {**super().decided, **jitter, "width_d": self.width}
+
 
 class TranslationVariant(Variant):
     """From ``input`` (N, C, S, S) to ``image`` (N, D, S, S), both in [-1, 1].
@@ -108,7 +117,10 @@ class TranslationVariant(Variant):
 
     generator: nn.Module
     data: DataSpec
-    recipe: Any
+
+    def __init__(self, options: GameOptions) -> None:
+        super().__init__(options)
+        self.regularisation = Regularisation(self.options)
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
@@ -132,23 +144,18 @@ class TranslationVariant(Variant):
             raise UserError(
                 f"--enlarged {options.enlarged} must be at least --image-size {options.image_size}"
             )
+        check_bounded(options)
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size, also=("input",))
 
     def build(self, data: DataSpec) -> None:
         self.data = data
-        self.recipe = dataclasses.replace(self.options, **self.resolve(data))
+        self.fill_in(data)
         self.make_networks(
             data.tensors["input"].shape[0],
             data.tensors["image"].shape[0],
         )
-
-    def resolve(self, data: DataSpec) -> dict[str, Any]:
-        """Values for the options that are ``None``, by name."""
-        options = self.options
-        left_open = {"enlarged": round(options.image_size * _JITTER), "width_d": options.width}
-        return {n: v for n, v in left_open.items() if getattr(options, n) is None}
 
     @abc.abstractmethod
     def make_networks(self, inputs: int, outputs: int) -> None:

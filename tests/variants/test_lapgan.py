@@ -57,13 +57,25 @@ def test_a_loss_whose_generator_needs_real_examples_is_refused_before_the_game()
         variant_of(pictures(3, 32), loss="relativistic")
 
 
-def test_a_loss_of_a_bounded_slope_wants_the_penalty_that_bounds_it() -> None:
-    with pytest.raises(UserError, match=r"--loss wasserstein .*, or give --r1 a weight") as refused:
-        variant_of(pictures(3, 32), loss="wasserstein")
-    assert "\n" not in str(refused.value)
-    game = game_of(loss="wasserstein", r1=1.0, level=0, steps=200, lr_d=0.05, lr_g=0.05)
+ADAM: dict[str, Any] = {"optimizer": "adam", "lr_d": 1e-3, "lr_g": 1e-3}
+DESCENT: dict[str, Any] = {"lr_d": 0.05, "lr_g": 0.05}
+
+
+@pytest.mark.parametrize("bound", [ADAM, DESCENT | {"gradient_penalty": 0.0, "r1": 1.0}])
+def test_a_critic_under_a_penalty_does_not_grow_without_end(bound: dict[str, Any]) -> None:
+    game = game_of(loss="wasserstein", level=0, steps=200, **bound)
     game.play(200)
     assert all(values.isfinite().all() for values in game.variant.state_dict().values())
+
+
+def test_plain_descent_at_the_papers_rate_is_refused_under_a_gradient_penalty() -> None:
+    told = "does not hold the gradient penalty of --loss wasserstein: give --optimizer adam"
+    with pytest.raises(UserError, match=told) as refused:
+        variant_of(pictures(3, 32), loss="wasserstein")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match="does not hold the gradient penalty: give --optimizer"):
+        variant_of(pictures(3, 32), gradient_penalty=1.0)
+    variant_of(pictures(3, 32), loss="wasserstein", lr_d=1e-4)
 
 
 def test_untrained_levels_add_nothing_to_the_enlarged_picture() -> None:
@@ -225,7 +237,7 @@ def test_the_papers_schedule() -> None:
 
 
 def test_a_level_s_critic_is_judged_by_differences() -> None:
-    variant = variant_of(pictures(1, 24), loss="wasserstein", r1=1.0, level=0)
+    variant = variant_of(pictures(1, 24), loss="wasserstein", r1=1.0, gradient_penalty=0, level=0)
     batch = {"image": torch.rand(6, 1, 24, 24) * 2 - 1, **noise_for(variant, 6)}
     named = []
     for shift in (0.0, 50.0):
