@@ -2,19 +2,24 @@
 
     python -m benchmarks.speed --variant dcgan --data mnist --data-root FOLDER --width 32
     python -m benchmarks.speed --variant sngan --ways textbook,eager,graph+bf16+channels-last
+    python -m benchmarks.speed --variant srgan --stage adversarial --content pixels --data hires ...
     python -m benchmarks.speed --cost --picture cost.png
     python -m benchmarks.speed --cost batch_size=16,64,256 width=16,32 --ways eager,compile
     python -m benchmarks.speed --workers 2
     python -m benchmarks.speed --games 8 --variant dcgan --image-size 32 --batch-size 64
 
-The first two print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the engine.
-A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last joined
-by `+`. One that cannot be played, or whose turns cannot be recorded, is left out and told. Ways
-alternate in rounds, for the machine may be busy with other things; times are medians of rounds,
-after a warm-up, which is told apart. The ceiling is the rate of a large matrix product in the way's
-precision, measured in the same rounds; the floor is the arithmetic of an iteration of the textbook
-loop (products and convolutions, forward and backward) at that rate. The engine makes do with less
-arithmetic, so it could get below; its share of the ceiling is of what it does itself.
+The first three print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the
+engine. A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last
+joined by `+`. One that cannot be played, or whose turns cannot be recorded, is left out and told.
+Ways alternate in rounds, for the machine may be busy with other things; times are medians of
+rounds, after a warm-up, which is told apart. The ceiling is the rate of a large matrix product in
+the way's precision, measured in the same rounds; the floor is the arithmetic of an iteration of the
+textbook loop (products and convolutions, forward and backward) at that rate. The engine makes do
+with less arithmetic, so it could get below; its share of the ceiling is of what it does itself.
+
+Memory: on a GPU what a way has reserved, networks and all; on a CPU what an iteration needs beyond
+what lies there before it (networks, optimisers, data), the peak by torch's profiler, after the
+rounds. Of systems with several stages the first is played, or the one of `--stage`.
 
 `--cost` plays with one option changed at a time (default: batch size, image size and k) and says
 by which power of it the time grows. `--workers N` compares N data-parallel workers with a thread
@@ -45,6 +50,7 @@ from benchmarks.speed_floor import Ceiling, flops
 from benchmarks.speed_games import AS_CHOSEN, compare_games
 from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
 from benchmarks.speed_workers import compare_workers
+from gan_core.data.loading import source_options_class
 from gan_core.errors import UserError
 from gan_core.exit_codes import exit_code
 from gan_core.variant import VARIANTS, list_variants
@@ -58,6 +64,8 @@ ON_CUDA = (
     "textbook,eager,eager+tf32,eager+bf16+channels-last,compile+tf32,graph,graph+tf32,"
     "graph+bf16+channels-last,compiled-graph+bf16+channels-last"
 )
+MEMORY = {"peak_bytes": "memory, MiB", "iteration_bytes": "an iteration's memory, MiB"}
+"""Figures of memory, and what the table calls them: all of a GPU's, or an iteration's of a CPU."""
 
 
 def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -> dict[str, Any]:
@@ -73,6 +81,8 @@ def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -
             ceiling.look()
 
     alternate(loops, rounds, seconds, look)
+    for timed in loops:
+        timed.look_at_memory()
     arithmetic = count_operations(loops)
     rates = {name: ceiling.rate for name, ceiling in ceilings.items()}
     first = next((t for t in loops if t.name == "textbook"), loops[0])
@@ -113,6 +123,7 @@ def row(
         "share_of_floor": None if textbook is None else textbook / possible,
         "share_of_ceiling": None if own is None else own / possible,
         "peak_bytes": timed.memory or None,
+        "iteration_bytes": timed.needed,
         "warm_up_seconds": timed.warm_up,
     }
 
@@ -121,30 +132,30 @@ def table(found: dict[str, Any]) -> str:
     """The ladder in Markdown, under what it was measured on."""
     counted = ", ".join(f"{name} {n / 1e9:,.4g}" for name, n in found["flops"].items())
     rates = ", ".join(f"{name} {r / 1e12:.3g}" for name, r in found["ceilings"].items())
-    memory = found["rows"][0]["peak_bytes"] is not None
+    kind = "peak_bytes" if found["rows"][0]["peak_bytes"] is not None else "iteration_bytes"
     lines = [
         f"{found['setting']}; {found['machine']}",
         f"GFLOP an iteration: {counted or 'not counted'}; ceiling, TFLOP/s: {rates}",
         "",
         f"| way | ms an iteration | real images/s | times {found['ratios_to']} | "
-        f"of the floor | of the ceiling | warm-up, s |{' memory, MiB |' if memory else ''}",
-        "|---|" + "---:|" * (7 if memory else 6),
+        f"of the floor | of the ceiling | warm-up, s | {MEMORY[kind]} |",
+        "|---|" + "---:|" * 7,
     ]
     for r in found["rows"]:
         shares = (r["share_of_floor"], r["share_of_ceiling"])
         cells = [r["way"], f"{r['milliseconds']:.2f}", f"{r['images_per_second']:,.0f}"]
         cells += [f"{r['ratio']:.2f}", *("" if s is None else f"{s:.1%}" for s in shares)]
-        cells += [f"{r['warm_up_seconds']:.1f}"]
-        cells += [f"{r['peak_bytes'] / 2**20:,.0f}"] if memory else []
+        cells += [f"{r['warm_up_seconds']:.1f}", f"{(r[kind] or 0) / 2**20:,.4g}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
-    """What the user gave; ``options`` are the variant's."""
-    first = argparse.ArgumentParser(add_help=False)
+    """What the user gave; ``options`` are the variant's, ``data_options`` the source's."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--variant", default="dcgan", choices=list_variants())
-    variant = first.parse_known_args(words)[0].variant
+    first.add_argument("--data", default="digits")
+    chosen = first.parse_known_args(words)[0]
     parser = argparse.ArgumentParser(
         "python -m benchmarks.speed",
         usage="python -m benchmarks.speed [--variant VARIANT] [OPTIONS]",
@@ -154,8 +165,9 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--data", default="digits")
     parser.add_argument("--data-root")
+    parser.add_argument("--stage", help="the variant's stage that is played; not given: the first")
+    parser.add_argument("--loaders", type=int, help="processes of the textbook's DataLoader")
     parser.add_argument("--ways", help="with commas; with --cost and --workers: eager")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a round")
@@ -165,16 +177,24 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="compare so many workers with one")
     parser.add_argument("--games", type=int, help="compare so many games together with each alone")
     parser.add_argument("--json", type=Path, help="a file for the figures")
-    kind = VARIANTS[variant].Options
+    kind, source = VARIANTS[chosen.variant].Options, source_options_class(chosen.data)
     names = [field.name for field in dataclasses.fields(kind) if field.name != "steps"]
-    group = parser.add_argument_group(f"options of {variant}")
-    add_fields(group, kind, names, prefix="option_")
+    add_fields(parser.add_argument_group(f"options of {chosen.variant}"), kind, names, "option_")
+    of_source = [field.name for field in dataclasses.fields(source)]
+    own = [name for name in of_source if name not in names]  # the others are for both
+    add_fields(parser.add_argument_group(f"options of {chosen.data}"), source, own, "option_")
     found = parser.parse_args(words)
-    given = {name: getattr(found, f"option_{name}") for name in names}
+    given = {name: getattr(found, f"option_{name}") for name in (*names, *own)}
     given = {name: value for name, value in given.items() if value is not None}
-    checked = checked_options(kind, given)
-    found.options = {name: getattr(checked, name) for name in given}
+    found.options = _checked(kind, names, given)
+    found.data_options = _checked(source, of_source, given)
     return found
+
+
+def _checked(kind: type, names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options ``given`` that are among ``names``, as ``kind`` has them."""
+    checked: Any = checked_options(kind, given)
+    return {name: getattr(checked, name) for name in names if name in given}
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -183,7 +203,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     setting = Setting(
-        arguments.variant, arguments.options, arguments.data, arguments.data_root, device
+        arguments.variant,
+        arguments.options,
+        arguments.data,
+        arguments.data_root,
+        device,
+        stage=arguments.stage,
+        data_options=arguments.data_options,
+        loaders=arguments.loaders,
     )
     setting.check()
     ways = [Way.read(text) for text in (arguments.ways or _default(arguments, device)).split(",")]

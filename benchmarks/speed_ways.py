@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmarks.textbook_loop import TextbookLoop
+from benchmarks.speed_memory import needed_bytes
+from benchmarks.textbook_systems import make_textbook
 from gan_core.data.examples import Examples
 from gan_core.data.loading import load_examples
 from gan_core.engine.capture import WARM_UP_TURNS
@@ -26,7 +27,7 @@ from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError, first_line, unknown_word
 from gan_core.options import parse
-from gan_core.variant import VARIANTS, create
+from gan_core.variant import VARIANTS, Variant, create
 
 WARM_UPS = {
     "textbook": 2,
@@ -45,16 +46,22 @@ SPECIALISATIONS = 4096
 
 
 @functools.cache
-def examples(data: str, root: str | None) -> tuple[Examples, Examples]:
-    """The training and the validation split of a source."""
-    return load_examples(data, root, "train"), load_examples(data, root, "validation")
+def examples(
+    data: str, root: str | None, options: tuple[tuple[str, Any], ...] = ()
+) -> tuple[Examples, Examples]:
+    """The training and the validation split of a source, opened with its ``options``."""
+    words: dict[str, Any] = dict(options)
+    train = load_examples(data, root, "train", **words)
+    return train, load_examples(data, root, "validation", **words)
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """A game: ``variant`` with ``options`` (the others its paper's) on ``data``, on a device.
 
-    ``device`` is "cpu" or "cuda"; ``most`` bounds the number of training pictures.
+    ``device`` is "cpu" or "cuda"; ``most`` bounds the number of training pictures. ``stage``: the
+    one that is played, of several the first if not given; networks of earlier ones are as they
+    begin. ``data_options`` are the source's. ``loaders``: processes of the textbook's DataLoader.
     """
 
     variant: str
@@ -63,6 +70,9 @@ class Setting:
     root: str | None = None
     device: str = "cpu"
     most: int | None = None
+    stage: str | None = None
+    data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loaders: int | None = None
 
     def but(self, **options: Any) -> Setting:
         """The same with other ``options``."""
@@ -78,15 +88,36 @@ class Setting:
     @property
     def train(self) -> Examples:
         """What is learned from."""
-        found = examples(self.data, self.root)[0]
+        found = self._examples[0]
         if self.most is None or self.most >= len(found):
             return found
         return found.select(torch.arange(self.most))
+
+    @property
+    def held_out(self) -> Examples:
+        """The validation split, which an engine's game asks for."""
+        return self._examples[1]
+
+    @property
+    def _examples(self) -> tuple[Examples, Examples]:
+        return examples(self.data, self.root, tuple(sorted(self.data_options.items())))
+
+    def make(self, seed: int = 0) -> Variant:
+        """The variant, built, with the stage alone that is played; weights follow from ``seed``."""
+        variant = create(self.variant, self.train.spec, self.played, seed)
+        stages = {stage.name: stage for stage in variant.stages()}
+        if self.stage is not None:
+            if self.stage not in stages:
+                raise unknown_word(f"stage of {self.variant}", self.stage, stages)
+            variant.stages = lambda: (stages[str(self.stage)],)  # type: ignore[method-assign]
+        return variant
 
     def check(self) -> None:
         """Raises ``UserError`` where the data is missing or the variant cannot be played on it."""
         played = self.played
         VARIANTS[self.variant](played).check(self.train.spec)
+        if self.stage is not None:
+            self.make()
 
     @property
     def images(self) -> int:
@@ -104,7 +135,8 @@ class Setting:
         shape = " x ".join(map(str, self.train.spec.target_shape))
         told = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in self.options.items())
         batch = f"batch {self.played.batch_size}, k {getattr(self.played, 'k', 1)}"
-        return f"{self.variant} on {self.data} ({shape}), {batch}{f' ({told})' if told else ''}"
+        name = f"{self.variant} {self.stage}" if self.stage else self.variant
+        return f"{name} on {self.data} ({shape}), {batch}{f' ({told})' if told else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,16 +202,14 @@ class Loop(Protocol):
 
 def make_game(setting: Setting, way: Way, world: World, seed: int = 0) -> Game:
     """A game of the engine's, played in ``way``; its networks and batches follow from ``seed``."""
-    _, held_out = examples(setting.data, setting.root)
-    options = setting.played
     if way.engine.compiles:  # all games of this process count together
         torch._dynamo.config.recompile_limit = SPECIALISATIONS
         torch._dynamo.config.accumulated_recompile_limit = SPECIALISATIONS
     game = Game(
-        create(setting.variant, setting.train.spec, options, seed),
+        setting.make(seed),
         setting.train,
-        held_out,
-        batch_size=options.batch_size,
+        setting.held_out,
+        batch_size=setting.played.batch_size,
         seed=seed,
         world=world,
         engine=way.engine,
@@ -206,9 +236,8 @@ def make_loop(setting: Setting, way: Way) -> Loop:
     world = World.current(setting.device)
     if way.mode != "textbook":
         return make_game(setting, way, world)
-    options = setting.played
-    variant: Any = create(setting.variant, setting.train.spec, options)
-    return TextbookLoop(variant, setting.train, options.batch_size, world.device)
+    size = setting.played.batch_size
+    return make_textbook(setting.make(), setting.train, size, world.device, loaders=setting.loaders)
 
 
 class Timed:
@@ -216,12 +245,13 @@ class Timed:
 
     ``rounds``: milliseconds an iteration, a number a round. ``warm_up``: seconds that making it and
     its first iterations took beyond what as many later ones would. ``memory``: bytes that it has
-    reserved on a GPU.
+    reserved on a GPU. ``needed``: those of an iteration on a CPU, once they were measured.
     """
 
     def __init__(self, name: str, setting: Setting, way: Way) -> None:
         self.name, self.setting, self.way = name, setting, way
         self.rounds: list[float] = []
+        self.needed: int | None = None
         assert setting.train is not None  # loaded now, not while the clock runs
         before = _forget_peak(setting.device)
         way.set_precision()
@@ -243,6 +273,12 @@ class Timed:
             self.loop.iterate()
         wait(self.setting.device)
         return (time.perf_counter() - begun) / iterations
+
+    def look_at_memory(self) -> None:
+        """Measure what an iteration needs on a CPU, beyond what lay there before it."""
+        if self.setting.device == "cpu":
+            self.way.set_precision()
+            self.needed = needed_bytes(self.loop.iterate)
 
     def round(self, seconds: float) -> None:
         """Play for about ``seconds``, at least an iteration, and note the time."""

@@ -1,10 +1,13 @@
 """Networks as a textbook writes them: the baseline of `benchmarks.speed`.
 
-SN-GAN's residual networks (Miyato et al. 2018, arXiv:1802.05957, table 4) and BigGAN's (Brock et
-al. 2018, arXiv:1809.11096, appendix B) from torch's own parts: spectral norm by
-``torch.nn.utils.parametrizations``, nearest enlarging before a convolution, averaging after one,
-shortcuts in the same order. DCGAN's networks in this project are plain layers already, so they
-are taken as they are. Weights are as many as in the project's networks, and called alike.
+SN-GAN's residual networks (Miyato et al. 2018, arXiv:1802.05957, table 4), SAGAN's (Zhang et al.
+2018, arXiv:1805.08318) and BigGAN's (Brock et al. 2018, arXiv:1809.11096, appendix B) from torch's
+own parts: spectral norm by ``torch.nn.utils.parametrizations``, nearest enlarging before a
+convolution, averaging after one, shortcuts in the same order, attention by products of matrices.
+:func:`plain` undoes what the project's other networks do better than a textbook: StackGAN's
+enlargement within a convolution. All else are plain layers already, and taken as they are; so are
+MidiNet's, whose convolutions are written as linear layers, which only favours the textbook.
+Weights are as many as in the project's networks, and called alike.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gan_core.errors import UserError
-from gan_core.variants.adversarial import AdversarialVariant
+from gan_core.layers.resampling import EnlargingConv2d
+from gan_core.layers.unet import UNet
 from gan_core.variants.resnet import BOTTOM, Architecture, ResNetVariant
 
 Wrap = Callable[[nn.Module], nn.Module]
@@ -52,6 +55,42 @@ class ConditionalNorm(nn.Module):
     def forward(self, values: Tensor, condition: Tensor) -> Tensor:
         gain = 1 + self.gain(condition)[:, :, None, None]
         return self.normalise(values) * gain + self.bias(condition)[:, :, None, None]
+
+
+class ClassNorm(nn.Module):
+    """Batch normalisation of (N, C, H, W) with a gain and a bias for each of ``classes``."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.normalise = nn.BatchNorm2d(features, affine=False)
+        self.gain, self.bias = (nn.Embedding(classes, features) for _ in range(2))
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, values: Tensor, label: Tensor) -> Tensor:
+        gain = 1 + self.gain(label)[:, :, None, None]
+        return self.normalise(values) * gain + self.bias(label)[:, :, None, None]
+
+
+class Attention(nn.Module):
+    """SAGAN's self-attention of (N, C, H, W), as BigGAN's code writes it: its map is made whole."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow, half = max(1, channels // 8), max(1, channels // 2)
+        self.query = spectral(nn.Conv2d(channels, narrow, 1))
+        self.key = spectral(nn.Conv2d(channels, narrow, 1))
+        self.value = spectral(nn.Conv2d(channels, half, 1))
+        self.output = spectral(nn.Conv2d(half, channels, 1))
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        query = self.query(values).flatten(2)
+        key = F.max_pool2d(self.key(values), 2).flatten(2)
+        value = F.max_pool2d(self.value(values), 2).flatten(2)
+        share = F.softmax(torch.bmm(query.transpose(1, 2), key), dim=-1)
+        attended = torch.bmm(value, share.transpose(1, 2)).unflatten(2, values.shape[2:])
+        return values + self.gamma * self.output(attended)
 
 
 class UpBlock(nn.Module):
@@ -96,21 +135,34 @@ class DownBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """SN-GAN's: latent (N, latent) to pictures (N, C, S, S) in [-1, 1]."""
+    """SN-GAN's or SAGAN's: latent (N, latent) to pictures (N, C, S, S) in [-1, 1].
+
+    With classes it is given those (N,) too, and normalises by them.
+    """
 
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
         self.start = (shape.up[0], BOTTOM, BOTTOM)
-        self.project = glorot(nn.Linear(shape.latent, math.prod(self.start)))
-        pairs = itertools.pairwise(shape.up)
-        self.blocks = nn.ModuleList([UpBlock(a, b, nn.BatchNorm2d, glorot) for a, b in pairs])
-        self.norm = nn.BatchNorm2d(shape.up[-1])
-        self.output = glorot(nn.Conv2d(shape.up[-1], shape.image_channels, 3, padding=1))
+        wrap: Wrap = spectral if shape.spectral_g else glorot
+        self.project = wrap(nn.Linear(shape.latent, math.prod(self.start)))
 
-    def forward(self, latent: Tensor) -> Tensor:
+        def norm(features: int) -> nn.Module:
+            return ClassNorm(features, shape.classes) if shape.classes else nn.BatchNorm2d(features)
+
+        self.blocks, self.attention = nn.ModuleList(), nn.ModuleDict()
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(shape.up)):
+            self.blocks.append(UpBlock(inputs, outputs, norm, wrap))
+            if BOTTOM * 2 ** (number + 1) == shape.attention:
+                self.attention[str(number)] = Attention(outputs)
+        self.norm = nn.BatchNorm2d(shape.up[-1])
+        self.output = wrap(nn.Conv2d(shape.up[-1], shape.image_channels, 3, padding=1))
+
+    def forward(self, latent: Tensor, *label: Tensor) -> Tensor:
         values = self.project(latent).view(-1, *self.start)
-        for block in self.blocks:
-            values = block(values)
+        for number, block in enumerate(self.blocks):
+            values = block(values, *label)
+            if str(number) in self.attention:
+                values = self.attention[str(number)](values)
         return torch.tanh(self.output(F.relu(self.norm(values))))
 
 
@@ -149,11 +201,15 @@ class Discriminator(nn.Module):
 
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
-        blocks, channels = [], (shape.image_channels, *shape.down)
+        blocks: list[nn.Module] = []
+        size, channels = shape.size, (shape.image_channels, *shape.down)
         for number, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             hidden = outputs if number == 0 or shape.wide_d else inputs
             halve = number < shape.halvings
             blocks.append(DownBlock(inputs, outputs, hidden, halve, first=number == 0))
+            size = size // 2 if halve else size
+            if halve and size == shape.attention:
+                blocks.append(Attention(outputs))
         self.blocks = nn.Sequential(*blocks)
         self.output = spectral(nn.Linear(shape.down[-1], 1, bias=False))
         if shape.classes:
@@ -167,6 +223,51 @@ class Discriminator(nn.Module):
         return logits + (self.embedding(label) * features).sum(dim=1)
 
 
+class EnlargeThenConvolve(nn.Conv2d):
+    """A 3x3 convolution (N, C, H, W) to (N, C', 2 H, 2 W) of what was enlarged before it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.interpolate(input, scale_factor=2))
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """``network`` with every enlargement made before its convolution; the weights are the same."""
+    for name, layer in network.named_children():
+        if isinstance(layer, EnlargingConv2d):
+            bias = layer.bias is not None
+            widths = layer.in_channels, layer.out_channels
+            other = EnlargeThenConvolve(*widths, 3, padding=1, bias=bias)
+            other.weight, other.bias = layer.weight, layer.bias
+            setattr(network, name, other)
+        else:
+            plain(layer)
+    return network
+
+
+class DroppingUNet(nn.Module):
+    """The layers of the U-Net ``network`` with torch's dropout, as pix2pix's authors have it."""
+
+    dropped = 3  # the first layers of the decoder
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.down, self.up, self.output = network.down, network.up, network.output
+        self.rate = network.rate
+
+    def forward(self, image: Tensor) -> Tensor:
+        layer, skips = image, []
+        for down in self.down:
+            layer = down(layer)
+            skips.append(layer)
+        skips.pop()
+        for place, up in enumerate(self.up):
+            layer = up(layer)
+            if place < self.dropped:
+                layer = F.dropout(layer, self.rate)
+            layer = torch.cat((layer, skips.pop()), dim=1)
+        return self.output(layer)
+
+
 def _sngan(variant: ResNetVariant) -> tuple[nn.Module, nn.Module]:
     shape = variant.architecture(variant.data)
     return Generator(shape), Discriminator(shape)
@@ -178,16 +279,15 @@ def _biggan(variant: ResNetVariant) -> tuple[nn.Module, nn.Module]:
 
 
 NETWORKS: dict[str, Callable[[Any], tuple[nn.Module, nn.Module]]] = {
-    "dcgan": lambda variant: (variant.generator, variant.discriminator),
     "sngan": _sngan,
+    "sagan": _sngan,
     "biggan": _biggan,
 }
-"""Variants that have a textbook loop, and how its networks are made."""
+"""Variants of which a textbook writes the networks otherwise, and how they are made."""
 
 
-def networks(variant: AdversarialVariant) -> tuple[nn.Module, nn.Module]:
+def networks(variant: Any) -> tuple[nn.Module, nn.Module]:
     """The textbook's generator and discriminator of ``variant``, which has been built."""
-    if variant.name not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise UserError(f"no textbook loop is written for {variant.name}, only for {known}")
-    return NETWORKS[variant.name](variant)
+    if variant.name in NETWORKS:
+        return NETWORKS[variant.name](variant)
+    return variant.generator, variant.discriminator

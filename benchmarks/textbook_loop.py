@@ -1,128 +1,127 @@
-"""A plain GAN loop as any tutorial has it: the baseline of `benchmarks.speed`.
+"""Plain GAN loops as tutorials have them: the baseline of `benchmarks.speed`.
 
-A DataLoader over a Dataset of PIL pictures with torchvision's transforms, float32 networks in
-torch's default layout and precision, one pass of the discriminator for real and one for fake
-pictures, Adam as it comes, the losses read by ``.item()`` after every update. It plays the same
-game as the project's engine: the same losses, batches, k and rates, new noise for every update.
+A DataLoader over a Dataset that makes examples one by one (`benchmarks/textbook_data.py`), float32
+networks in torch's default layout and precision, one pass of the discriminator for real and one for
+fake examples, optimisers as they come, the losses read by ``.item()`` after every update. They play
+the same games as the project's engine: the same losses, batches, turns and rates, new noise (and,
+where the paper's players do not share a batch, new examples) for every update. Tests hold every
+update against the engine's: the same gradients and weights, to rounding.
+
+Here is what all loops share, and :class:`TextbookLoop`, that of a generator and a discriminator;
+others are in `textbook_translation.py` and `textbook_systems.py`.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from benchmarks.textbook import networks
+from benchmarks.textbook_data import Pictures, endless, transform
 from gan_core.data.examples import Examples
 from gan_core.errors import UserError
+from gan_core.losses import LOSSES
 from gan_core.options import flag
-from gan_core.variants.adversarial import AdversarialVariant
-
-PLAYED = {
-    *("steps", "batch_size", "loss", "k", "lr_d", "lr_g", "beta1", "beta2", "lr_decay_to"),
-    *("prior", "latent", "ema", "batch_scale_g", "image_size", "width", "width_g", "width_d"),
-    *("kernel", "norm_d", "dequantise", "embedding", "orthogonality"),
-}
-"""The options that the loop heeds; others must be left at what the recipe says."""
-LARGEST_FRAME = 8
-"""Pictures that lack at most this part (an eighth) of the size are padded, others resized."""
+from gan_core.variant import OptimizerSpec, Player, Stage, Variant, constant
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Pictures one by one, each through PIL and ``transform``, and their classes (0 for none)."""
-
-    def __init__(self, examples: Examples, transform: Callable[[Any], Tensor]) -> None:
-        self.pixels = examples.tensors["image"].permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
-        self.labels, self.transform = examples.tensors.get("label"), transform
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        label = 0 if self.labels is None else int(self.labels[index])
-        return self.transform(Image.fromarray(self.pixels[index])), label
-
-
-class Dequantise:
-    """Adds uniform noise of one grey level, as SN-GAN's authors do in their data set."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return image + torch.rand_like(image) / 128
-
-
-def transform(examples: Examples, size: int, dequantise: bool) -> Callable[[Any], Tensor]:
-    """A PIL picture to floats (C, ``size``, ``size``) in [-1, 1], by torchvision."""
-    channels, rows, columns = examples.spec.target_shape
-    steps: list[Any] = []
-    if all(0 < size - n <= size // LARGEST_FRAME for n in (rows, columns)):
-        top, left = (size - rows) // 2, (size - columns) // 2
-        steps.append(transforms.Pad((left, top, size - columns - left, size - rows - top)))
-    elif (rows, columns) != (size, size):
-        bicubic = transforms.InterpolationMode.BICUBIC
-        steps.append(transforms.Resize((size, size), bicubic))
-    half = (0.5,) * channels
-    steps += [transforms.ToTensor(), transforms.Normalize(half, half)]
-    return transforms.Compose([*steps, Dequantise()] if dequantise else steps)
-
-
-def endless(loader: Iterable[Any]) -> Iterator[Any]:
-    """Pass after pass over ``loader``."""
-    while True:
-        yield from loader
-
-
-def check(variant: AdversarialVariant) -> None:
-    """Raises ``UserError`` for options that the loop does not heed."""
+def check_options(variant: Any, heeded: frozenset[str]) -> None:
+    """Raises ``UserError`` for options that are neither ``heeded`` nor left at their defaults."""
     fields = {f.name: f.default for f in dataclasses.fields(variant.options)}
     for name, recipe in fields.items():
-        if name not in PLAYED and getattr(variant.options, name) != recipe:
+        if name not in heeded and getattr(variant.options, name) != recipe:
             raise UserError(f"no textbook loop is written for {flag(name)}")
-    if variant.loss.paired or variant.second_order:
-        raise UserError(f"no textbook loop is written for --loss {variant.recipe.loss}")
 
 
-class TextbookLoop:
-    """The loop. ``variant`` has been built, and says what is played; ``train`` is as its source
-    gives it. ``loaders`` are the DataLoader's processes: none on a CPU, two beside a GPU.
+class Optimizer:
+    """Torch's optimiser as it comes, and the scheduler that a tutorial steps after it.
+
+    ``turns``: updates of the player in an iteration, for rates that fall with the iterations.
     """
+
+    def __init__(self, spec: OptimizerSpec, parameters: list[nn.Parameter], turns: int) -> None:
+        self.spec, self.updates = spec, 0
+        self.plain: optim.Optimizer
+        if spec.kind == "sgd":
+            self.plain = optim.SGD(parameters, spec.learning_rate, spec.momentum(0))
+        else:
+            self.plain = optim.Adam(parameters, spec.learning_rate, spec.betas)
+        self.schedule: optim.lr_scheduler.LambdaLR | None = None
+        if spec.rate is not constant or spec.annealing is not constant:
+            self.schedule = optim.lr_scheduler.LambdaLR(
+                self.plain, lambda updates: spec.rate(updates) * spec.annealing(updates / turns)
+            )
+
+    def zero_grad(self) -> None:
+        """Before the backward pass."""
+        self.plain.zero_grad()
+
+    def step(self) -> None:
+        """One update, then the next one's rate and momentum."""
+        self.plain.step()
+        self.updates += 1
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.spec.kind == "sgd":
+            for group in self.plain.param_groups:
+                group["momentum"] = self.spec.momentum(self.updates)
+
+
+class Loop:
+    """What every loop shares: batches, optimisers, an average of the generator's weights.
+
+    ``variant`` has been built, and says what is played, of several stages the first; ``train`` is
+    as its source gives it. ``loaders`` are the DataLoader's processes: none on a CPU, two beside a
+    GPU.
+    """
+
+    heeded: ClassVar[frozenset[str]] = frozenset({"steps", "batch_size", "ema"})
+    """The options that the loop heeds; others must be left at what the recipe says."""
+    generator: nn.Module
+    discriminator: nn.Module
 
     def __init__(
         self,
-        variant: AdversarialVariant,
+        variant: Variant,
         train: Examples,
         batch_size: int,
         device: torch.device,
+        *,
         loaders: int | None = None,
     ) -> None:
-        self.generator, self.discriminator = (n.to(device) for n in networks(variant))
-        check(variant)
-        self.recipe, self.loss, self.device = variant.recipe, variant.loss, device
-        self.batch_size, self.classes = batch_size, variant.data.classes
-        self.conditional, self.bounds = variant.conditional, variant.uniform_bounds
+        self.variant: Any = variant
+        check_options(variant, self.heeded)
+        self.stage: Stage = variant.stages()[0]
+        self.players: dict[str, Player] = {p.name: p for p in self.stage.players}
+        self.recipe: Any = getattr(variant, "recipe", variant.options)
+        self.device, self.batch_size = device, batch_size
+        self.prepare()
         self.average = copy.deepcopy(self.generator) if self.recipe.ema else None
-        updates = self.recipe.steps
-        self.optimizer_d, self.schedule_d = self._adam(
-            self.discriminator, self.recipe.lr_d, updates * self.recipe.k
-        )
-        self.optimizer_g, self.schedule_g = self._adam(self.generator, self.recipe.lr_g, updates)
-        self.history: list[tuple[float, float]] = []
-        self.loss_d = 0.0
+        self.history: list[tuple[float, ...]] = []
         loaders = (2 if device.type == "cuda" else 0) if loaders is None else loaders
-        self.batches = self._batches(train, loaders)
+        self.batches = self._batches(self.dataset(train), loaders)
 
-    def _batches(self, train: Examples, loaders: int) -> Iterator[Any]:
-        if len(train) < self.batch_size:
-            raise UserError(f"{len(train)} pictures are less than a batch of {self.batch_size}")
-        dequantise = getattr(self.recipe, "dequantise", False)
+    def prepare(self) -> None:
+        """Set ``generator``, ``discriminator`` (if the stage has one) and their optimisers."""
+        raise NotImplementedError
+
+    def dataset(self, train: Examples) -> Dataset[Any]:
+        """The examples, one by one, as the loop takes them."""
+        raise NotImplementedError
+
+    def _batches(self, dataset: Dataset[Any], loaders: int) -> Iterator[Any]:
+        count = len(dataset)  # type: ignore[arg-type]
+        if count < self.batch_size:
+            raise UserError(f"{count} pictures are less than a batch of {self.batch_size}")
         loader = DataLoader(
-            Pictures(train, transform(train, self.recipe.image_size, dequantise)),
+            dataset,
             self.batch_size,
             shuffle=True,
             drop_last=True,
@@ -131,64 +130,135 @@ class TextbookLoop:
         )
         return endless(loader)
 
-    def _adam(
-        self, network: nn.Module, rate: float, updates: int
-    ) -> tuple[optim.Optimizer, optim.lr_scheduler.LRScheduler | None]:
-        """Adam, and what lets its rate fall over so many updates, if it shall."""
-        recipe = self.recipe
-        adam = optim.Adam(network.parameters(), lr=rate, betas=(recipe.beta1, recipe.beta2))
-        if recipe.lr_decay_to == 1:
-            return adam, None
-        return adam, optim.lr_scheduler.LinearLR(adam, 1.0, recipe.lr_decay_to, updates)
+    def next_batch(self) -> list[Tensor]:
+        """The next batch on the device."""
+        return [values.to(self.device) for values in next(self.batches)]
+
+    def optimizer(self, player: str, *trained: nn.Module) -> Optimizer:
+        """The optimiser of ``player``'s networks."""
+        parameters = [p for network in trained for p in network.parameters()]
+        return Optimizer(self.players[player].optimizer, parameters, self.players[player].turns)
 
     def iterate(self) -> None:
-        """k updates of the discriminator, one of the generator, and its average of weights."""
-        for _ in range(self.recipe.k):
-            self.loss_d = self.update_discriminator()
-        self.history.append((self.loss_d, self.update_generator()))
+        """Every player's updates in their order, and the generator's average of weights."""
+        losses = [
+            [getattr(self, f"update_{player.name}")() for _ in range(player.turns)]
+            for player in self.stage.players
+        ]
+        self.history.append(tuple(each[-1] for each in losses))
         if self.average is not None:
             self.update_average(self.average)
 
+    @torch.no_grad()
+    def update_average(self, average: nn.Module) -> None:
+        """Move the average towards the generator's weights."""
+        pairs = zip(average.parameters(), self.generator.parameters(), strict=True)
+        for slow, live in pairs:
+            slow.mul_(self.recipe.ema).add_(live, alpha=1 - self.recipe.ema)
+
+    def gaussian(self, count: int, size: int) -> Tensor:
+        """Normal noise (``count``, ``size``)."""
+        return torch.randn(count, size, device=self.device)
+
+
+class TextbookLoop(Loop):
+    """A generator against a discriminator, with labels or without: gan, cgan, dcgan, acgan, sngan,
+    sagan, biggan.
+
+    As pytorch/examples ``dcgan/main.py``: real and fake passes of D, ``fake.detach()``, then G; its
+    order is that of Goodfellow et al. 2014, algorithm 1, but fakes are made anew for G, as there.
+    With labels as eriklindernoren/PyTorch-GAN's ``cgan.py`` and ``acgan.py``, k updates of D and
+    hinge losses as heykeetae/Self-Attention-GAN's trainer. D's gradients of G's turn are made and
+    thrown away, as in all of them.
+    """
+
+    heeded = frozenset(
+        {
+            *("steps", "batch_size", "loss", "k", "lr_d", "lr_g", "beta1", "beta2", "lr_decay_to"),
+            *("prior", "latent", "ema", "batch_scale_g", "image_size", "width", "width_g"),
+            *("width_d", "kernel", "norm_d", "dequantise", "embedding", "orthogonality"),
+            *("optimizer", "lr_decay", "momentum", "momentum_end", "momentum_updates", "hidden"),
+            *("hidden_latent", "hidden_label", "maxout_units", "maxout_label", "maxout_pieces"),
+            *("layers_g", "layers_d", "init_label", "dropout", "dropout_input", "dropout_g"),
+            *("dropout_d", "class_weight", "conditional", "attention"),
+        }
+    )
+
+    def prepare(self) -> None:
+        variant, recipe = self.variant, self.recipe
+        self.generator, self.discriminator = (n.to(self.device) for n in networks(variant))
+        self.loss = variant.loss
+        if self.loss.paired or variant.second_order:
+            raise UserError(f"no textbook loop is written for --loss {recipe.loss}")
+        self.classes, self.conditional = variant.data.classes, variant.conditional
+        self.bounds = variant.uniform_bounds
+        self.class_weight: float | None = getattr(recipe, "class_weight", None)
+        self.optimizer_d = self.optimizer("discriminator", self.discriminator)
+        self.optimizer_g = self.optimizer("generator", self.generator)
+
+    def dataset(self, train: Examples) -> Dataset[Any]:
+        if train.spec.target != "image":
+            raise UserError(f"no textbook loop is written for {train.spec.target} data")
+        self.variant.initial_values(train.tensors)
+        size = getattr(self.recipe, "image_size", None)
+        dequantise = getattr(self.recipe, "dequantise", False)
+        return Pictures(train, transform(train, size, dequantise))
+
+    def judge(self, image: Tensor, label: Tensor) -> Tensor:
+        """All that D says: logits (N,), or (N, 1 + classes) with AC-GAN's of the classes."""
+        if self.class_weight is not None:
+            return self.discriminator(image)
+        given = (label,) if self.conditional else ()
+        return self.discriminator(image, *given).flatten()
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logits (N,) of "real" among :meth:`judge`'s outputs."""
+        return outputs if self.class_weight is None else outputs[:, 0]
+
+    def generate(self, label: Tensor) -> Tensor:
+        """Fakes of new noise, as many as there are labels."""
+        given = (label,) if self.conditional else ()
+        return self.generator(self.noise(len(label)), *given)
+
     def update_discriminator(self) -> float:
         """One update on real pictures and as many fakes; its loss."""
-        real, label = next(self.batches)
-        real, label = real.to(self.device), label.to(self.device)
-        given = (label,) if self.conditional else ()
+        image, label = self.next_batch()
         self.optimizer_d.zero_grad()
-        real_logits = self.discriminator(real, *given).flatten()
-        fake = self.generator(self.noise(len(real)), *given)
-        fake_logits = self.discriminator(fake.detach(), *given).flatten()
-        loss = self.loss.discriminator(real_logits, fake_logits)
+        real = self.judge(image, label)
+        fake = self.judge(self.generate(label).detach(), label)
+        loss = self.loss.discriminator(self.logits(real), self.logits(fake))
+        if self.class_weight is not None:
+            classes = F.cross_entropy(real[:, 1:], label) + F.cross_entropy(fake[:, 1:], label)
+            loss = loss + self.class_weight * classes
         loss.backward()
         self.optimizer_d.step()
-        if self.schedule_d is not None:
-            self.schedule_d.step()
         return loss.item()
 
     def update_generator(self) -> float:
         """One update on new fakes; its loss."""
-        count = self.batch_size * self.recipe.batch_scale_g
-        label = torch.randint(max(1, self.classes), (count,), device=self.device)
-        given = (label,) if self.conditional else ()
         self.optimizer_g.zero_grad()
-        fake = self.generator(self.noise(count), *given)
-        loss = self.loss.generator(self.discriminator(fake, *given).flatten())
+        label = self.labels(self.batch_size * self.recipe.batch_scale_g)
+        fake = self.judge(self.generate(label), label)
+        loss = self.loss.generator(self.logits(fake))
+        if self.class_weight is not None:
+            loss = loss + self.class_weight * F.cross_entropy(fake[:, 1:], label)
         weight = getattr(self.recipe, "orthogonality", 0.0)
         if weight > 0:
             loss = loss + weight * self.orthogonality()
         loss.backward()
         self.optimizer_g.step()
-        if self.schedule_g is not None:
-            self.schedule_g.step()
         return loss.item()
+
+    def labels(self, count: int) -> Tensor:
+        """Classes (``count``,) to ask the generator for."""
+        return torch.randint(max(1, self.classes), (count,), device=self.device)
 
     def noise(self, count: int) -> Tensor:
         """The generator's noise (``count``, latent)."""
-        shape = (count, self.recipe.latent)
         if self.recipe.prior == "gaussian":
-            return torch.randn(shape, device=self.device)
+            return self.gaussian(count, self.recipe.latent)
         low, high = self.bounds
-        return low + (high - low) * torch.rand(shape, device=self.device)
+        return low + (high - low) * torch.rand((count, self.recipe.latent), device=self.device)
 
     def orthogonality(self) -> Tensor:
         """BigGAN's penalty on the generator's weights but the embedding: a scalar."""
@@ -200,9 +270,7 @@ class TextbookLoop:
                 total = total + (matrix @ matrix.t() * others).square().sum()
         return total
 
-    @torch.no_grad()
-    def update_average(self, average: nn.Module) -> None:
-        """Move the average towards the generator's weights."""
-        pairs = zip(average.parameters(), self.generator.parameters(), strict=True)
-        for slow, live in pairs:
-            slow.mul_(self.recipe.ema).add_(live, alpha=1 - self.recipe.ema)
+
+def chosen_loss(recipe: Any) -> Any:
+    """The adversarial loss that a ``recipe`` without :attr:`loss` of the variant's names."""
+    return LOSSES[recipe.loss]

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import speed, speed_cost, speed_games, speed_ways
 from benchmarks.speed_floor import Ceiling, flops
+from benchmarks.speed_memory import needed_bytes
 from benchmarks.speed_ways import Setting, Way
 from benchmarks.textbook import networks
-from benchmarks.textbook_loop import Pictures, TextbookLoop, transform
+from benchmarks.textbook_data import Pictures, transform
+from benchmarks.textbook_loop import TextbookLoop
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.data.views import SquareView
 from gan_core.engine.capture import WARM_UP_TURNS
@@ -177,7 +180,6 @@ def test_dequantised_pictures_gain_less_than_a_grey_level() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("gan", {}, "for gan, only for dcgan, sngan, biggan"),
         ("sngan", {"r1": 1.0}, "--r1"),
         ("sngan", {"architecture": "cnn"}, "--architecture"),
         ("sngan", {"loss": "relativistic"}, "--loss relativistic"),
@@ -212,6 +214,49 @@ def test_an_iterations_arithmetic_is_that_of_its_passes() -> None:
     discriminator = made + 2 * (3 * judged - first_d)
     generator = 3 * made - first_g + 3 * judged
     assert flops(loop.iterate) == 2 * discriminator + generator
+
+
+MIB = 2**20
+
+
+def mebibytes(count: int) -> Tensor:
+    return torch.empty(count * MIB, dtype=torch.uint8)
+
+
+def test_an_iterations_memory_is_its_peak_over_what_lay_there() -> None:
+    def passing() -> None:
+        first, second = mebibytes(1), mebibytes(2)  # 3 lie there
+        del first
+        third = mebibytes(4)  # 6 of 2 and 4
+        del second, third
+        mebibytes(5)
+
+    assert needed_bytes(passing) == 6 * MIB
+    kept = [mebibytes(8)]
+
+    def replace() -> None:
+        kept[0] = mebibytes(8)  # the old one goes when the new one is there
+
+    def release() -> None:
+        kept.clear()
+        kept.append(mebibytes(8))
+
+    assert needed_bytes(replace) == 8 * MIB
+    assert needed_bytes(release) == 0
+
+
+def test_the_backward_passes_memory_counts() -> None:
+    weight = torch.zeros(MIB, requires_grad=True)  # 4 MiB
+
+    def learn() -> None:
+        weight.grad = None
+        kept = weight.exp()  # 4: kept for the backward pass
+        (kept * kept.detach()).sum().backward()
+
+    needed = needed_bytes(learn)
+    # The last gradient, 4, is gone before: exp, product; then the gradients of product and exp.
+    assert needed // MIB == 8 - 4 + 4, needed / MIB
+    assert "iteration_bytes" in speed.row(Stub("eager", []), Stub("eager", []), {}, {"fp32": 1.0})  # type: ignore[arg-type]
 
 
 def test_a_ceiling_is_the_best_rate_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +302,7 @@ class Stub:
         self.name, self.played = name, played
         self.way, self.setting = Way.read(name), Setting("dcgan", {})
         self.rounds, self.milliseconds = list(rounds), statistics.median(rounds)
-        self.images, self.memory, self.warm_up = 64, 0, 0.5
+        self.images, self.memory, self.needed, self.warm_up = 64, 0, 12, 0.5
 
     def round(self, seconds: float) -> None:
         self.played.append(self.name)
@@ -313,9 +358,13 @@ def test_the_ladder_is_printed_and_written(
     assert eager["ratio"] == pytest.approx(textbook["milliseconds"] / eager["milliseconds"])
     for r in found["rows"]:
         assert r["images_per_second"] == pytest.approx(1000 * 8 * 3 / r["milliseconds"])
+        assert 0 < r["iteration_bytes"] < 64 * MIB
+        assert r["peak_bytes"] is None  # of a GPU
     assert found["flops"]["engine"] < found["flops"]["textbook"]
     out, err = capsys.readouterr()
     assert "| way | ms an iteration | real images/s | times textbook |" in out
+    needs = [float(line.split("|")[-2]) for line in out.splitlines() if line.startswith("| eager")]
+    assert needs == [pytest.approx(eager["iteration_bytes"] / MIB, rel=1e-3)]
     assert "graph is left out: the way graph needs --device cuda" in err
 
 
@@ -328,6 +377,27 @@ def test_the_cost_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFix
     assert list(times) == ["batch_size 4", "batch_size 8", "width 2", "width 4"]
     assert times["batch_size 8"] == times["width 2"]  # one game, which both begin with
     assert "<svg" in picture.read_text()
+
+
+def test_a_stage_is_played_alone_on_a_source_with_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.speed_floor.SIDES", {"cpu": 64})
+    for number in range(40):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    file = tmp_path / "speed.json"
+    words = ["--variant", "lapgan", "--levels", "2", "--width", "2", "--batch-size", "8"]
+    words += ["--data", "folder", "--data-root", str(tmp_path), "--channels", "1"]
+    words += ["--device", "cpu", "--rounds", "1", "--seconds", "0.01", "--json", str(file)]
+    with pytest.raises(UserError, match="unknown stage of lapgan 'level_7'"):
+        speed.main([*words, "--stage", "level_7"])
+    needed = {}
+    for stage in ("level_0", "level_1"):
+        speed.main([*words, "--stage", stage, "--hidden", "2", "--ways", "textbook,eager"])
+        found = json.loads(file.read_text())
+        assert f"lapgan {stage} on folder (1 x 16 x 16)" in found["setting"]
+        needed[stage] = [r["iteration_bytes"] for r in found["rows"]]
+    assert all(fine > 3 * coarse for coarse, fine in zip(*needed.values(), strict=True))
 
 
 def test_wrong_words_are_answered_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
