@@ -19,7 +19,7 @@ from gan_core.data.midi import PITCHES, ROOM, melody_spec
 from gan_core.engine.game import Game
 from gan_core.errors import UserError
 from gan_core.layers.spectral import SpectralConv2d, SpectralLinear
-from gan_core.variant import Variant, create, list_variants
+from gan_core.variant import VARIANTS, Variant, create, list_variants
 
 CPU = torch.device("cpu")
 COUNT = 24
@@ -229,7 +229,8 @@ def _record(stream: Any, batches: list[Batch]) -> None:
 
 
 def test_every_system_has_a_textbook() -> None:
-    assert sorted(LOOPS) == sorted(list_variants())
+    own = [n for n in list_variants() if VARIANTS[n].__module__.startswith("gan_core.")]
+    assert sorted(LOOPS) == sorted(own)  # other tests may have registered some of their own
     assert {name for name, _, _ in GAMES} == set(LOOPS)
 
 
