@@ -206,7 +206,8 @@ def _resumed(name: str, own: dict[str, Any], rest: list[str]) -> Study:
 def tune(study: Study, *, resume: bool = False) -> Outcome:
     """Play a study's trials, or with ``resume`` those that are left; print what came of them.
 
-    Raises ``UserError`` for wrong input, before any trial begins.
+    Raises ``UserError`` for wrong input, before any trial begins, and ``RunFailed`` for what else
+    ends it, such as a full disk.
     """
     from pipelines.cluster import absolute, connected, on_this_machine
     from pipelines.run_folder import append
@@ -217,7 +218,8 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     if resume and finished(study):  # what MLflow has not been told yet is sent
         family = _family(study, _say)
         family.start()
-        return conclude(study, family, complete=True)
+        with _ended_by_a_full_disk(study, family):
+            return conclude(study, family, complete=True)
     if not resume and on_this_machine():
         _check_here(study)
     with ExitStack() as stack:
@@ -231,18 +233,42 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
             str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
         )
         family = _family(study, table.say)
-        if resume:
-            tidy(study, table.say)
-        family.start()
-        append(study.folder, "start", trials=study.options.trials)
-        try:
-            with _endings_as_interrupts():
-                complete = run(study, cluster, table, resume=resume)
-        except BaseException:
-            family.end("stopped", timeout=10)
+        with _ended_by_a_full_disk(study, family):
+            if resume:
+                tidy(study, table.say)
+            family.start()
+            try:
+                append(study.folder, "start", trials=study.options.trials)
+                with _endings_as_interrupts():
+                    complete = run(study, cluster, table, resume=resume)
+            except BaseException:
+                family.end("stopped", timeout=10)
+                raise
+            stack.close()  # no trial writes to its journal beyond this point
+            return conclude(study, family, complete)
+
+
+@contextmanager
+def _ended_by_a_full_disk(study: Study, family: Family) -> Iterator[None]:
+    """A full disk, of the driver or of a trial, ends the search in one line, and in MLflow."""
+    import tempfile
+
+    from pipelines.full_disk import full_disk
+    from pipelines.train import RunFailed
+    from pipelines.tuning.results import how_to_go_on
+
+    try:
+        yield
+    except Exception as error:
+        full = full_disk(error)
+        if full is None:
             raise
-        stack.close()  # no trial writes to its journal beyond this point
-        return conclude(study, family, complete)
+        if family.is_alive():
+            family.end("stopped", timeout=10)
+        raise RunFailed(
+            f"search {study.run.name} has stopped for a full disk ({full}): make room in "
+            f"{study.run.storage} and in {tempfile.gettempdir()}, and {how_to_go_on(study)}"
+        ) from error
 
 
 def _asked(options: TuneOptions) -> Asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,13 @@ import torch
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.errors import UserError
+from pipelines.full_disk import DiskFull
 from pipelines.tuning import trial as module
+from pipelines.tuning.driver import Watching
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trial, read_trials
 from pipelines.tuning.study import Study, TuneOptions
+from pipelines.tuning.table import Table
 
 FOLDER = "trial_0001"
 
@@ -248,6 +252,25 @@ def test_a_lost_worker_is_no_failure_of_the_trial_but_of_its_process(
         module.play_trial(study, {"k": 1}, ("worker-0", "worker-1"))
     assert fake.reports == []
     assert read_trial(study.folder / FOLDER, study).status == "open"
+
+
+def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_be_played_on(
+    tmp_path: Path, fake: FakeTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(*_: object) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    study = make(tmp_path)
+    monkeypatch.setattr(module, "play", play)
+    module.play_trial(study, {"k": 1})
+    (report,) = fake.reports
+    full = "[Errno 28] No space left on device"
+    assert report == {"step": 0, "objective": WORST, "disk_full": full}
+    assert read_trial(study.folder / FOLDER, study).status == "open"
+    assert not (study.folder / FOLDER / "failure.txt").exists()
+    board = Watching(study, Table("fid", 1, 60))
+    with pytest.raises(DiskFull, match=r"^trial_0001: .*No space left on device$"):
+        board.reported(FOLDER, report)
 
 
 def test_a_metric_that_does_not_exist_fails_the_trial_in_a_line(

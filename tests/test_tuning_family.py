@@ -105,6 +105,29 @@ def test_a_search_that_goes_on_keeps_its_runs(study: Study) -> None:
     assert [(m.step, m.value) for m in history] == [(10, 9.0), (90, 1.0)]
 
 
+def test_on_a_full_disk_the_search_and_its_trials_are_ended_in_mlflow(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(path: Path, text: str) -> str:
+        return "No space left on device"
+
+    write_trial(study, 1, {10: 3.0}, status=None)
+    said: list[str] = []
+    family = Family(study, study.folder, said.append, interval=0.05)
+    family.send()
+    assert {run.info.status for run in runs(study).values()} == {"RUNNING"}
+    append(study.folder / "trial_0001", "message", text="more", level="info")
+    monkeypatch.setattr("pipelines.tracking.unwritten", lost)
+    family.start()
+    family.end("stopped")
+    assert {name: run.info.status for name, run in runs(study).items()} == {
+        "search": "KILLED",
+        "trial_0001": "KILLED",
+    }
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+
+
 def test_eight_trials_that_write_at_once_lose_nothing(study: Study) -> None:
     folders = [write_trial(study, number, {}, status=None) for number in range(1, 9)]
 

@@ -18,6 +18,7 @@ from ray.tune.tuner import Tuner
 from gan_core.errors import UserError
 from gan_core.journal import last_status
 from pipelines.cluster import Cluster
+from pipelines.full_disk import DiskFull, line_of_a_full_disk
 from pipelines.run_folder import append
 from pipelines.tuning import schedulers
 from pipelines.tuning.callback import Telling, set_board
@@ -27,7 +28,7 @@ from pipelines.tuning.shared_workers import shared_workers
 from pipelines.tuning.states import Keeper, mend
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import Row, Table
-from pipelines.tuning.trial import trainable
+from pipelines.tuning.trial import DISK_FULL, trainable
 from pipelines.worker import STOPPED_BY
 
 _MARKER = "node:__internal_head__"  # a resource of the head node, of which there is 1
@@ -56,7 +57,9 @@ class Watching:
         self.table.show(row)
 
     def reported(self, trial: str, result: dict[str, Any]) -> None:
-        """It has been judged."""
+        """It has been judged. Raises ``DiskFull`` if it cannot go on for that."""
+        if full := result.get(DISK_FULL):
+            raise DiskFull(f"{trial}: {full}")
         row = self._row(trial)
         row.progress = int(result.get("step") or row.progress)
         row.objective = float(result.get("objective", row.objective))
@@ -219,20 +222,23 @@ def _starting_together(study: Study, concurrent: int) -> Iterator[None]:
 
 @contextmanager
 def _without_rays_last_word() -> Iterator[None]:
-    """What Ray says as an error of trials that have not ended, when a search is interrupted.
+    """What Ray says of trials that have not ended when a search is, by Ctrl-C or a full disk.
 
     It names them as nobody else does; the last words say how many there are, and how to go on.
     """
 
     def wanted(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Trials did not complete")
+        text = record.getMessage()
+        return not (text.startswith("Trials did not complete") or line_of_a_full_disk(text))
 
-    log = logging.getLogger("ray.tune.tune")
-    log.addFilter(wanted)
+    logs = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", "execution.tune_controller")]
+    for log in logs:
+        log.addFilter(wanted)
     try:
         yield
     finally:
-        log.removeFilter(wanted)
+        for log in logs:
+            log.removeFilter(wanted)
 
 
 _ENVIRONMENT = {

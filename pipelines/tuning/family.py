@@ -105,11 +105,14 @@ class Family(Sender):
     def finish(self) -> None:
         """Send the rest; trials that are still open were stopped with the search.
 
-        The search is ended, too, where its folder cannot keep how much was sent.
+        All are ended, too, where their folders cannot keep how much was sent.
         """
         try:
             self._finish_trials()
         except Unkept:
+            for child in self._children.values():
+                with contextlib.suppress(Unkept):
+                    child.finish(last_status(child.folder) or "stopped")
             self.parent.finish(self._status or "stopped")
             raise
         self.parent.finish(self._status or "stopped")

@@ -149,11 +149,14 @@ def last_words(
     if (study.folder / REPORT).exists():
         lines.append(f"report {study.folder / REPORT}")
     if not complete:
-        lines.append(
-            f"go on with: python -m pipelines tune --resume {shlex.quote(str(study.run.name))} "
-            f"--storage {shlex.quote(study.run.storage)}"
-        )
+        lines.append(how_to_go_on(study))
     return lines
+
+
+def how_to_go_on(study: Study) -> str:
+    """The line for a user whose search has been stopped."""
+    name, storage = shlex.quote(str(study.run.name)), shlex.quote(study.run.storage)
+    return f"go on with: python -m pipelines tune --resume {name} --storage {storage}"
 
 
 def _register(study: Study, best: Trial) -> None:

@@ -12,6 +12,7 @@ import yaml
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
 from gan_core.options import option, parse
+from pipelines.run_folder import unwritten
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import Objective, make_objective
 
@@ -254,9 +255,19 @@ class Study:
         }
 
     def save(self) -> None:
-        """Write the study's ``config.yaml``, by which it is found and resumed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / CONFIG).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False))
+        """Write the study's ``config.yaml``, by which it is found and resumed.
+
+        Raises ``UserError`` if it cannot be written.
+        """
+        path = self.folder / CONFIG
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make {self.folder} ({error.strerror}): use --storage"
+            ) from None
+        if lost := unwritten(path, yaml.safe_dump(self.to_dict(), sort_keys=False)):
+            raise UserError(f"cannot write {path} ({lost}): use --storage")
 
 
 def with_stages(study: Study, stages: Sequence[int]) -> Study:

@@ -27,6 +27,7 @@ from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal, read
 from gan_core.observers import FolderObserver
 from gan_core.run import play
+from pipelines.full_disk import full_disk
 from pipelines.mlflow_client import reason
 from pipelines.run_folder import TRACE, append
 from pipelines.tuning.objective import WORST
@@ -38,6 +39,8 @@ ENDED = "ended"
 """In a report: it is the trial's last, whatever its step."""
 DIAGNOSED = "diagnosed"
 """In a report: its training has failed, and it ends unless it is given another's state."""
+DISK_FULL = "disk_full"
+"""In a report: the line about the full disk that the trial cannot go on for."""
 Report = Callable[[int, Mapping[str, float], Path | None], None]
 
 
@@ -60,7 +63,8 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
     ``workers``: the names of those that trials share, where they do. One that had ended already
     (its driver was killed before it noted that) only says so again. An error ends the trial, not
     the search: it is kept in the folder and told as the trial's; but for a lost worker, after
-    which Tune begins the trial again from its checkpoint.
+    which Tune begins the trial again from its checkpoint, and for a full disk, which ends the
+    search.
     """
     check_shared(study.folder)  # nothing that is kept here would be seen by the driver
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
@@ -77,6 +81,9 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
     except WorkerLost:
         raise
     except Exception as error:
+        if full := full_disk(error):  # no fault of the trial, which a resumed search plays on
+            tune.report({"step": before.progress, "objective": WORST, DISK_FULL: full})
+            return
         _keep(folder, error)
         tune.report({"step": study.max_steps, "objective": WORST, ENDED: True})
 
