@@ -243,6 +243,7 @@ class Run:
         self.game.join(states)
         self._keep_config()
         self.observer.start(self.game.step, self._start_info(None))
+        self.observer.metrics(self.game.step, self._timing())
         self._checkpoint(last=True, sampler=self._evaluate())
         summary = self._summary("finished")
         self.observer.end(self.game.step, "finished", summary)
@@ -322,6 +323,10 @@ class Run:
     def _log_metrics(self) -> None:
         values = signals.measure(self.game, self._memory) | self._stage_played()
         self._remember(values)
+        self.observer.metrics(self.game.step, values | self._timing())
+
+    def _timing(self) -> dict[str, float]:
+        """How much has been played, and how fast since it was last asked for."""
         seen, seconds = self.game.examples_seen, self.seconds
         elapsed = max(seconds - self._last_seconds, 1e-9)
         timing = {
@@ -330,7 +335,7 @@ class Run:
             "seconds": seconds,
         }
         self._last_seen, self._last_seconds = seen, seconds
-        self.observer.metrics(self.game.step, values | timing)
+        return timing
 
     def _stage_played(self) -> dict[str, float]:
         """Of a game of several stages: when the present one began, and how long it is to be."""

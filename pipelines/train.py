@@ -290,7 +290,6 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
             give_up(folder, shipper, error)
             raise
         stack.close()
-        shipper.tracker.note(_protocol(summary))
         return conclude(config, summary, shipper)
 
 
@@ -448,6 +447,8 @@ def conclude(
     summary = {"run": config.name, "folder": str(folder), "variant": config.variant, **summary}
     if lost := unwritten(folder / SUMMARY, json.dumps(summary, indent=1, default=str)):
         print(f"warning: cannot write {folder / SUMMARY} ({lost})", file=sys.stderr)
+    if shipper is not None:
+        shipper.tracker.note(_protocol(summary))
     complete = shipper is None or shipper.end(summary["status"])
     print("\n".join(_lines(summary)))
     if shipper is not None:

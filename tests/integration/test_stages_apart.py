@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -31,7 +32,9 @@ from pipelines import apart, ending
 from pipelines import train as training
 from pipelines.apart import _ended, _join, _Parts, parts_of
 from pipelines.cluster import Cluster
-from pipelines.run_folder import finished
+from pipelines.comparison.entries import read_folder
+from pipelines.run_folder import finished, read_summary
+from pipelines.tracking import State
 
 pytestmark = pytest.mark.integration
 TINY = {
@@ -84,7 +87,7 @@ def test_a_failed_stage_costs_the_others_nothing_and_all_are_put_together(
     # Without Ray, which changes nothing here: what is played apart are processes.
     parts = {n: dataclasses.replace(p, workers=0) for n, p in parts_of(config).items()}
     wrong = dataclasses.replace(parts["level_1"], data_root=str(pictures / "nowhere"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the same bits
     assert _Parts(parts | {"level_1": wrong}, 2, environment).play() == ["level_1"]
     assert finished(parts["level_0"])
     log = Path(f"{parts['level_1'].folder}.log")
@@ -102,6 +105,8 @@ def test_a_failed_stage_costs_the_others_nothing_and_all_are_put_together(
     summary = _join(config, parts)
     assert (summary["status"], summary["step"]) == ("finished", 8)
     assert load_generator(config.folder).info["stage"] == "level_1"
+    spent = sum(read_summary(part.folder)["seconds"] for part in parts.values())
+    assert summary["seconds"] == pytest.approx(spent)
 
     turn = dataclasses.replace(config, name="turn", workers=0)
     Run(turn, World(), FolderObserver(turn.folder, World())).play()
@@ -109,6 +114,8 @@ def test_a_failed_stage_costs_the_others_nothing_and_all_are_put_together(
     assert joined["step"] == played["step"] == 8
     for name, value in played["networks"].items():
         assert torch.equal(value, joined["networks"][name]), name
+    seen = read_folder(turn.folder).images_seen
+    assert read_folder(config.folder).clock == [(8, seen, summary["seconds"])], "compare shows it"
 
 
 STAGE = """
@@ -216,6 +223,20 @@ def test_no_process_of_a_stage_outlives_an_interrupt(
     for stage, last in ends_at.items():
         assert (tmp_path / "runs" / stage / "ended").exists() == (last <= interrupts)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_is_passed_on_while_it_is_one_wish_with_that_which_a_stage_had_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    stages = Stages(tmp_path, {"one": 1})
+    monkeypatch.setattr(stages, "_command", lambda _: [sys.executable, "-c", "pass"])
+    monkeypatch.setattr(
+        apart, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
+    )
+    assert stages.play() == []
+    assert pauses
+    assert max(pauses) <= ending.TOGETHER / 4, "a loaded machine adds to it"
 
 
 KILLED = """
@@ -349,6 +370,40 @@ def test_an_interrupt_as_stages_are_put_together_says_so(
         "stopped before the stages were put together",
         training.how_to_go_on(config),
     ]
+
+
+class ToldShipper:
+    """Notes what MLflow would be told of a run as it ends."""
+
+    def __init__(self) -> None:
+        self.tracker = self
+        self.notes: dict[str, str] = {}
+        self.ends: list[tuple[str, dict[str, str]]] = []
+        self.state = State("http://127.0.0.1:1", "gan", "key", experiment_id="1", run_id="2")
+
+    def note(self, changes: dict[str, str]) -> None:
+        self.notes.update(changes)
+
+    def end(self, status: str) -> bool:
+        self.ends.append((status, dict(self.notes)))
+        return True
+
+
+def test_the_whole_has_its_protocol_in_mlflow_as_any_run(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, shipper = config_of(pictures), ToldShipper()
+    summary = {
+        "status": "finished", "step": 8, "seconds": 2.0, "images_per_second": 9.0,
+        "figures": {"fid": 3.0}, "protocol": {"classifier": "ten pictures", "modes": "2"},
+    }  # fmt: skip
+    cluster = Cluster(own=True, resources={"CPU": 8.0}, autoscaling=False)
+    monkeypatch.setattr(training, "prepare", lambda *_: cluster)
+    monkeypatch.setattr(training, "track", lambda *_: shipper)
+    monkeypatch.setattr(apart, "_play", lambda *_: [])
+    monkeypatch.setattr(apart, "_join", lambda *_: summary)
+    apart.train_apart(config, parts_of(config), resume=False)
+    assert shipper.ends == [("finished", {"protocol": "classifier: ten pictures; modes: 2"})]
 
 
 def test_stages_need_as_many_processors_as_they_have_workers(
