@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ import gan_core.metrics.extractors
 import gan_core.variants  # noqa: F401
 from gan_core.config import import_plugins, make_config, read_config
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
-from gan_core.data.loading import load_examples
+from gan_core.data.loading import create_source, load_examples
 from gan_core.data.sources import SOURCES, Source
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.game import Game
@@ -239,6 +240,39 @@ def test_an_unfinished_source_is_named(write: Write) -> None:
     with pytest.raises(UserError, match="the option 'count' of data source 'demanding' has no def"):
         load_examples("demanding", None, "train")
     write("nothing", "")
+
+
+class Deep(Unfinished):
+    """A source whose options have numbers to choose from."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        depth: Annotated[Literal[8, 16], "bits of a sample"] = 8,
+        rate: Literal[1, 2] | None = None,
+    ) -> None:
+        super().__init__(root)
+        self.depth, self.rate = depth, rate
+
+
+@pytest.mark.usefixtures("write")
+def test_an_option_of_a_source_may_choose_among_numbers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    SOURCES.register("deep")(Deep)
+    assert answer(capsys, "train gan --data deep --depth 7") == (
+        "error: unknown --depth '7': choose from: 16, 8\n"
+    )
+    main(["train", "gan", "--data", "deep", "--help"])
+    told = capsys.readouterr().out
+    assert re.search(r"--depth 8\|16 +bits of a sample \(default: 8\)", told)
+    assert "--rate 1|2" in told
+    for given in ("16", 16):
+        source: Any = create_source("deep", depth=given, rate="2")
+        assert (source.depth, source.rate) == (16, 2)
+    source = create_source("deep")
+    assert (source.depth, source.rate) == (8, None)
 
 
 class Lines(AdversarialVariant):

@@ -35,8 +35,7 @@ def source_options_class(source: str) -> type:
             hint, told = hints.get(name, type(parameter.default)), f"of {source}"
             if typing.get_origin(hint) is typing.Annotated:
                 hint, told, *_ = typing.get_args(hint)
-            choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else None
-            fields.append((name, hint, option(parameter.default, told, choices=choices)))
+            fields.append((name, hint, option(parameter.default, told)))
     return dataclasses.make_dataclass(f"{source} options", fields)
 
 
