@@ -53,11 +53,14 @@ class Midi(Source):
     """Tunes with chords in MIDI files (mid, midi): the bars of all, tune by tune.
 
     Layouts: ``root/melody/*`` with ``root/chords/*`` of the same names; or ``root/*``, where a
-    file's first track with notes is the melody and the second the chords; drums are passed over.
+    file's first track with notes is the melody and the second the chords; drums are passed over. In
+    a file of format 0, which has one track, these are the first two channels.
 
     A bar is one pitch for every sixteenth: the last that was struck, the highest of several, so
     that pauses are filled as in MidiNet's data (Yang et al. 2017, section 4.1). Its chord is the
     one that sounds longest in it, a major or a minor triad; of tones struck singly, that of all.
+    One without its third (a bass alone) is minor where the tune's last chord on that root is.
+
     Bars of which less than half sounds are left out, and the next one follows on nothing, as the
     first of a tune.
 
@@ -255,9 +258,29 @@ def _chords_struck(chords: Sequence[Note], steps: int) -> list[tuple[int, tuple[
         last = max(first, round(note.end) - 1)
         for number in one_by_one.intersection(range(first // steps, last // steps + 1)):
             sounding[number].append(note.pitch)
-    return [
-        (start, triad(sounding.get(start // steps, pitches))) for start, pitches in groups.items()
+    heard = [sounding.get(start // steps, pitches) for start, pitches in groups.items()]
+    return list(zip(groups, _triads(heard), strict=True))
+
+
+def _triads(heard: Sequence[Sequence[int]]) -> list[tuple[int, bool]]:
+    """The triad of each chord of a tune.
+
+    Whether one without its third is minor, as a bass alone, the tune says: the chord last heard on
+    its root, else the next; it is major if there is none.
+    """
+    found = [triad(pitches) for pitches in heard]
+    told = [
+        not {(root + 3) % 12, (root + 4) % 12}.isdisjoint(pitch % 12 for pitch in pitches)
+        for (root, _), pitches in zip(found, heard, strict=True)
     ]
+    whole = [chord for chord, has_third in zip(found, told, strict=True) if has_third]
+    minor = dict(reversed(whole))  # of each root the first
+    for place, (root, _) in enumerate(found):
+        if told[place]:
+            minor[root] = found[place][1]
+        else:
+            found[place] = root, minor.get(root, False)
+    return found
 
 
 def _struck_together(chords: Sequence[Note]) -> dict[int, list[int]]:

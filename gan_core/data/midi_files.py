@@ -29,7 +29,7 @@ class Note(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Score:
     """A file's tracks that have notes (drums are none), each sorted by time, and the metres ("4/4")
-    it is in.
+    it is in. The one track of a file of format 0 counts as one for each channel, in their order.
     """
 
     tracks: tuple[tuple[Note, ...], ...]
@@ -64,8 +64,23 @@ def _read(path: str, changed: int, size: int) -> Score:
         raise UnreadableMidi("its time is in seconds, not in beats")
     messages = [message for track in file.tracks for message in track]
     metres = {f"{m.numerator}/{m.denominator}" for m in messages if m.type == "time_signature"}
-    tracks = [_notes(track, SIXTEENTHS / file.ticks_per_beat) for track in file.tracks]
+    parts = _channels(messages) if file.type == 0 else file.tracks
+    tracks = [_notes(part, SIXTEENTHS / file.ticks_per_beat) for part in parts]
     return Score(tuple(track for track in tracks if track), frozenset(metres or {"4/4"}))
+
+
+def _channels(track: Sequence[Any]) -> list[list[Any]]:
+    """The messages of each channel of a track, with the time since the one before of its own."""
+    parts: dict[int, list[Any]] = {}
+    heard: dict[int, int] = {}
+    now = 0
+    for message in track:
+        now += message.time
+        if not message.is_meta and hasattr(message, "channel"):
+            channel = message.channel
+            parts.setdefault(channel, []).append(message.copy(time=now - heard.get(channel, 0)))
+            heard[channel] = now
+    return [parts[channel] for channel in sorted(parts)]
 
 
 def _notes(track: Sequence[Any], step: float) -> tuple[Note, ...]:

@@ -85,6 +85,20 @@ def test_notes_end_by_a_silent_note_on_or_by_being_struck_again(tmp_path: Path) 
     assert score.metres == {"4/4"}, "the standard's, where a file says nothing"
 
 
+def test_the_channels_of_a_file_of_one_track_are_its_tracks(tmp_path: Path) -> None:
+    one, two = notes(60, 62, 64, 62, length=2.5), [*chord(*C, end=7), *chord(*A_MINOR, start=7)]
+    several = mido.MidiFile(write_midi(tmp_path / "a.mid", [one, two]))
+    drums = several.add_track()
+    drums.append(mido.Message("note_on", channel=9, note=36, time=100))
+    drums.append(mido.Message("note_off", channel=9, note=36, time=500))
+    single = mido.MidiFile(type=0, ticks_per_beat=several.ticks_per_beat)
+    single.tracks.append(mido.merge_tracks(several.tracks))
+    single.save(tmp_path / "b.mid")
+    assert len(mido.MidiFile(tmp_path / "b.mid").tracks) == 1
+    assert read_midi(tmp_path / "b.mid") == read_midi(tmp_path / "a.mid")
+    assert read_midi(tmp_path / "b.mid").tracks == (tuple(one), tuple(sorted(two)))
+
+
 @pytest.mark.parametrize("content", [b"", b"MThd", b"no music at all", b"MThd\0\0\0\6\0\1\0\1"])
 def test_a_file_that_is_no_midi_is_unreadable(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mid").write_bytes(content)
@@ -164,6 +178,30 @@ def test_tones_struck_one_by_one_are_a_chord_with_all_that_sound_in_their_bar() 
 def test_a_bass_before_its_chord_does_not_change_it() -> None:
     bass = [Note(0, 4, 45), *chord(*A_MINOR, start=4, end=8), Note(8, 12, 52)]
     assert chords_of([*bass, *chord(*A_MINOR, start=12)]) == ["Am"]
+
+
+LONE_A, LONE_E, A_MAJOR, FIFTH_ON_A = (45,), (40,), (57, 61, 64), (45, 52)
+
+
+@pytest.mark.parametrize(
+    ("struck", "names"),
+    [
+        ((LONE_A, C), ["A", "C"]),  # nothing says that it is minor
+        ((A_MINOR, C, LONE_A), ["Am", "C", "Am"]),
+        ((LONE_A, C, A_MINOR, A_MAJOR), ["Am", "C", "Am", "A"]),
+        ((A_MINOR, LONE_A, A_MAJOR, LONE_A, LONE_E), ["Am", "Am", "A", "A", "E"]),
+        ((A_MINOR, C, FIFTH_ON_A), ["Am", "C", "Am"]),
+        ((A_MAJOR, A_MINOR), ["A", "Am"]),
+    ],
+)
+def test_a_chord_without_its_third_is_minor_where_the_tune_says_so(
+    struck: tuple[tuple[int, ...], ...], names: list[str]
+) -> None:
+    chords = [
+        n for i, tones in enumerate(struck) for n in chord(*tones, start=16 * i, end=16 * i + 4)
+    ]
+    bars = cut_bars(notes(*[60] * len(struck), length=16), chords, 16)
+    assert [chord_name(bar.root, bar.minor) for bar in bars] == names
 
 
 def test_bars_before_the_first_chord_and_silent_bars_are_left_out_and_end_what_follows() -> None:
