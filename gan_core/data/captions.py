@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
-from gan_core.data.kept_pictures import kept_channels, kept_pictures, picture_folder
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import draw_splits
-from gan_core.data.pictures import EXTENSIONS, PictureFormat, common_format
+from gan_core.data.picture_source import PictureSource
+from gan_core.data.pictures import EXTENSIONS, PictureFormat
 from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
-from gan_core.data.sources import Source, register
+from gan_core.data.sources import register
 from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
 from gan_core.errors import UserError, unknown_word
 
@@ -42,7 +43,7 @@ _VECTORS = (
 
 
 @register("captions")
-class Captions(Source):
+class Captions(PictureSource):
     """Pictures with captions: ``root/captions.csv`` names pictures below ``root``.
 
     Each row of the CSV file (UTF-8, with a header) has a picture's file name, as it is from their
@@ -74,11 +75,14 @@ class Captions(Source):
         allow_upscale: AllowUpscale = False,
         picture_cache: PictureCache = None,
     ) -> None:
-        super().__init__(root, on_bad_file=on_bad_file)
-        if image_size is not None and image_size < 1:
-            raise UserError(f"--image-size must be at least 1, not {image_size}")
-        if channels not in (None, 1, 3):
-            raise UserError(f"--channels must be 1 (gray) or 3 (colour), not {channels}")
+        super().__init__(
+            root,
+            on_bad_file=on_bad_file,
+            image_size=image_size,
+            channels=channels,
+            allow_upscale=allow_upscale,
+            picture_cache=picture_cache,
+        )
         if root is None:
             raise UserError("--data captions needs --data-root: the folder of CSV and pictures")
         self.table, self.folder = root / captions, root / pictures
@@ -86,9 +90,6 @@ class Captions(Source):
         self.text_columns = [c.strip() for c in text_columns.split(",") if c.strip()]
         self.text_encoder = text_encoder
         self.text_cache = default_folder() if text_cache is None else Path(text_cache).expanduser()
-        self.image_size, self.channels = image_size, channels
-        self.allow_upscale = allow_upscale
-        self.picture_cache = picture_folder(picture_cache)
         if not self.text_columns:
             raise UserError("--text-columns must name a column of captions")
 
@@ -206,16 +207,7 @@ class Captions(Source):
 
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
-        """Of all splits together, so that they agree."""
-        paths = [str(self.folder / name) for name in self.captions]
-        skip = self.on_bad_file == "skip"
-        return common_format(
-            paths,
-            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
-            image_size=self.image_size,
-            allow_upscale=self.allow_upscale,
-            skip_bad=skip,
-        )
+        return self.format_of([str(self.folder / name) for name in self.captions])
 
     @functools.cached_property
     def _vectors(self) -> dict[str, Tensor]:
@@ -236,8 +228,7 @@ class Captions(Source):
         names = self._splits[split]
         form, shape = self._format
         paths = [str(self.folder / name) for name in names]
-        skip = self.on_bad_file == "skip"
-        images, kept = kept_pictures(paths, form, shape, skip, self.picture_cache)
+        images, kept = kept_pictures(paths, form, shape, self.skip_bad, self.picture_cache)
         if not kept:
             raise UserError(f"none of the {len(paths)} {split} files in {self.folder} can be used")
         return images, [names[i] for i in kept]

@@ -9,16 +9,17 @@ from typing import ClassVar
 import torch
 
 from gan_core.data.examples import Examples, Split
-from gan_core.data.kept_pictures import kept_channels, kept_pictures, picture_folder
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import Listing, list_pictures
-from gan_core.data.pictures import PictureFormat, common_format
+from gan_core.data.picture_source import PictureSource
+from gan_core.data.pictures import PictureFormat
 from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBadFile, PictureCache
-from gan_core.data.sources import Source, picture_spec, register
+from gan_core.data.sources import picture_spec, register
 from gan_core.errors import UserError
 
 
 @register("folder")
-class Folder(Source):
+class Folder(PictureSource):
     """Pictures (png, jpg, jpeg, bmp, webp, gif) in a folder.
 
     Layouts: ``root/*.png``; ``root/<class>/*``; ``root/train/...`` with ``root/test/...`` and
@@ -42,15 +43,14 @@ class Folder(Source):
         allow_upscale: AllowUpscale = False,
         picture_cache: PictureCache = None,
     ) -> None:
-        super().__init__(root, on_bad_file=on_bad_file)
-        if image_size is not None and image_size < 1:
-            raise UserError(f"--image-size must be at least 1, not {image_size}")
-        if channels not in (None, 1, 3):
-            raise UserError(f"--channels must be 1 (gray) or 3 (colour), not {channels}")
-        self.image_size = image_size
-        self.channels = channels
-        self.allow_upscale = allow_upscale
-        self.picture_cache = picture_folder(picture_cache)
+        super().__init__(
+            root,
+            on_bad_file=on_bad_file,
+            image_size=image_size,
+            channels=channels,
+            allow_upscale=allow_upscale,
+            picture_cache=picture_cache,
+        )
 
     @functools.cached_property
     def _listing(self) -> Listing:
@@ -60,22 +60,13 @@ class Folder(Source):
 
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
-        """Of all splits together, so that they agree."""
-        skip = self.on_bad_file == "skip"
-        return common_format(
-            self._listing.paths,
-            channels=self.channels or kept_channels(self._listing.paths, skip, self.picture_cache),
-            image_size=self.image_size,
-            allow_upscale=self.allow_upscale,
-            skip_bad=skip,
-        )
+        return self.format_of(self._listing.paths)
 
     def load(self, split: Split) -> Examples:
         pictures = self._listing.splits[split]
         form, shape = self._format
         paths = [picture.path for picture in pictures]
-        skip = self.on_bad_file == "skip"
-        images, kept = kept_pictures(paths, form, shape, skip, self.picture_cache)
+        images, kept = kept_pictures(paths, form, shape, self.skip_bad, self.picture_cache)
         if not kept:
             raise UserError(f"none of the {len(paths)} {split} files in {self.root} can be used")
         tensors = {"image": images}

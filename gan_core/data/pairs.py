@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
-from gan_core.data.kept_pictures import kept_channels, kept_pictures
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import Picture, list_pictures
-from gan_core.data.pictures import Half, PictureFormat, common_format
+from gan_core.data.pictures import Half, PictureFormat
 from gan_core.data.source_options import (
     AllowUpscale,
     Channels,
@@ -161,7 +161,7 @@ class Pairs(Folder):
         if not self._side_by_side:
             inputs = folder_below(self.root, self.input_folder, "--input-folder")
             images = folder_below(self.root, self.target_folder, "--target-folder")
-            return match_names(inputs, images, skip_lonely=self.on_bad_file == "skip")
+            return match_names(inputs, images, skip_lonely=self.skip_bad)
         splits = self._listing.splits
         return {
             split: [Pair(p.name, p.path, p.path) for p in splits[split]]
@@ -171,15 +171,7 @@ class Pairs(Folder):
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
         paths = [p for pairs in self._pairs.values() for pair in pairs for p in _files(pair)]
-        skip = self.on_bad_file == "skip"
-        return common_format(
-            paths,
-            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
-            image_size=self.image_size,
-            allow_upscale=self.allow_upscale,
-            skip_bad=skip,
-            half=self.input_side if self._side_by_side else None,
-        )
+        return self.format_of(paths, self.input_side if self._side_by_side else None)
 
     def load(self, split: Split) -> Examples:
         pairs, (form, shape) = self._pairs[split], self._format
@@ -188,8 +180,7 @@ class Pairs(Folder):
             other: Half = "right" if self.input_side == "left" else "left"
             forms["image"] = dataclasses.replace(form, half=other)
         paths = {name: [getattr(pair, name) for pair in pairs] for name in forms}
-        skip = self.on_bad_file == "skip"
-        tensors = read_together(paths, forms, shape, skip, self.picture_cache)
+        tensors = read_together(paths, forms, shape, self.skip_bad, self.picture_cache)
         if not len(tensors["image"]):
             raise UserError(f"none of the {len(pairs)} {split} pairs in {self.root} can be used")
         return Examples(tensors, pair_spec(shape), "pairs", split)

@@ -11,10 +11,10 @@ import torch
 
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
-from gan_core.data.kept_pictures import kept_channels, kept_pictures
+from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import list_pictures, place_of
 from gan_core.data.pairs import folder_below, match_names, pair_spec, read_together
-from gan_core.data.pictures import PictureFormat, common_format
+from gan_core.data.pictures import PictureFormat
 from gan_core.data.source_options import (
     AllowUpscale,
     Channels,
@@ -110,7 +110,7 @@ class Unpaired(Folder):
     def _with_truth(self) -> dict[str, Mapping[Split, Sequence[str]]]:
         inputs = folder_below(self.root, self.input_folder, "--input-folder")
         images = folder_below(self.root, self.target_folder, "--target-folder")
-        pairs = match_names(inputs, images, skip_lonely=self.on_bad_file == "skip")
+        pairs = match_names(inputs, images, skip_lonely=self.skip_bad)
         found: dict[str, dict[Split, list[str]]] = {
             name: {s: [getattr(p, name) for p in pairs[s]] for s in _SPLITS}
             for name in ("input", "image")
@@ -126,18 +126,11 @@ class Unpaired(Folder):
     @functools.cached_property
     def _format(self) -> tuple[PictureFormat, tuple[int, int, int]]:
         paths = [path for splits in self._paths.values() for s in _SPLITS for path in splits[s]]
-        skip = self.on_bad_file == "skip"
-        return common_format(
-            paths,
-            channels=self.channels or kept_channels(paths, skip, self.picture_cache),
-            image_size=self.image_size,
-            allow_upscale=self.allow_upscale,
-            skip_bad=skip,
-        )
+        return self.format_of(paths)
 
     def load(self, split: Split) -> Examples:
         form, shape = self._format
-        skip, paired = self.on_bad_file == "skip", self.truth and split != "train"
+        skip, paired = self.skip_bad, self.truth and split != "train"
         folder = self.picture_cache
         paths = {name: splits[split] for name, splits in self._paths.items()}
         if paired:
