@@ -19,7 +19,7 @@ from gan_core.config import make_config
 from gan_core.errors import UserError
 from pipelines.full_disk import DiskFull
 from pipelines.tuning import trial as module
-from pipelines.tuning.driver import Watching
+from pipelines.tuning.driver import SearchBoard
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trial, read_trials
 from pipelines.tuning.study import Study, TuneOptions
@@ -268,7 +268,7 @@ def test_a_full_disk_ends_the_search_and_leaves_the_trial_to_be_played_on(
     assert report == {"step": 0, "objective": WORST, "disk_full": full}
     assert read_trial(study.folder / FOLDER, study).status == "open"
     assert not (study.folder / FOLDER / "failure.txt").exists()
-    board = Watching(study, Table("fid", 1, 60))
+    board = SearchBoard(study, Table("fid", 1, 60))
     with pytest.raises(DiskFull, match=r"^trial_0001: .*No space left on device$"):
         board.reported(FOLDER, report)
 

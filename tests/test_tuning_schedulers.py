@@ -19,7 +19,7 @@ from gan_core.errors import UserError
 from gan_core.pictures import save_png
 from pipelines.cluster import Cluster
 from pipelines.tuning import driver, schedulers
-from pipelines.tuning.driver import Watching, _without_rays_last_word, resources, room
+from pipelines.tuning.driver import SearchBoard, _without_rays_last_word, resources, room
 from pipelines.tuning.importance import MINIMUM, importances, mean_ranks
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
@@ -256,7 +256,7 @@ def test_a_trial_that_the_scheduler_stops_is_ended_in_its_journal_and_others_are
     study = make_study(tmp_path)
     write_trial(study, 1, {10: 9.0}, status=None)
     write_trial(study, 2, {90: 3.0})
-    board = Watching(study, Table("fid", 2, 90))
+    board = SearchBoard(study, Table("fid", 2, 90))
     board.ended("trial_0001")
     board.ended("trial_0002")
     one, two = read_trials(study)
@@ -273,7 +273,7 @@ def test_a_trial_that_is_stopped_by_its_diagnosis_is_not_called_behind(tmp_path:
     book = journal.Journal(folder)
     book.write("tag", 10, name="stopped_by", value="mode_collapse")
     book.close()
-    Watching(study, Table("fid", 1, 90)).ended("trial_0001")
+    SearchBoard(study, Table("fid", 1, 90)).ended("trial_0001")
     (trial,) = read_trials(study)
     assert (trial.status, trial.verdict, trial.objective) == ("stopped", "mode_collapse", WORST)
     said = [e["value"] for e, _ in journal.read(folder / journal.FILE) if e["kind"] == "tag"]

@@ -37,7 +37,7 @@ _KEPT = 2  # checkpoints of a trial
 _LOST = 2  # how often a trial whose process was lost is begun again from its checkpoint
 
 
-class Watching:
+class SearchBoard:
     """The board of a search: keeps the table, and ends the journals of trials that Tune stops."""
 
     def __init__(self, study: Study, table: Table) -> None:
@@ -179,7 +179,7 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
     is in order (:func:`tidy`).
     """
     os.environ.update(_ENVIRONMENT)
-    board = Watching(study, table)
+    board = SearchBoard(study, table)
     for folder in trial_folders(study.folder):
         if resume:
             board.table.rows[folder.name] = row_of(read_trial(folder, study))
