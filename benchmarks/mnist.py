@@ -39,8 +39,9 @@ from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.parzen import parzen_figures
 from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid, save_png
+from gan_core.preparing import check_data
 from gan_core.release import ReleasedGenerator, load_generator
-from gan_core.run import Run, check_data
+from gan_core.run import Run
 from gan_core.splits import load_split
 
 SAMPLES = 10_000

@@ -43,7 +43,8 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
-from gan_core.run import Run, build_variant
+from gan_core.preparing import build_variant
+from gan_core.run import Run
 from gan_core.splits import load_split
 
 PLUGIN = "benchmarks.planted_games"

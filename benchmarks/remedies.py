@@ -29,7 +29,8 @@ from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
 from gan_core.observers import FolderObserver
-from gan_core.run import check_data, play
+from gan_core.preparing import check_data
+from gan_core.run import play
 
 SEEDS = (0, 1, 2)
 POINTS: dict[str, Any] = {"variant": "gan", "samples": 2500}

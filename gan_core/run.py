@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gan_core.best import best_of, note_doubled, replaces
 from gan_core.config import (
     RunConfig,
     check_resumable,
@@ -21,12 +20,10 @@ from gan_core.config import (
     make_config,
     write_config,
 )
-from gan_core.data.examples import DataSpec, Examples
 from gan_core.diagnostics import dynamics, signals
 from gan_core.diagnostics.diagnosis import Diagnosis
-from gan_core.diagnostics.findings import Facts, Finding
+from gan_core.diagnostics.findings import Finding
 from gan_core.diagnostics.history import BEGUN, LENGTH
-from gan_core.diagnostics.mode_collapse import expected_modes
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.execution import Engine, choose_engine
@@ -36,82 +33,22 @@ from gan_core.engine.taking_turns import Place
 from gan_core.engine.world import World
 from gan_core.errors import UserError, named_line
 from gan_core.judging import (
-    check_extractor,
     count_modes,
     make_evaluator,
-    mode_shares,
     told_of_training,
-    tracked_figure,
-    tracked_protocol,
 )
 from gan_core.observers import FolderObserver, Observer
-from gan_core.release import save_generator
+from gan_core.preparing import build_variant, check_counts
 from gan_core.sample_pictures import SamplePictures
-from gan_core.splits import load_test_split, load_training_data
-from gan_core.variant import Variant, create
+from gan_core.saving import Judged, Record, Saver
+from gan_core.splits import load_training_data
+from gan_core.telling import count_asked, count_parameters, diagnosed_facts, start_info
+from gan_core.variant import Variant
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
-
-
-def check_data(config: RunConfig) -> dict[str, Any]:
-    """Loads and checks the data and the variant's wishes, on the CPU; raises ``UserError``.
-
-    So does what an extractor asked for by name needs of the data: labels, and a test split.
-    Returns what is known then: fingerprint, numbers of examples and classes, the target's shape.
-    """
-    import_plugins(config.plugins)
-    from gan_core.variant import VARIANTS
-
-    train, held_out = load_training_data(config)
-    variant = VARIANTS[config.variant](config.game)
-    variant.check(train.spec)
-    variant.load_pretrained()
-    check_extractor(config, train.spec)
-    check_counts(config, variant, train.spec, len(held_out), max(1, config.workers))
-    if config.extractor == "classifier":
-        load_test_split(config)
-    return {
-        "fingerprint": train.fingerprint,
-        "examples": len(train),
-        "held_out": len(held_out),
-        "classes": train.spec.classes,
-        "shape": list(train.spec.target_shape),
-        "target": train.spec.target,
-    }
-
-
-def check_counts(
-    config: RunConfig, variant: Variant, spec: DataSpec, held_out: int, workers: int
-) -> None:
-    """Raises ``UserError`` if there is too little to evaluate: fewer samples, or held-out examples
-    of which they are made, than workers that share them, or no two pictures to compare.
-    """
-    from gan_core.data.mixtures import MIXTURES
-
-    compared = config.extractor != "none" and spec.pictures
-    if not (variant.asks_held_out or compared or config.data in MIXTURES):
-        return
-    if config.samples < workers:
-        raise UserError(
-            f"--samples {config.samples} cannot be shared by {workers} workers: give more"
-        )
-    needed = max(2 if compared else 1, workers)
-    if variant.asks_held_out and held_out < needed:
-        raise UserError(
-            f"{config.variant} is judged by the validation split of '{config.data}', and of its "
-            f"examples ({held_out}) {workers} workers need {needed}: give more, or fewer --workers"
-            if workers > 1
-            else f"{config.variant} is judged by the validation split of '{config.data}', which "
-            f"holds {held_out} example: give {needed}, or --extractor none"
-        )
-
-
-def build_variant(config: RunConfig, train: Examples) -> Variant:
-    """The run's variant with fresh networks for the data of ``train``."""
-    return create(config.variant, train.spec, config.game, config.seed)
 
 
 class Run:
@@ -147,11 +84,14 @@ class Run:
             examples_on=config.examples_on,
         )
         seed_rank(config.seed, world)  # last: making networks seeds a GPU's generator
+        self._saver = Saver(config, self.game, self.fingerprint, observer)
         self._pictures = SamplePictures(
-            self.game, self._asked(), lambda text: self.observer.message(self.game.step, text)
+            self.game,
+            count_asked(self.config, self.game),
+            lambda text: self.observer.message(self.game.step, text),
         )
         self.history: list[dict[str, float]] = []
-        self.diagnosis = Diagnosis(self._facts())
+        self.diagnosis = Diagnosis(diagnosed_facts(config, self.game))
         self._stopped_by: Finding | None = None
         self._memory: signals.Memory = {}
         self.best: dict[str, Any] | None = None
@@ -236,7 +176,7 @@ class Run:
             checkpoint = find_checkpoint(folder)
             if checkpoint is None:
                 raise UserError(f"no whole checkpoint of {stage} in {folder}: play it first")
-            self._check_data(checkpoint, checkpoints.verify(checkpoint))
+            self._saver.check_data(checkpoint, checkpoints.verify(checkpoint))
             shared = checkpoints.read_shared(checkpoint, self.world.device)
             states[stage] = shared["game"]
             self.seconds += shared["clock"]["seconds"]
@@ -409,17 +349,12 @@ class Run:
             return {}
         from gan_core.metrics.held_out import held_out_figures
 
-        count = self._asked()
+        count = count_asked(self.config, self.game)
         return held_out_figures(sampler, self.game.held_out_examples(count), count, self.world)
-
-    def _asked(self) -> int:
-        """How many samples an evaluation makes."""
-        variant, held_out = self.game.variant, len(self.game.held_out)
-        return min(self.config.samples, held_out) if variant.asks_held_out else self.config.samples
 
     def _own_protocol(self) -> dict[str, str]:
         held_out = self.game.held_out
-        where = f"{self._asked()} examples of {held_out.told}"
+        where = f"{count_asked(self.config, self.game)} examples of {held_out.told}"
         text = self.game.variant.protocol(self.game.stage.name)
         return {self.config.variant: f"{text}: {where}" if text else where}
 
@@ -455,93 +390,25 @@ class Run:
         return self.game.stage.view.describe(self.train.spec.target_shape)
 
     def _keep_if_best(self, sampler: Sampler) -> None:
-        found = tracked_figure(self.figures, self.game.variant.best_by)
-        if found is None:
+        variant, step = self.game.variant, self.game.step
+        own = variant.best_by, self.config.variant
+        now = best_of(self.figures, self.protocol, *own, step)
+        if now is None:
             return
-        metric, score = found
-        if not math.isfinite(score):
-            return
-        how = tracked_protocol(metric, self.protocol, self.config.variant)
-        best = self.best
-        if best is not None and self._compares(best, metric, how) and not score < best["score"]:
-            self._warn_if_doubled(best, score)
-            return
-        now = {"metric": metric, "value": self.figures[metric], "step": self.game.step}
-        self.best = {**now, "score": score, "protocol": how}
-        self._release(sampler, "best")
+        if self.best is None or replaces(now, self.best, self.game.stage_start):
+            self.best = now
+            self._saver.release("best", sampler, self._judged())
+        elif text := note_doubled(self.best, now):
+            self.observer.message(step, f"{text}; that generator is kept as the best", "warning")
+            self.observer.tag(step, "doubled_since_best", text)
 
-    def _compares(self, best: dict[str, Any], metric: str, how: str | None) -> bool:
-        """Whether scores by ``metric``, measured as ``how`` says, compare with that of ``best``.
-
-        One that is not finite does not, nor do those of another metric or protocol (resumed with
-        another extractor, or other ``--samples``), nor those of an earlier stage: that may pursue
-        nothing but this figure (PSNR), and the last stage is the aim.
-        """
-        if not math.isfinite(best["score"]):  # as earlier versions kept it
-            return False
-        was = best.get("protocol")  # those of earlier versions do not say
-        alike = None in (was, how) or was == how
-        return bool(best["metric"] == metric and alike and best["step"] > self.game.stage_start)
-
-    def _warn_if_doubled(self, best: dict[str, Any], score: float) -> None:
-        """Say so, once, when a figure of which low is good is twice its best or more."""
-        if "doubled" in best or not 0 < 2 * best["score"] <= score:
-            return
-        metric, step = best["metric"], self.game.step
-        best["doubled"] = {"value": self.figures[metric], "step": step}
-        text = (
-            f"{metric} {self.figures[metric]:.4g} at step {step:,} is twice its best or more: "
-            f"{best['value']:.4g} at step {best['step']:,}"
-        )
-        self.observer.message(step, f"{text}; that generator is kept as the best", "warning")
-        self.observer.tag(step, "doubled_since_best", text)
-
-    def _release(self, sampler: Sampler, name: str) -> None:
-        if self.world.leads and self.config.name:
-            self._save_generator(self.config.folder / "generator" / name, sampler)
-
-    def _save_generator(self, folder: Path, sampler: Sampler) -> None:
-        judged = self._judged_at == self.game.step  # else the figures are of other weights
-        save_generator(
-            folder,
-            sampler,
-            config=self.config.to_dict(),
-            spec=self.train.spec,
-            step=self.game.step,
-            figures=self.figures if judged else {},
-            protocol=self.protocol if judged else {},
-        )
+    def _judged(self) -> Judged:
+        """The figures, if they are of the networks as they are."""
+        if self._judged_at != self.game.step:
+            return {"figures": {}, "protocol": {}}
+        return {"figures": self.figures, "protocol": self.protocol}
 
     # -- diagnosing ----------------------------------------------------------------------------
-
-    def _facts(self) -> Facts:
-        variant = self.game.variant
-        options = dataclasses.asdict(getattr(variant, "recipe", variant.options))
-        for name in variant.refused_options():
-            options.pop(name, None)
-        return Facts(
-            modes=count_modes(self.config, self.train.spec),
-            steps=self.game.steps,
-            samples=self._asked(),
-            **self._modes_shown(),
-            real=len(self._reference),
-            target=self.train.spec.target,
-            options=options,
-            loss_scales=variant.loss_scales(),
-        )
-
-    @property
-    def _reference(self) -> Examples:
-        """The real examples that samples are compared with."""
-        return self.game.held_out if self.game.variant.asks_held_out else self.train
-
-    def _modes_shown(self) -> dict[str, Any]:
-        """How rare the rarest mode is in these, and how many as many of them as samples show."""
-        shares = mode_shares(self.config, self._reference)
-        return {
-            "least_share": min(shares, default=None),
-            "expected_modes": expected_modes(shares, self._asked()) if shares else None,
-        }
 
     def _announce(self, finding: Finding) -> None:
         """One line when a failure begins, gets worse or is over, and the run's tags."""
@@ -584,34 +451,19 @@ class Run:
         with undisturbed():
             made = sampler or self.game.sampler()
         if last:
-            self._release(made, "last")
-
-        def write(folder: Path) -> None:
-            checkpoints.write_rank(folder, self.world.rank, self.game.rank_state())
-            if self.world.leads:
-                self._save_generator(folder, made)
-                checkpoints.write_shared(folder, self._state(), self._manifest())
-
-        self.observer.checkpoint(self.game.step, write, dict(self.figures))
+            self._saver.release("last", made, self._judged())
+        self._saver.checkpoint(made, self._record(), self._judged())
         self._saved_at = self.game.step
 
-    def _state(self) -> dict[str, Any]:
+    def _record(self) -> Record:
+        """What it remembers beside its game."""
         return {
-            "game": self.game.state_dict(),
             "history": self.history,
             "best": self.best,
             "figures": self.figures,
             "protocol": self.protocol,
             "signals": self._memory,
             "clock": {"seconds": self.seconds},
-        }
-
-    def _manifest(self) -> dict[str, Any]:
-        return {
-            "step": self.game.step,
-            "world_size": self.world.size,
-            "config": self.config.to_dict(),
-            "data": self.fingerprint,
         }
 
     def _take_up(self, checkpoint: Path) -> list[str]:
@@ -630,87 +482,24 @@ class Run:
         name, folder = self.config.name, checkpoint.resolve()
         return name is not None and folder.is_relative_to(self.config.folder.resolve())
 
-    def _restore(self, folder: Path) -> None:
-        manifest = checkpoints.verify(folder)
-        self._check_data(folder, manifest)
-        shared = checkpoints.read_shared(folder, self.world.device)
-        try:
-            self.game.load_state_dict(shared["game"])
-        except UserError as error:
-            raise UserError(f"cannot resume from {folder}: {error}") from None
-        if manifest["world_size"] == self.world.size:
-            own = checkpoints.read_rank(folder, self.world.rank, self.world.device)
-            self.game.load_rank_state(own)
-        else:
-            self._go_on_from_others(folder, manifest["world_size"])
-        self.history, self.best = shared["history"], shared["best"]
-        self._memory = shared.get("signals", {})  # those of earlier versions have none
+    def _restore(self, checkpoint: Path) -> None:
+        record = self._saver.restore(checkpoint)
+        self.history, self.best = record["history"], record["best"]
+        self._memory = record.get("signals", {})  # those of earlier versions have none
         self.diagnosis.replay(self.history)
-        self.figures, self.protocol = shared["figures"], shared["protocol"]
-        self.seconds = shared["clock"]["seconds"]
+        self.figures, self.protocol = record["figures"], record["protocol"]
+        self.seconds = record["clock"]["seconds"]
         self._saved_at = self.game.step
-
-    def _go_on_from_others(self, folder: Path, count: int) -> None:
-        """Go on with what ``count`` other ranks kept for themselves, and say that it is not exact.
-
-        Their files are read only if the variant looks at them.
-        """
-        device = self.world.device
-        dealt = self.game.deal_out(checkpoints.read_rank(folder, r, device) for r in range(count))
-        seed_rank(self.config.seed, self.world, self.game.step)
-        self.observer.message(
-            self.game.step,
-            f"resumed with {self.world.size} workers from a checkpoint of {count}: batch "
-            "statistics go on from rank 0's, dropout is drawn anew"
-            f"{f' and {dealt} are dealt out anew' if dealt else ''}, so the run is not exactly the "
-            "one that was interrupted",
-            "warning",
-        )
-
-    def _check_data(self, folder: Path, manifest: dict[str, Any]) -> None:
-        if manifest["data"] != self.fingerprint:
-            raise UserError(
-                f"cannot resume from {folder}: the training data have changed since "
-                f"(fingerprint {manifest['data']}, now {self.fingerprint})"
-            )
 
     # -- telling -------------------------------------------------------------------------------
 
-    def _parameters(self) -> dict[str, int]:
-        names = self.game.networks_of(self.game.stage)
-        return {
-            n: sum(p.numel() for p in getattr(self.game.variant, n).parameters()) for n in names
-        }
-
     def _start_info(self, checkpoint: Path | None) -> dict[str, Any]:
+        resumed_from = None if checkpoint is None else str(checkpoint)
         return {
-            "steps": self.game.steps,
-            "workers": self.world.size,
-            "device": str(self.world.device),
-            "engine": self.game.engine.mode,
-            "precision": self.game.engine.precision,
-            "memory_format": self.game.engine.memory_format,
-            "parameters": self._parameters(),
-            "examples": len(self.train),
+            **start_info(self.config, self.game),
             "data": self.fingerprint,
-            "resumed_from": None if checkpoint is None else str(checkpoint),
-            "variant": self.config.variant,
-            "source": self.config.data,
-            "target": self.train.spec.target,
-            "modes_in_data": count_modes(self.config, self.train.spec),
-            "samples": self._asked(),
-            "real": len(self._reference),
-            **self._modes_shown(),
-            "options": self.config.to_dict()["options"],
-            "decided": self._decided(),
-            "refused": sorted(self.game.variant.refused_options()),
+            "resumed_from": resumed_from,
         }
-
-    def _decided(self) -> dict[str, Any]:
-        """Options that were left to the variant, with what it made of them for these data."""
-        recipe = getattr(self.game.variant, "recipe", None)
-        left = [name for name, value in self.config.options.items() if value is None]
-        return {name: getattr(recipe, name) for name in left if hasattr(recipe, name)}
 
     def _summary(self, status: str) -> dict[str, Any]:
         best = self.best and {k: v for k, v in self.best.items() if k not in ("score", "protocol")}
@@ -726,7 +515,7 @@ class Run:
             "diagnosis": {n: f.to_dict() for n, f in self.diagnosis.findings.items()},
             "stopped_by": self._stopped_by and self._stopped_by.failure,
             "grid": self._grid,
-            "parameters": self._parameters(),
+            "parameters": count_parameters(self.game),
         }
 
 

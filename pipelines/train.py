@@ -26,7 +26,8 @@ from gan_core.config import RunConfig
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError, named_line
 from gan_core.journal import last_status
-from gan_core.run import check_data, play
+from gan_core.preparing import check_data
+from gan_core.run import play
 from pipelines.cluster import (
     Cluster,
     absolute,

@@ -279,7 +279,7 @@ def _asked(options: TuneOptions) -> Asked:
 
 def _check_here(study: Study) -> None:
     """The data, and whether they can be judged as the user asks, before Ray is started."""
-    from gan_core.run import check_data
+    from gan_core.preparing import check_data
     from pipelines.tuning.figures import names_of_data
 
     facts = check_data(study.run)

@@ -16,7 +16,8 @@ from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, verify
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.observers import FolderObserver
-from gan_core.run import check_data, play
+from gan_core.preparing import check_data
+from gan_core.run import play
 from pipelines.system_usage import SystemUsage
 
 STOPPED_BY = "stopped_by"

@@ -20,8 +20,9 @@ from gan_core.judging import tracked_figure
 from gan_core.metrics.held_out import held_out_figures
 from gan_core.observers import FolderObserver, Observer
 from gan_core.pictures import image_grid
+from gan_core.preparing import check_data
 from gan_core.release import load_generator
-from gan_core.run import Run, check_data
+from gan_core.run import Run
 from gan_core.variant import VARIANTS, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
 from pipelines.diagnose import diagnose
 from pipelines.evaluate import EvaluateOptions, evaluate

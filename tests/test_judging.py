@@ -26,7 +26,8 @@ from gan_core.errors import UserError
 from gan_core.judging import mode_shares
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
-from gan_core.run import Run, check_data, play
+from gan_core.preparing import check_data
+from gan_core.run import Run, play
 from pipelines.diagnose import diagnose
 from pipelines.tuning.figures import names_of_data
 
@@ -392,7 +393,7 @@ def test_a_figure_that_has_doubled_since_its_best_is_told_once(tmp_path: Path) -
     assert best["doubled"] == {"value": 98.0, "step": 5}
     assert (best["value"], best["step"]) == (49.0, 2)
     # A resumed run does not say it again, until a new best is lost as well.
-    again, observer = planted(tmp_path, "fid", [140.0], run._state()["best"])
+    again, observer = planted(tmp_path, "fid", [140.0], run._record()["best"])
     assert observer.told == []
     _, observer = planted(tmp_path, "fid", [140.0, 30.0, 61.0], again.best)
     assert [step for step, _, _ in observer.told] == [3]

@@ -18,9 +18,9 @@ from gan_core.engine.game import Game
 from gan_core.metrics import extractors as _extractors  # noqa: F401  (registers them)
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.pictures import image_grid, neighbour_rows
+from gan_core.preparing import build_variant
 from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw, truncated
 from gan_core.release import ReleasedGenerator, load_generator, save_generator
-from gan_core.run import build_variant
 from gan_core.variant import VARIANTS, NoiseSpec
 from pipelines import __main__ as command
 from pipelines.sample import SampleOptions, arranged

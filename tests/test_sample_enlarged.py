@@ -15,8 +15,8 @@ from gan_core.data.examples import Examples
 from gan_core.data.sources import picture_spec
 from gan_core.engine.game import Game
 from gan_core.errors import UserError
+from gan_core.preparing import build_variant
 from gan_core.release import load_generator, save_generator
-from gan_core.run import build_variant
 from gan_core.tiles import enlarged_in_tiles
 from gan_core.variants.srgan import Generator, SRGANOptions
 from pipelines.__main__ import run as command

@@ -66,7 +66,7 @@ def names_before_data(config: RunConfig) -> FigureNames | None:
 
 
 def names_of_data(config: RunConfig, facts: Mapping[str, Any]) -> FigureNames | None:
-    """All that it may give of data with ``facts``, which :func:`~gan_core.run.check_data` finds."""
+    """All that it may give of data with ``facts``: what ``gan_core.preparing.check_data`` finds."""
     pictures = facts["target"] == "image" and len(facts["shape"]) == 3
     labels = facts["classes"] > 1  # one class tells nothing apart
     extractors = extractor_names(config, labels) if pictures else ()

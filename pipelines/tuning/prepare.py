@@ -15,7 +15,7 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.judging import make_evaluator
 from gan_core.metrics.held_out import held_out_figures
-from gan_core.run import build_variant, check_data
+from gan_core.preparing import build_variant, check_data
 from gan_core.splits import load_training_data
 from gan_core.variant import VARIANTS, Variant
 from pipelines.tuning.figures import Asked, declared_mode, names_of_data, names_to_come

@@ -24,8 +24,9 @@ from gan_core.errors import UserError
 from gan_core.layers import bicubic
 from gan_core.layers.features import FEATURES, load_features
 from gan_core.observers import FolderObserver, Observer
+from gan_core.preparing import check_data
 from gan_core.release import load_generator
-from gan_core.run import Run, check_data
+from gan_core.run import Run
 from gan_core.variant import create
 from gan_core.variants.srgan import SRGAN, Discriminator, Generator, SRGANOptions
 
