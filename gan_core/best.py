@@ -58,8 +58,12 @@ def _compares(best: Best, now: Best, stage_start: int) -> bool:
 
 
 def note_doubled(best: Best, now: Best) -> str | None:
-    """A line, once, when a figure of which low is good is twice its ``best`` or more."""
-    if "doubled" in best or not 0 < 2 * best["score"] <= now["score"]:
+    """A line, once, when a figure of which low is good is twice its ``best`` or more.
+
+    Not before that: a run that goes on from an older checkpoint may have its best still to come.
+    """
+    lost = best["step"] < now["step"] and 0 < 2 * best["score"] <= now["score"]
+    if "doubled" in best or not lost:
         return None
     best["doubled"] = {"value": now["value"], "step": now["step"]}
     return (

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gan_core.engine.checkpoint import all_bests, find_best, next_best
 from gan_core.engine.world import World
 from gan_core.journal import Journal
 
@@ -42,6 +43,17 @@ class Observer:
     ) -> None:
         """Called on every rank at the same steps; ``write(folder)`` writes this rank's files."""
 
+    def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
+        """Called on every rank whenever the tracked figure is better than ever; ``write(folder)``
+        writes this rank's files. Returns the folder, which stays until the next call; ``None``:
+        nothing is kept.
+        """
+        return None
+
+    def kept_best(self) -> Path | None:
+        """The folder that was kept last, by whatever process; asked on rank 0 of a resumed run."""
+        return None
+
     def should_stop(self) -> bool:
         """Asked on rank 0 whenever it logs, evaluates or saves, and every few seconds; the other
         ranks are told.
@@ -53,8 +65,9 @@ class Observer:
 
 
 class FolderObserver(Observer):
-    """Keeps a run in a folder: checkpoints, and by rank 0 alone the journal, sample grids, and the
-    run's ``config.yaml``, by its last start (that of a subclass, where none is there).
+    """Keeps a run in a folder: checkpoints, its best state, and by rank 0 alone the journal, sample
+    grids, and the run's ``config.yaml``, by its last start (that of a subclass, where none is
+    there).
 
     A file called STOP in the folder asks the run to stop: it does within seconds.
     """
@@ -93,6 +106,13 @@ class FolderObserver(Observer):
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
     ) -> None:
         final = self.folder / "checkpoints" / f"step_{step:08d}"
+        self._gather(final, write)
+        if self.world.leads:
+            self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
+            self._tidy(final)
+
+    def _gather(self, final: Path, write: Callable[[Path], None]) -> None:
+        """The files of all ranks in the folder ``final``, which is there once all are written."""
         partial = final.with_suffix(".partial")
         if self.world.leads:
             shutil.rmtree(partial, ignore_errors=True)
@@ -103,8 +123,6 @@ class FolderObserver(Observer):
         if self.world.leads:
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
-            self._write("checkpoint", step, path=str(final.relative_to(self.folder)))
-            self._tidy(final)
         self.world.barrier()  # it is in its place when any rank goes on
 
     def _tidy(self, newest: Path) -> None:
@@ -115,6 +133,20 @@ class FolderObserver(Observer):
         whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
         for old in [*whole[:-KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
             shutil.rmtree(old, ignore_errors=True)
+
+    def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
+        final: Path = self.world.broadcast_object(next_best(self.folder, step))
+        self._gather(final, write)
+        if self.world.leads:
+            path = str(final.relative_to(self.folder))
+            self._write("tag", step, name="best_state", value=path)
+            former = [p for p in all_bests(self.folder) if p != final]
+            for old in [*former, *final.parent.glob("*.partial")]:
+                shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def kept_best(self) -> Path | None:
+        return find_best(self.folder)
 
     def should_stop(self) -> bool:
         return (self.folder / "STOP").exists()

@@ -28,7 +28,7 @@ from gan_core.randomness import stream_key
 from gan_core.variant import Stage, Variant, create
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION = "generator.safetensors", "generator.json"
+WEIGHTS, DESCRIPTION = FILES = "generator.safetensors", "generator.json"
 EXAMPLES = 64
 """How many examples of what it is asked for (pictures to translate) a generator comes with."""
 _CONDITION = "condition/"  # before a condition's name in the file of weights

@@ -392,12 +392,13 @@ class Run:
     def _keep_if_best(self, sampler: Sampler) -> None:
         variant, step = self.game.variant, self.game.step
         own = variant.best_by, self.config.variant
-        now = best_of(self.figures, self.protocol, *own, step)
+        found = best_of(self.figures, self.protocol, *own, step)
+        now = self.world.broadcast_object(found)  # all keep it, or none
         if now is None:
             return
         if self.best is None or replaces(now, self.best, self.game.stage_start):
             self.best = now
-            self._saver.release("best", sampler, self._judged())
+            self._saver.keep_best(sampler, self._record(), self._judged())
         elif text := note_doubled(self.best, now):
             self.observer.message(step, f"{text}; that generator is kept as the best", "warning")
             self.observer.tag(step, "doubled_since_best", text)
@@ -469,6 +470,8 @@ class Run:
     def _take_up(self, checkpoint: Path) -> list[str]:
         """Go on from ``checkpoint``; what is done otherwise than before, in words."""
         self._restore(checkpoint)
+        if self._is_own(checkpoint):
+            self.best = self._saver.later_best(self.best)
         changes = _changes_since(checkpoint, self.config)
         if changes and self.game.finished and self._is_own(checkpoint):
             raise UserError(
@@ -503,6 +506,8 @@ class Run:
 
     def _summary(self, status: str) -> dict[str, Any]:
         best = self.best and {k: v for k, v in self.best.items() if k not in ("score", "protocol")}
+        if best and (state := self._saver.kept_best(best)):
+            best["state"] = state
         return {
             "status": status,
             "step": self.game.step,

@@ -485,7 +485,9 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     if best:
         later = best.get("doubled")
         worse = f", twice that or more from step {later['step']} on" if later else ""
-        lines.append(f"best   {best['metric']} {best['value']:.4g} at step {best['step']}{worse}")
+        kept = f", kept in {best['state']}" if best.get("state") else ""
+        told = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
+        lines.append(f"best   {told}{worse}{kept}")
     if summary.get("grid"):
         lines.append(f"grid   {Path(summary['folder']) / summary['grid']}")
     lines.append(f"run    {summary['folder']}")

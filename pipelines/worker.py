@@ -89,6 +89,10 @@ class RayObserver(WatchingObserver):
         if self._leave is not None and self.world.leads:
             self._leave.wait(step)
 
+    def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
+        """All ranks' files in the run's folder; of a trial, which asks for leave, nothing."""
+        return None if self._leave is not None else super().keep_best(step, write)
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -3,6 +3,8 @@
 ``state.pt`` (rank 0), ``rank_R.pt`` (each rank), ``manifest.json`` (rank 0). Each ``.pt`` has a
 ``.sha256`` beside it, so a truncated file is known before it is used. Only tensors and plain
 values are stored; files are read with ``weights_only=True``, so none can run code.
+
+The best state of a run is such a folder below ``best/``, where nobody looks for the newest one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import json
 import logging
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from gan_core.checksums import remembered_sha256_of, sha256_of
 from gan_core.errors import UserError, first_line
 
 FORMAT = 1
+BEST = "best"
+"""The folder, in that of a run, in which its best state is."""
 _PROMISED = {"step", "world_size", "config", "data"}
 _log = logging.getLogger(__name__)
 
@@ -54,10 +60,27 @@ def write_rank(folder: Path, rank: int, state: dict[str, Any]) -> None:
     _write(folder / f"rank_{rank}.pt", state)
 
 
+def files_of(rank: int) -> tuple[str, ...]:
+    """The files that ``rank`` writes, the manifest last."""
+    own = (f"rank_{rank}.pt", f"rank_{rank}.sha256")
+    return own if rank else (*own, "state.pt", "state.sha256", "manifest.json")
+
+
 def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
     """What all ranks share, and the manifest (``step``, ``world_size``, ``config``...)."""
     _write(folder / "state.pt", state)
     (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
+
+
+def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """The files ``names`` of ``source`` in ``folder`` too; without copying them where that is
+    possible: files of a checkpoint are replaced, and never written to again.
+    """
+    for name in names:
+        try:
+            (folder / name).hardlink_to(source / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source / name, folder / name)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -115,7 +138,37 @@ def all_checkpoints(run_folder: Path) -> list[Path]:
 
 def find_checkpoint(run_folder: Path) -> Path | None:
     """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
-    for folder in all_checkpoints(run_folder):
+    return _first_whole(all_checkpoints(run_folder))
+
+
+def all_bests(run_folder: Path) -> list[Path]:
+    """The folders of a run's best state, the last kept first: one, but after a crash."""
+    found = [p for p in (run_folder / BEST).glob("*_step_*") if p.suffix != ".partial"]
+    return sorted(found, key=_number, reverse=True)
+
+
+def find_best(run_folder: Path) -> Path | None:
+    """The whole best state of a run that was kept last; damaged ones are passed over."""
+    return _first_whole(all_bests(run_folder))
+
+
+def next_best(run_folder: Path, step: int) -> Path:
+    """The folder for a new best state, of ``step``.
+
+    They are numbered: a run that goes on from an older checkpoint may have its new best at the
+    step of the last one, or before it.
+    """
+    number = 1 + max(map(_number, all_bests(run_folder)), default=0)
+    return run_folder / BEST / f"{number:04d}_step_{step:08d}"
+
+
+def _number(folder: Path) -> int:
+    number = folder.name.partition("_")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def _first_whole(folders: Iterable[Path]) -> Path | None:
+    for folder in folders:
         try:
             verify(folder)
         except BrokenCheckpoint as error:

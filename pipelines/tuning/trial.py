@@ -230,6 +230,10 @@ class TrialObserver(FolderObserver):
             write(Path(scratch))
             self._report(step, figures, Path(scratch))
 
+    def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
+        """Nothing: every evaluation is a checkpoint already, and a winner is trained anew."""
+        return None
+
 
 def _keep(folder: Path, error: Exception) -> None:
     """The error as a line in the journal and as a whole trace in the trial's folder."""
