@@ -32,6 +32,16 @@ class RunConfig:
         choices=("train", "train+validation"),
     )
     options: dict[str, Any] = option(None, "options of the variant")
+    begin_from: str | None = option(
+        None,
+        "begin with the networks and averages of weights of another run's best state, else of its "
+        "newest checkpoint: by its name or folder, or the folder of one checkpoint; optimisers and "
+        "iterations begin afresh",
+        metavar="RUN",
+    )
+    begun_from: dict[str, Any] = option(
+        None, "what that state is: its run, step, and figure", kind="runtime"
+    )
     seed: int = option(
         0,
         "initial weights, noise and data order all follow from it",
@@ -248,7 +258,8 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     for key in beside:
         if key not in known:
             raise unknown_word("option", key, known)
-    values["data_options"] = values.get("data_options") or {}
+    for name in ("data_options", "begun_from"):
+        values[name] = values.get(name) or {}
     config = parse(RunConfig, {**values, "options": {}})
     parsed = parse(cls, {**options, **beside})
     return dataclasses.replace(config, options=dataclasses.asdict(parsed))

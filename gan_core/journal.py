@@ -9,13 +9,14 @@ Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), an
   ("eager", "compile", "graph" or "compiled-graph"), ``precision`` ("fp32", "tf32" or "bf16"),
   ``memory_format`` ("channels_last" or "contiguous"), ``parameters`` (network to count),
   ``examples`` (count), ``data`` (their fingerprint), ``resumed_from`` (a checkpoint's folder or
-  null), ``variant``, ``source``, ``target`` (the tensor that is learned: "image",
-  "point"...), ``modes_in_data`` (classes or Gaussians, 0 if there are none to count), ``samples``
-  (that an evaluation makes), ``real`` (examples that they are compared with), ``least_share`` (of
-  the rarest mode, or null), ``expected_modes`` (that as many real examples show: mean and standard
-  deviation, or null), ``options`` (the variant's, name to value: a resumed run may have others than
-  before), ``decided`` (those that were left to the variant, name to value), ``refused`` (names of
-  options that these data or the others forbid)
+  null), ``begun_from`` (of another run's networks: its ``run``, ``step``, and if known the figure,
+  ``metric`` and ``value``; or null), ``variant``, ``source``, ``target`` (the tensor that is
+  learned: "image", "point"...), ``modes_in_data`` (classes or Gaussians, 0 if there are none to
+  count), ``samples`` (that an evaluation makes), ``real`` (examples that they are compared with),
+  ``least_share`` (of the rarest mode, or null), ``expected_modes`` (that as many real examples
+  show: mean and standard deviation, or null), ``options`` (the variant's, name to value: a resumed
+  run may have others than before), ``decided`` (those that were left to the variant, name to
+  value), ``refused`` (names of options that these data or the others forbid)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gan_core.beginning import check_beginning
 from gan_core.config import RunConfig, import_plugins
 from gan_core.data.examples import DataSpec, Examples
 from gan_core.errors import UserError
@@ -12,10 +13,11 @@ from gan_core.splits import load_test_split, load_training_data
 from gan_core.variant import Variant, create
 
 
-def check_data(config: RunConfig) -> dict[str, Any]:
+def check_data(config: RunConfig, *, resumed: bool = False) -> dict[str, Any]:
     """Loads and checks the data and the variant's wishes, on the CPU; raises ``UserError``.
 
-    So does what an extractor asked for by name needs of the data: labels, and a test split.
+    So does what an extractor asked for by name needs of the data: labels, and a test split; and
+    what the run begins from, unless it is ``resumed``: then it goes on with its own.
     Returns what is known then: fingerprint, numbers of examples and classes, the target's shape.
     """
     import_plugins(config.plugins)
@@ -29,6 +31,8 @@ def check_data(config: RunConfig) -> dict[str, Any]:
     check_counts(config, variant, train.spec, len(held_out), max(1, config.workers))
     if config.extractor == "classifier":
         load_test_split(config)
+    if not resumed:
+        check_beginning(config, train.spec)
     return {
         "fingerprint": train.fingerprint,
         "examples": len(train),

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gan_core.beginning import begin, beginning_in_words, begun_as, with_beginning
 from gan_core.best import best_of, note_doubled, replaces
 from gan_core.config import (
     RunConfig,
@@ -129,9 +130,12 @@ class Run:
         Raises ``UserError`` where the run is to go on otherwise than before, but has come to its
         end already: nothing would be played so.
         """
+        self._settle_beginning(checkpoint)
         changes = [] if checkpoint is None else self._take_up(checkpoint)
         self._keep_config()
         self.observer.start(self.game.step, self._start_info(checkpoint))
+        if checkpoint is None and self.config.begin_from is not None:
+            self._tell_beginning()
         if changes:
             step = self.game.step
             self.observer.tag(step, f"resumed_with.{step}", "; ".join(changes))
@@ -156,6 +160,23 @@ class Run:
         summary = self._summary(status)
         self.observer.end(self.game.step, status, summary)
         return summary
+
+    def _settle_beginning(self, checkpoint: Path | None) -> None:
+        """Take over the networks that the configuration names, if it does; or once it did."""
+        if checkpoint is None:
+            self.config = self.world.broadcast_object(with_beginning(self.config))
+            if self.config.begin_from is not None:
+                begin(self.game, self.config)
+        elif self._is_own(checkpoint):
+            self.config = begun_as(checkpoint, self.config)
+        self._saver.config = self.config
+
+    def _tell_beginning(self) -> None:
+        """Say what it begins from, and save that: who resumes the run does not need the other."""
+        words = beginning_in_words(self.config)
+        self.observer.tag(0, "begun_from", words)
+        self.observer.message(0, f"begun with the networks of {words} ({self.config.begin_from})")
+        self._checkpoint(last=False)
 
     def _keep_config(self) -> None:
         """The configuration beside what is kept in a folder: the command line knows a run by it,
@@ -502,6 +523,7 @@ class Run:
             **start_info(self.config, self.game),
             "data": self.fingerprint,
             "resumed_from": resumed_from,
+            "begun_from": self.config.begun_from or None,
         }
 
     def _summary(self, status: str) -> dict[str, Any]:

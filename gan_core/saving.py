@@ -28,15 +28,15 @@ class Saver:
     """
 
     def __init__(self, config: RunConfig, game: Game, fingerprint: str, observer: Observer) -> None:
-        self._config, self._game, self._observer = config, game, observer
+        self.config, self._game, self._observer = config, game, observer
         self._fingerprint, self._world = fingerprint, game.world
         self._kept: Path | None = None
         self._written: tuple[int, Path] | None = None  # the best state, by this process
 
     def release(self, name: str, sampler: Sampler, judged: Judged) -> None:
         """Write the networks of ``sampler`` to the run's folder, as its generator ``name``."""
-        if self._world.leads and self._config.name:
-            self._save_generator(self._config.folder / "generator" / name, sampler, judged)
+        if self._world.leads and self.config.name:
+            self._save_generator(self.config.folder / "generator" / name, sampler, judged)
 
     def checkpoint(self, sampler: Sampler, record: Record, judged: Judged) -> None:
         """Save everything: the game, ``record``, and the networks of ``sampler`` as a generator."""
@@ -69,8 +69,8 @@ class Saver:
         folder = self._kept
         if folder is None or not folder.name.endswith(f"_step_{best['step']:08d}"):
             return None
-        if self._config.name and folder.is_relative_to(self._config.folder):
-            folder = folder.relative_to(self._config.folder)
+        if self.config.name and folder.is_relative_to(self.config.folder):
+            folder = folder.relative_to(self.config.folder)
         return str(folder)
 
     def _write(self, folder: Path, sampler: Sampler, record: Record, judged: Judged) -> None:
@@ -86,7 +86,7 @@ class Saver:
         save_generator(
             folder,
             sampler,
-            config=self._config.to_dict(),
+            config=self.config.to_dict(),
             spec=self._game.train.spec,
             step=self._game.step,
             **judged,
@@ -96,7 +96,7 @@ class Saver:
         return {
             "step": self._game.step,
             "world_size": self._world.size,
-            "config": self._config.to_dict(),
+            "config": self.config.to_dict(),
             "data": self._fingerprint,
         }
 
@@ -139,7 +139,7 @@ class Saver:
         """
         world, game = self._world, self._game
         dealt = game.deal_out(checkpoints.read_rank(folder, r, world.device) for r in range(count))
-        seed_rank(self._config.seed, world, game.step)
+        seed_rank(self.config.seed, world, game.step)
         self._observer.message(
             game.step,
             f"resumed with {world.size} workers from a checkpoint of {count}: batch "

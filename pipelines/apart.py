@@ -69,7 +69,7 @@ def train_apart(config: RunConfig, parts: Mapping[str, RunConfig], resume: bool)
     second one, when they have been ended without.
     """
     with RunFolder(config) as folder, ExitStack() as stack:
-        cluster = training.prepare(config, stack)
+        cluster = training.prepare(config, stack, resume)
         choose_device(config, cluster)
         folder.open(resume)
         failed = _play(config, parts, folder, cluster)

@@ -21,6 +21,7 @@ from pipelines.runs import (
     find_run,
     named,
     pick_device,
+    resolve,
     runs_folder,
 )
 from pipelines.train_parser import GAME, NESTED, SOURCE, build_parser, valueless_flags
@@ -75,6 +76,8 @@ def configuration(arguments: list[str], verb: str) -> tuple[RunConfig, dict[str,
     if draft.variant is None:
         raise UserError(f"{verb} needs a variant, such as `python -m pipelines {verb} dcgan`")
     config = draft.config()
+    if config.begin_from is not None:
+        raise UserError(f"--begin-from is for `train`, and {verb} begins all networks afresh")
     check_here(config, resume=False)
     return config, draft.given()
 
@@ -89,6 +92,11 @@ class _Draft:
         self.resumed = _find_run(
             find_values(self.words, "--resume"), find_values(self.words, "--storage"), self.file
         )
+        if self.resumed is not None and find_values(self.words, "--begin-from"):
+            raise UserError(
+                "--begin-from is for a new run, and a resumed one goes on from its own checkpoint: "
+                "leave out --begin-from, or --resume"
+            )
         self.old = _run_values(self.resumed)
         named = (self.file or self.old).get("plugins") or ()
         self.plugins = plugins or ((named,) if isinstance(named, str) else tuple(named))
@@ -146,7 +154,7 @@ class _Draft:
             self._keep_place(values, given)
         config = make_config(values)
         if self.resumed is None:
-            return named(config)
+            return named(_with_beginning(config))
         check_resumable(kept_config(config.folder), config)
         return config
 
@@ -238,6 +246,22 @@ def _find_run(names: Sequence[str], storages: Sequence[str], file: dict[str, Any
     if is_study(found):
         raise UserError(f"{names[-1]} is a search: go on with `python -m pipelines tune --resume`")
     return found
+
+
+def _with_beginning(config: RunConfig) -> RunConfig:
+    """``config`` with the one checkpoint that ``--begin-from`` means, which is whole."""
+    from gan_core.beginning import with_beginning
+    from pipelines.tuning.study import is_study
+
+    if config.begin_from is None:
+        return config
+    folder = resolve(config.begin_from, config.storage)
+    if is_study(folder):
+        raise UserError(
+            f"{config.begin_from} is a search, whose trials keep no best state: train its "
+            "best.yaml, and begin from that run"
+        )
+    return with_beginning(dataclasses.replace(config, begin_from=str(folder)))
 
 
 def _run_values(folder: Path | None) -> dict[str, Any]:

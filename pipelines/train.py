@@ -201,7 +201,7 @@ def _train_here(config: RunConfig, resume: bool) -> dict[str, Any]:
     device = None if config.device == "auto" else config.device
     with torchrun_world(device) as world:
         config = world.broadcast_object(config)  # the name of a run may hold the time
-        check_data(config)
+        check_data(config, resumed=resume)
         with RunFolder(config) as folder:
             checkpoint = _led(world, lambda: folder.open(resume))
             summary = _play_here(config, world, checkpoint)
@@ -276,10 +276,10 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
 
 def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
     with RunFolder(config) as folder, ExitStack() as stack:
-        cluster = prepare(config, stack)
+        cluster = prepare(config, stack, resume)
         device = choose_device(config, cluster)
         if not cluster.own:
-            _preflight(config)
+            _preflight(config, resume)
         checkpoint = folder.open(resume)
         watch = stack.enter_context(Watch(config))
         shipper = track(config, watch)
@@ -294,14 +294,14 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
         return conclude(config, summary, shipper)
 
 
-def prepare(config: RunConfig, stack: ExitStack) -> Cluster:
+def prepare(config: RunConfig, stack: ExitStack, resume: bool) -> Cluster:
     """Ray, joined or started; data on this machine are looked at before it is started."""
     if on_this_machine():
-        check_data(config)
+        check_data(config, resumed=resume)
     return stack.enter_context(connected())
 
 
-def _preflight(config: RunConfig) -> None:
+def _preflight(config: RunConfig, resume: bool) -> None:
     """Check the data in a small task where the workers are, before a GPU is taken."""
     import ray
     from ray.exceptions import RayError
@@ -310,7 +310,7 @@ def _preflight(config: RunConfig) -> None:
 
     task = ray.remote(preflight).options(num_cpus=0.1, max_retries=1)
     try:
-        found = task.remote(config.to_dict())
+        found = task.remote(config.to_dict(), resume)
         while not ray.wait([found], timeout=60)[0]:
             print("waiting for a free CPU to check the data", file=sys.stderr, flush=True)
         ray.get(found)
@@ -485,7 +485,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     if best:
         later = best.get("doubled")
         worse = f", twice that or more from step {later['step']} on" if later else ""
-        kept = f", kept in {best['state']}" if best.get("state") else ""
+        kept = ", its whole state kept in best/" if best.get("state") else ""
         told = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
         lines.append(f"best   {told}{worse}{kept}")
     if summary.get("grid"):

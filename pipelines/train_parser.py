@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gan_core.variant import Variant
 
 NESTED = ("options", "data_options")
+TOLD = ("begun_from",)
+"""Of a run's configuration what is no option: it is found out."""
 _LEARNT = ("data", "data_root", "train_split")
 _WATCHING = (
     "log_every", "evaluate_every", "samples", "extractor", "extractor_weights", "experiment",
@@ -49,14 +51,15 @@ def build_parser(variant: str | None, source: str) -> Parser:
         if "--data" in action.option_strings and action.help:
             action.help = action.help.replace(f"default: {RunConfig.data}", f"default: {usual}")
     game = parser.add_argument_group("the game")
-    add_fields(game, RunConfig, ["seed"])
+    add_fields(game, RunConfig, ["begin_from", "seed"])
     options = GameOptions if cls is None else cls.Options
     own = [f.name for f in dataclasses.fields(options)]
     add_fields(game, options, own, GAME)
     add_fields(parser.add_argument_group("watching"), RunConfig, _WATCHING)
     place = parser.add_argument_group("where it runs")
     # Options that RunConfig has and no group above names still get a flag.
-    special = {"variant", "plugins", "seed", *NESTED, *_LEARNT, *_WATCHING, *_PLACE}
+    named = {"variant", "plugins", "begin_from", "seed", *_LEARNT, *_WATCHING, *_PLACE}
+    special = named | {*NESTED, *TOLD}
     rest = [f.name for f in dataclasses.fields(RunConfig) if f.name not in special]
     add_fields(place, RunConfig, [*_PLACE, *rest])
     place.add_argument(

@@ -163,6 +163,6 @@ def _whole(reported: Path, folder: Path) -> Path:
     return reported
 
 
-def preflight(config: dict[str, Any]) -> dict[str, Any]:
+def preflight(config: dict[str, Any], resumed: bool) -> dict[str, Any]:
     """Load and check the data where the workers are; raises ``UserError``."""
-    return check_data(make_config(config))
+    return check_data(make_config(config), resumed=resumed)

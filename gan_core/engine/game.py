@@ -171,7 +171,7 @@ class Game:
             self._enter(index)
             own = {k: v for k, v in self.variant.state_dict().items()
                    if k.partition(".")[0] in self.networks_of(stage)}  # fmt: skip
-            self._check_networks(own, state["networks"])
+            _check_networks(own, state["networks"])
             self.variant.load_state_dict(state["networks"], strict=False)
             for seat in self.seats:
                 seat.load_state_dict(state["players"][seat.player.name])
@@ -443,6 +443,20 @@ class Game:
         if self._shared_stream:
             self._shared_stream.position = state["shared_position"]
 
+    def begin_from(self, state: dict[str, Any]) -> None:
+        """Begin with the networks of ``state``, the :meth:`state_dict` of another game, and with
+        its averages of those that are averaged here; all else begins afresh.
+
+        Every rank takes the buffers of rank 0 there. Networks that are not played here are left
+        out; ``UserError`` if one that is has no other there of its shapes.
+        """
+        found = fitting_networks(self.variant, state["networks"])
+        self.variant.load_state_dict(found, strict=False)
+        players = state["players"].values()
+        averages = {n: a for player in players for n, a in player["averages"].items()}
+        for seat in self.seats:
+            seat.begin_averages(averages)
+
     def _with_later_stages(self, state: dict[str, Any]) -> dict[str, Tensor]:
         """The networks of ``state`` and, as they are, those of stages that it knows nothing of.
 
@@ -461,23 +475,11 @@ class Game:
 
     def _check_fits(self, state: dict[str, Any]) -> None:
         """Raises ``UserError`` if ``state`` is not of networks, stages and players like these."""
-        self._check_networks(self.variant.state_dict(), state["networks"])
+        _check_networks(self.variant.state_dict(), state["networks"])
         stages = {stage.name: {p.name for p in stage.players} for stage in self.stages}
         if stages.get(state["stage"]) != set(state["players"]):
             players = ", ".join(sorted(state["players"]))
             raise UserError(f"this game has no stage '{state['stage']}' of {players}")
-
-    @staticmethod
-    def _check_networks(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-        """Raises ``UserError`` if the tensors of ``saved`` are not those of ``own`` in shape."""
-        for name in [*own, *saved]:
-            here, there = (tuple(n[name].shape) if name in n else None for n in (own, saved))
-            if here != there:
-                was, now = ("missing" if shape is None else shape for shape in (there, here))
-                raise UserError(
-                    f"its networks are of other options than this run's: {name} is {was} there "
-                    f"and {now} here"
-                )
 
     def rank_state(self) -> dict[str, Any]:
         """What is this rank's own: buffers, random states, running sums of diagnostics."""
@@ -510,6 +512,35 @@ class Game:
         """
         buffers = (state["buffers"] for state in states)
         return self.variant.deal_out(buffers, self.world.rank, self.world.size)
+
+
+def fitting_networks(variant: Variant, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of ``saved``, another game's networks, that are of the networks of ``variant``.
+
+    Those of its players and of sampling: others, which nobody trains, are its own. Raises
+    ``UserError`` if they are not the same ones in the same shapes.
+    """
+    stages = variant.stages()
+    names = {name for stage in stages for player in stage.players for name in player.networks}
+    names |= {name for stage in stages for name in variant.sampling_networks(stage.name)}
+    own, found = (
+        {name: value for name, value in tensors.items() if name.partition(".")[0] in names}
+        for tensors in (variant.state_dict(), saved)
+    )
+    _check_networks(own, found)
+    return found
+
+
+def _check_networks(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Raises ``UserError`` if the tensors of ``saved`` are not those of ``own`` in shape."""
+    for name in [*own, *saved]:
+        here, there = (tuple(n[name].shape) if name in n else None for n in (own, saved))
+        if here != there:
+            was, now = ("missing" if shape is None else shape for shape in (there, here))
+            raise UserError(
+                f"its networks are of other options than this run's: {name} is {was} there "
+                f"and {now} here"
+            )
 
 
 def seed_rank(seed: int, world: World, step: int = 0) -> None:

@@ -222,13 +222,17 @@ class Seat:
         turns = state["turns"]
         if turns["planned"] == self.player.turns:  # else the user asks for another k now
             self.turns = turns["live"]
-        for name, average in self.averages.items():
-            if name in state["averages"]:
-                average.load_state_dict(state["averages"][name])
-            else:
-                average.restart()
+        self.begin_averages(state["averages"])
         self.updates = state["updates"]
         self.stream.position = state["position"]
+
+    def begin_averages(self, saved: dict[str, Any]) -> None:
+        """Go on with the ``saved`` averages; those of other networks begin at their weights."""
+        for name, average in self.averages.items():
+            if name in saved:
+                average.load_state_dict(saved[name])
+            else:
+                average.restart()
 
     def take_over(self, averages: dict[str, MovingAverage]) -> None:
         """Go on with the averages of an earlier stage, of the networks that are still averaged."""

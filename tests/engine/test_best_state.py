@@ -50,9 +50,14 @@ def config_of(folder: Path, **values: Any) -> RunConfig:
     return tiny_config(folder, "dcgan", ema=0.9, **{**cadence, **values})
 
 
-def run_of(config: RunConfig, scores: dict[int, float], observer: Observer | None = None) -> Run:
+def run_of(
+    config: RunConfig,
+    scores: dict[int, float],
+    observer: Observer | None = None,
+    world: World = ALONE,
+) -> Run:
     """A run whose fid at each step is that of ``scores``."""
-    run = Run(config, ALONE, observer or FolderObserver(config.folder, ALONE))
+    run = Run(config, world, observer or FolderObserver(config.folder, world))
     look = run._evaluate
 
     def evaluate() -> Sampler:

@@ -30,11 +30,12 @@ from engine_toys import (
     vectors,
 )
 from tapes import record_on_tapes
+from test_best_state import run_of
 from torch import Tensor, nn
 
 from gan_core.data.mixtures import MIXTURES
 from gan_core.diagnostics import signals
-from gan_core.engine.checkpoint import find_checkpoint
+from gan_core.engine.checkpoint import all_bests, find_checkpoint
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
@@ -172,6 +173,31 @@ def resumed_run(variant: str, folder: Path, world: World) -> list[str]:
     return difference(*ends)
 
 
+def best_and_begun(folder: Path, world: World) -> list[str]:
+    """How the best state of two workers is not that of a run that keeps none, at its end; and a
+    run that begins from it not as it should.
+    """
+    whole = folder / "dcgan-whole" / "checkpoints" / "step_00000012"
+    config = tiny_config(folder / "best", "dcgan", ema=0.9)
+    run = run_of(config, {6: 50.0, 12: 30.0}, FolderObserver(config.folder, world), world)
+    run.play()
+    (best,) = all_bests(config.folder)
+    there, kept, last = (
+        saved(found, world.size)
+        for found in (whole, best, config.folder / "checkpoints" / "step_00000012")
+    )
+    told = difference(kept, last)
+    for state in (there, kept):
+        state["state"] = state["state"]["game"]
+    told += difference(there, kept)
+    after = tiny_config(folder / "begun", "dcgan", ema=0.9, begin_from=str(config.folder), steps=2)
+    play(after, world, FolderObserver(after.folder, world))
+    begun = saved(after.folder / "checkpoints" / "step_00000000", world.size)
+    told += difference(kept["state"]["networks"], begun["state"]["game"]["networks"])
+    own = f"rank_{world.rank}"
+    return told + difference(kept["rank_0"]["buffers"], begun[own]["buffers"])
+
+
 def normalised(world: World) -> dict[str, Any]:
     """What a rank samples where each keeps batch statistics of its own."""
     game = tiny_game("dcgan", {"ema": 0.9}, world=world)
@@ -219,6 +245,7 @@ def work(rank: int, folder: Path) -> None:
         found = {
             "played": {name: played(name, world) for name in GAMES},
             "resumed": {name: resumed_run(name, folder, world) for name in RESUMED},
+            "best and begun": best_and_begun(folder, world),
             "normalised": normalised(world),
             "refused": refused(folder, world),
             "recorded": recorded(world),
@@ -304,6 +331,10 @@ def test_workers_with_batch_statistics_of_their_own_make_the_same_samples(
 @pytest.mark.parametrize("variant", RESUMED)
 def test_two_workers_resume_bit_for_bit(variant: str, two: list[dict[str, Any]]) -> None:
     assert [found["resumed"][variant] for found in two] == [[], []]
+
+
+def test_two_workers_keep_the_best_state_and_begin_from_it(two: list[dict[str, Any]]) -> None:
+    assert [found["best and begun"] for found in two] == [[], []]
 
 
 def test_every_worker_refuses_a_checkpoint_of_other_networks(two: list[dict[str, Any]]) -> None:

@@ -1,0 +1,113 @@
+"""A new run that begins with the networks of another: of its best state, else its newest one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_core.config import RunConfig, make_config
+from gan_core.data.examples import DataSpec
+from gan_core.engine import checkpoint as checkpoints
+from gan_core.engine.game import Game, fitting_networks
+from gan_core.errors import UserError
+from gan_core.options import differences
+from gan_core.variant import create
+
+
+def find_beginning(place: Path) -> Path:
+    """The checkpoint that ``place`` stands for: itself, or of a run's folder the best state, else
+    the newest one. Raises ``UserError`` where there is no whole one.
+    """
+    if (place / "manifest.json").exists():
+        checkpoints.verify(place)
+        return place
+    found = checkpoints.find_best(place) or checkpoints.find_checkpoint(place)
+    if found is None:
+        raise UserError(
+            f"cannot begin from {place}: it holds no whole checkpoint (give a run's name, its "
+            "folder, or that of a checkpoint; a best state lasts until its run has a better one)"
+        )
+    return found
+
+
+def with_beginning(config: RunConfig) -> RunConfig:
+    """``config`` with ``begin_from`` as the one checkpoint that is meant, and what that is beside.
+
+    As it is, where it begins from nothing. Raises ``UserError`` as :func:`find_beginning` does.
+    """
+    if config.begin_from is None:
+        return config
+    folder = find_beginning(Path(config.begin_from).expanduser().resolve())
+    manifest = checkpoints.read_manifest(folder)
+    told = {"run": manifest["config"].get("name"), "step": manifest["step"]}
+    best = manifest.get("best")
+    if best and best["step"] == manifest["step"]:
+        told |= {"metric": best["metric"], "value": best["value"]}
+    return dataclasses.replace(config, begin_from=str(folder), begun_from=told)
+
+
+def begun_as(checkpoint: Path, config: RunConfig) -> RunConfig:
+    """``config`` with the beginning of the run that it goes on with, from ``checkpoint``."""
+    was = checkpoints.read_manifest(checkpoint)["config"]
+    told = {"begin_from": was.get("begin_from"), "begun_from": was.get("begun_from") or {}}
+    return dataclasses.replace(config, **told)
+
+
+def beginning_in_words(config: RunConfig) -> str:
+    """``config.begun_from`` as a phrase: the other run's name, its step, its figure if known."""
+    told = config.begun_from
+    figure = f", {told['metric']} {told['value']:.4g}" if "metric" in told else ""
+    return f"{told['run']} at step {told['step']:,}{figure}"
+
+
+def check_beginning(config: RunConfig, spec: DataSpec) -> None:
+    """Raises ``UserError`` if the networks of ``config``, for data of ``spec``, are not those of
+    the state that it begins from. They are made for that, on the CPU.
+    """
+    config = with_beginning(config)
+    if config.begin_from is None:
+        return
+    variant = create(config.variant, spec, config.game, config.seed)
+    saved = checkpoints.read_shared(Path(config.begin_from), torch.device("cpu"))
+    try:
+        fitting_networks(variant, saved["game"]["networks"])
+    except UserError as error:
+        raise _misfit(config, error) from None
+
+
+def begin(game: Game, config: RunConfig) -> None:
+    """Give ``game`` the networks and averages that ``config`` begins from."""
+    assert config.begin_from is not None
+    saved = checkpoints.read_shared(Path(config.begin_from), game.world.device)
+    try:
+        game.begin_from(saved["game"])
+    except UserError as error:
+        raise _misfit(config, error) from None
+
+
+def _misfit(config: RunConfig, error: UserError) -> UserError:
+    """``error``, of networks that are of other options, with these options."""
+    other = _differing(config)
+    told = f" ({'; '.join(other)})" if other else ""
+    return UserError(f"cannot begin from {config.begin_from}: {error}{told}")
+
+
+def _differing(config: RunConfig) -> list[str]:
+    """The options by which ``config`` has other networks than what it begins from, in words."""
+    values: dict[str, Any] = checkpoints.read_manifest(Path(str(config.begin_from)))["config"]
+    try:
+        other = make_config(values)
+    except UserError:  # of an earlier version, or by a plugin that is not here
+        return []
+    found = [d for d in differences(other, config, "identity") if d[0] in ("variant", "data")]
+    if other.variant == config.variant:
+        found += differences(other.game, config.game, "identity")
+    if other.data == config.data:
+        names = sorted({*other.data_options, *config.data_options})
+        pairs = [(n, other.data_options.get(n), config.data_options.get(n)) for n in names]
+        found += [(n, was, now) for n, was, now in pairs if was != now]
+    told = ((name, *("not given" if v is None else v for v in both)) for name, *both in found)
+    return [f"{name}: {was} there, {now} here" for name, was, now in told]
