@@ -237,7 +237,7 @@ def test_bad_data_are_refused_by_the_workers_in_one_line_and_leave_no_run(
 def test_a_check_of_the_data_that_dies_is_told_in_one_line_and_leaves_no_run(
     storage: Path, tracked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.worker.preflight", lambda _: os._exit(1))
+    monkeypatch.setattr("pipelines.worker.preflight", lambda *_: os._exit(1))
     config = configure(storage, "dies", workers=1)
     with pytest.raises(RunFailed, match=r"^the check of the data failed: WorkerCrashed") as failed:
         train(config)
