@@ -81,7 +81,8 @@ class RunConfig:
     memory_format: str = option(
         "auto",
         "channels_last keeps a pixel's channels together, as convolutions on CPUs and tensor cores "
-        "want them; auto: where there are convolutions, but not with fp32 on a GPU",
+        "want them; auto: where there are convolutions, but not with fp32 on a GPU, nor with "
+        "instance normalisation on a CPU",
         kind="runtime",
         choices=("auto", "contiguous", "channels_last"),
     )

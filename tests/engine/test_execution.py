@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core.data.examples import DataSpec, TensorSpec
 from gan_core.data.loading import load_examples
 from gan_core.engine.execution import Engine, choose_engine, compile_networks
 from gan_core.engine.game import Game
@@ -53,6 +54,16 @@ def test_what_is_possible_is_chosen_without_a_word(
 def test_points_have_no_channels() -> None:
     engine, _ = choose_engine("auto", "auto", "auto", variant("gan"), CPU)
     assert not engine.channels_last
+
+
+def test_maps_that_a_processor_normalises_in_the_plain_layout_stay_in_it() -> None:
+    sized = TensorSpec((3, 16, 16), -1.0, 1.0)
+    data = DataSpec({"image": sized, "input": sized})
+    pairs = create("pix2pix", data, {"image_size": 16, "width": 4, "patch_layers": 1})
+    for precision in ("fp32", "bf16"):
+        assert not choose_engine("auto", precision, "auto", pairs, CPU)[0].channels_last
+        assert choose_engine("auto", precision, "channels_last", pairs, CPU)[0].channels_last
+    assert choose_engine("auto", "bf16", "auto", pairs, GPU)[0].channels_last
 
 
 @pytest.mark.parametrize(
