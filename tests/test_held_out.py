@@ -109,7 +109,8 @@ def test_a_run_is_judged_by_the_variants_own_figures_on_held_out_examples(tmp_pa
         (-weight * real - real).abs().mean().item(), abs=1e-6
     )
     assert summary["figures"]["count"] == HELD_OUT
-    assert summary["best"] == {"metric": "l1", "value": summary["figures"]["l1"], "step": 40}
+    best = {"metric": "l1", "value": summary["figures"]["l1"], "step": 40}
+    assert summary["best"] == {**best, "state": summary["best"]["state"]}
     data = f"(data {Negatives().load('validation').fingerprint[:8]})"
     assert f"30 examples of validation of digits {data}" in summary["protocol"]["invert"]
     assert -1.1 < weight < 0

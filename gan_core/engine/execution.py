@@ -71,7 +71,7 @@ def _gains_by_channels_last(networks: nn.Module, device: torch.device, precision
 
     On a GPU where tensor cores do the convolutions. On a CPU everywhere but where pictures are
     normalised one by one: torch does that in the plain layout, to which every layer's maps would be
-    turned and back (a tenth to a fifth of an iteration of pix2pix and cyclegan).
+    turned and back (a tenth to a fifth of an iteration of translating pictures).
     """
     if not has_convolutions(networks):
         return False
