@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 _SAYINGS = (
@@ -40,3 +41,8 @@ def line_of_a_full_disk(text: str) -> str | None:
     """The line of ``text`` that tells of a full disk; ``None`` if none does."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if any(said in line for said in _SAYINGS)), None)
+
+
+def how_to_make_room(storage: str) -> str:
+    """What the user of ``storage`` can do; checkpoints are written to the temporary folder too."""
+    return f"make room in {storage} and in {tempfile.gettempdir()}"

@@ -39,6 +39,7 @@ from pipelines.cluster import (
 from pipelines.cluster import threads_per_worker as threads_of
 from pipelines.collector import collect_as_usual
 from pipelines.ending import give_back, take_signals
+from pipelines.full_disk import full_disk, how_to_make_room
 from pipelines.mlflow_client import reason, tracking_uri
 from pipelines.progress import ProgressLine, duration
 from pipelines.run_folder import (
@@ -266,8 +267,11 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
     trace = "\n".join("".join(traceback.format_exception(one)) for one in chain)
     lost = unwritten(path, trace)
     kept = f"the trace cannot be kept: {lost}" if lost else f"the whole trace: {path}"
-    cause = causes[0] if causes else error
-    said = named_line(cause)[:300]
+    full = next(filter(None, map(full_disk, chain)), None)
+    if full is None:
+        said = named_line(causes[0] if causes else error)[:300]
+    else:  # of which the last error need not say a word
+        said = f"a disk is full ({full[:300]}): {how_to_make_room(config.storage)}"
     return RunFailed(f"run {config.name} failed: {said} ({kept})")
 
 

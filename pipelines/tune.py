@@ -251,9 +251,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
 @contextmanager
 def _ended_by_a_full_disk(study: Study, family: Family) -> Iterator[None]:
     """A full disk, of the driver or of a trial, ends the search in one line, and in MLflow."""
-    import tempfile
-
-    from pipelines.full_disk import full_disk
+    from pipelines.full_disk import full_disk, how_to_make_room
     from pipelines.train import RunFailed
     from pipelines.tuning.results import how_to_go_on
 
@@ -266,8 +264,8 @@ def _ended_by_a_full_disk(study: Study, family: Family) -> Iterator[None]:
         if family.is_alive():
             family.end("stopped", timeout=10)
         raise RunFailed(
-            f"search {study.run.name} has stopped for a full disk ({full}): make room in "
-            f"{study.run.storage} and in {tempfile.gettempdir()}, and {how_to_go_on(study)}"
+            f"search {study.run.name} has stopped for a full disk ({full}): "
+            f"{how_to_make_room(study.run.storage)}, and {how_to_go_on(study)}"
         ) from error
 
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ import torch
 from safetensors import SafetensorError
 from test_tuning import make_study
 
+from gan_core.config import make_config
 from gan_core.errors import UserError
 from pipelines.full_disk import DiskFull, full_disk, line_of_a_full_disk
-from pipelines.train import RunFailed
+from pipelines.run_folder import TRACE
+from pipelines.train import RunFailed, explained
 from pipelines.tune import _ended_by_a_full_disk
 
 FULL = "No space left on device"
@@ -131,6 +134,22 @@ def test_a_search_is_ended_in_a_line_that_says_how_it_goes_on(tmp_path: Path) ->
     assert family.ends == ["stopped"]
     with pytest.raises(ZeroDivisionError), _ended_by_a_full_disk(study, family):
         1 / 0  # noqa: B018
+
+
+def test_a_run_says_it_where_the_last_error_does_not(tmp_path: Path) -> None:
+    def save() -> dict[str, Any]:
+        try:
+            raise RuntimeError("basic_ios::clear: iostream error")
+        finally:  # as torch.save closes the file
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    config = make_config({"variant": "gan", "storage": str(tmp_path), "name": "first"})
+    with pytest.raises(RunFailed) as failed:
+        explained(config, save)
+    assert str(failed.value) == (
+        "run first failed: a disk is full (basic_ios::clear: iostream error): make room in "
+        f"{tmp_path} and in {gettempdir()} (the whole trace: {tmp_path / 'first' / TRACE})"
+    )
 
 
 def test_what_others_say_of_it_is_told_apart() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -525,7 +526,8 @@ def test_on_a_full_disk_the_run_is_told_of_in_a_line_and_ended_in_mlflow(
     give_up(RunFolder(config), shipper, failed.value)
     full = "No space left on device"
     assert str(failed.value) == (
-        f"run first failed: OSError: [Errno 28] {full} (the trace cannot be kept: {full})"
+        f"run first failed: a disk is full ([Errno 28] {full}): make room in {config.storage} and "
+        f"in {gettempdir()} (the trace cannot be kept: {full})"
     )
     assert said == [
         f"warning: metrics are not sent to MLflow: cannot write {tracker.folder / 'mlflow.json'} "
