@@ -54,7 +54,8 @@ class Midi(Source):
 
     Layouts: ``root/melody/*`` with ``root/chords/*`` of the same names; or ``root/*``, where a
     file's first track with notes is the melody and the second the chords; drums are passed over. In
-    a file of format 0, which has one track, these are the first two channels.
+    a file of format 0, which has one track, these are the first two channels; of one in ``melody``
+    or ``chords`` all channels count.
 
     A bar is one pitch for every sixteenth: the last that was struck, the highest of several, so
     that pauses are filled as in MidiNet's data (Yang et al. 2017, section 4.1). Its chord is the
@@ -302,21 +303,24 @@ def _voices(
     """Melody and chords; raises ``UnreadableMidi`` if one is missing or out of range."""
     if not score.tracks:
         raise UnreadableMidi("there are no notes in it")
-    accompaniment = score.tracks[1:] if chords == melody else _chord_tracks(chords)
+    together = chords == melody
+    tune = score.tracks[0] if together else score.first
+    accompaniment = next(iter(score.tracks[1:]), ()) if together else _chords_beside(chords)
     if not accompaniment:
         raise UnreadableMidi("a tune without chords")
-    for note in score.tracks[0]:
+    for note in tune:
         if not ROOM <= note.pitch < PITCHES - ROOM:
             raise UnreadableMidi(f"the pitch {note.pitch} is too near the end of MIDI's range")
-    return score.tracks[0], accompaniment[0]
+    return tune, accompaniment
 
 
-def _chord_tracks(path: Path | None) -> Sequence[Sequence[Note]]:
-    """The tracks of a file beside the melody's; its own name is in what is wrong with it."""
+def _chords_beside(path: Path | None) -> Sequence[Note]:
+    """The notes of a file beside the melody's; its own name is in what is wrong with it."""
     try:
-        return () if path is None else read_midi(path).tracks
+        score = None if path is None else read_midi(path)
     except UnreadableMidi as error:
         raise UnreadableMidi(f"its chords, {path}, cannot be read ({error})") from None
+    return score.first if score and score.tracks else ()
 
 
 def _tensors(bars: Sequence[Bar]) -> dict[str, torch.Tensor]:

@@ -34,6 +34,15 @@ class Score:
 
     tracks: tuple[tuple[Note, ...], ...]
     metres: frozenset[str]
+    by_channel: bool = dataclasses.field(default=False, compare=False)
+    """Whether the tracks are the channels of the one track of a file of format 0."""
+
+    @property
+    def first(self) -> tuple[Note, ...]:
+        """The first track as it is in the file: in format 0 the notes of all channels."""
+        if self.by_channel:
+            return tuple(sorted(note for track in self.tracks for note in track))
+        return self.tracks[0]
 
 
 class UnreadableMidi(ValueError):
@@ -64,9 +73,11 @@ def _read(path: str, changed: int, size: int) -> Score:
         raise UnreadableMidi("its time is in seconds, not in beats")
     messages = [message for track in file.tracks for message in track]
     metres = {f"{m.numerator}/{m.denominator}" for m in messages if m.type == "time_signature"}
-    parts = _channels(messages) if file.type == 0 else file.tracks
+    by_channel = file.type == 0
+    parts = _channels(messages) if by_channel else file.tracks
     tracks = [_notes(part, SIXTEENTHS / file.ticks_per_beat) for part in parts]
-    return Score(tuple(track for track in tracks if track), frozenset(metres or {"4/4"}))
+    heard = tuple(track for track in tracks if track)
+    return Score(heard, frozenset(metres or {"4/4"}), by_channel)
 
 
 def _channels(track: Sequence[Any]) -> list[list[Any]]:

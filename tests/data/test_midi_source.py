@@ -285,6 +285,24 @@ def test_melody_and_chords_may_be_in_folders_of_their_own(tmp_path: Path) -> Non
         assert one.fingerprint == two.fingerprint
 
 
+def test_in_a_folder_of_its_own_a_file_of_one_track_counts_with_all_channels(
+    tmp_path: Path,
+) -> None:
+    """So that chords whose bass has a channel of its own are not that bass alone."""
+    melody = [notes(60, 62), notes(64, 65, start=8)]
+    parts = {"melody": melody, "chords": [chord(A_MINOR[0] - 12), chord(*A_MINOR[1:])]}
+    for number in range(20):
+        for folder, channels in parts.items():
+            path = tmp_path / folder / f"tune{number:02}.mid"
+            several = mido.MidiFile(write_midi(path, channels))
+            single = mido.MidiFile(type=0, ticks_per_beat=several.ticks_per_beat)
+            single.tracks.append(mido.merge_tracks(several.tracks))
+            single.save(path)
+    for tensors in load_all(tmp_path).values():
+        assert tensors["bar"][0, 0, ::4].tolist() == [60, 62, 64, 65]
+        assert tensors["chord"][0].tolist() == encode_chord(9, True)
+
+
 def test_tunes_in_other_metres_are_counted_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
