@@ -19,12 +19,15 @@ from gan_core.variant import create
 
 def find_beginning(place: Path) -> Path:
     """The checkpoint that ``place`` stands for: itself, or of a run's folder the best state, else
-    the newest one. Raises ``UserError`` where there is no whole one.
+    the newest one; the folder of best states is that of the last. Raises ``UserError`` where there
+    is no whole one.
     """
     if (place / "manifest.json").exists():
         checkpoints.verify(place)
         return place
     found = checkpoints.find_best(place) or checkpoints.find_checkpoint(place)
+    if found is None and place.name == checkpoints.BEST:
+        found = checkpoints.find_best(place.parent)
     if found is None:
         raise UserError(
             f"cannot begin from {place}: it holds no whole checkpoint (give a run's name, its "
@@ -36,10 +39,11 @@ def find_beginning(place: Path) -> Path:
 def with_beginning(config: RunConfig) -> RunConfig:
     """``config`` with ``begin_from`` as the one checkpoint that is meant, and what that is beside.
 
-    As it is, where it begins from nothing. Raises ``UserError`` as :func:`find_beginning` does.
+    Where it begins from nothing, nothing is told (the configuration may be that of a run which
+    did). Raises ``UserError`` as :func:`find_beginning` does.
     """
     if config.begin_from is None:
-        return config
+        return dataclasses.replace(config, begun_from={})
     folder = find_beginning(Path(config.begin_from).expanduser().resolve())
     manifest = checkpoints.read_manifest(folder)
     told = {"run": manifest["config"].get("name"), "step": manifest["step"]}

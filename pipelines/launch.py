@@ -254,7 +254,7 @@ def _with_beginning(config: RunConfig) -> RunConfig:
     from pipelines.tuning.study import is_study
 
     if config.begin_from is None:
-        return config
+        return with_beginning(config)
     folder = resolve(config.begin_from, config.storage)
     if is_study(folder):
         raise UserError(

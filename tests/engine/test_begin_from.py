@@ -13,7 +13,7 @@ from engine_toys import difference, saved, tiny_config
 from test_best_state import run_of
 
 from gan_core.beginning import find_beginning
-from gan_core.config import RunConfig, make_config, read_config
+from gan_core.config import RunConfig, make_config, read_config, write_config
 from gan_core.engine.checkpoint import find_checkpoint, read_shared
 from gan_core.engine.world import World
 from gan_core.errors import UserError
@@ -130,6 +130,22 @@ def test_a_resumed_run_does_not_need_the_other_any_more(source: Path, tmp_path: 
     assert read_config(again.folder / "config.yaml")["begin_from"] == longer.begin_from
 
 
+def test_a_configuration_of_which_the_beginning_was_taken_tells_of_none(
+    source: Path, tmp_path: Path
+) -> None:
+    told = {"run": "first", "step": 2}
+    config = begun(tmp_path / "run", source, begin_from=None, begun_from=told)
+    played(config)
+    assert read_config(config.folder / "config.yaml")["begun_from"] == {}
+    start = next(e for e, _ in read(config.folder / FILE) if e["kind"] == "start")
+    assert start["begun_from"] is None
+    file = tmp_path / "edited.yaml"
+    write_config(config, file)
+    planned, _ = plan(["--config", str(file), "--name", "another"])
+    assert planned is not None
+    assert planned.begun_from == {}
+
+
 def test_an_average_that_the_other_lacks_begins_at_its_weights(
     source: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +198,7 @@ def test_what_is_meant_by_a_run_s_name_its_folder_and_a_checkpoint(
         str(source): best,
         str(last): last,
         str(best): best,
+        str(best.parent): best,
     }.items():
         config, _ = plan([*words, place])
         assert config is not None
