@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_core.engine.checkpoint import all_bests, find_best, next_best
+from gan_core.engine.checkpoint import BEST, all_bests, find_best, next_best
 from gan_core.engine.world import World
 from gan_core.journal import Journal
 
@@ -140,13 +140,20 @@ class FolderObserver(Observer):
         if self.world.leads:
             path = str(final.relative_to(self.folder))
             self._write("tag", step, name="best_state", value=path)
-            former = [p for p in all_bests(self.folder) if p != final]
-            for old in [*former, *final.parent.glob("*.partial")]:
-                shutil.rmtree(old, ignore_errors=True)
+            self._tidy_best(final)
         return final
 
     def kept_best(self) -> Path | None:
-        return find_best(self.folder)
+        found = find_best(self.folder)
+        self._tidy_best(found)  # there need not be another best that does it
+        return found
+
+    def _tidy_best(self, kept: Path | None) -> None:
+        """Remove the best states before ``kept``, and what a crash left half written."""
+        bests = all_bests(self.folder)
+        former = bests[bests.index(kept) + 1 :] if kept in bests else []
+        for old in [*former, *(self.folder / BEST).glob("*.partial")]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def should_stop(self) -> bool:
         return (self.folder / "STOP").exists()
