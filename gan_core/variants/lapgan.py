@@ -113,12 +113,25 @@ class LAPGANOptions(RegularisationOptions):
     momentum_updates: int = option(
         10_000, "updates over which the momentum rises", kind="schedule", minimum=1
     )
+    gradient_penalty: float | None = option(
+        None,
+        "weight lambda of WGAN-GP's penalty, 0 for none; not given: 10 with the wasserstein loss "
+        "where no --r1 bounds its critic, else none",
+        kind="schedule",
+        minimum=0,
+    )
     ema: float = default("ema", 0.0)
 
     @property
     def examples_per_iteration(self) -> int:
         """Those of D's and of G's turns."""
         return self.batch_size * (self.k + 1)
+
+    @property
+    def penalty_weight(self) -> float:
+        """As of every system, but that R1 is enough: so critics were played before there was it."""
+        alone = self.gradient_penalty is None and self.r1 > 0
+        return 0.0 if alone else super().penalty_weight
 
     @property
     def decided(self) -> dict[str, Any]:

@@ -77,6 +77,7 @@ TINY_STACKGAN: dict[str, object] = {
 }
 TINY_LAPGAN = {"levels": 2, "latent": 3, "hidden": 16, "width": 4, "steps": 4}
 PENALISED = {"loss": "wasserstein", "r1": 1.0}
+BOTH = {"gradient_penalty": 1.0, "optimizer": "adam"}
 AUGMENTED = {"diffaug": "color,translation,cutout,flip"}
 
 ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
@@ -99,7 +100,7 @@ ROWS: list[tuple[str, dict[str, object], DataSpec]] = [
     ("lapgan", TINY_LAPGAN | {"conditional": True, "r1": 1.0}, pictures(3, 16, classes=3)),
     ("lapgan", TINY_LAPGAN | {"levels": 3, "optimizer": "adam", "ema": 0.9}, pictures(3, 28)),
     ("lapgan", TINY_LAPGAN | {"level": 1, "conditional": True}, pictures(1, 12, classes=2)),
-    ("lapgan", TINY_LAPGAN | PENALISED | AUGMENTED | {"optimizer": "adam"}, pictures(3, 16)),
+    ("lapgan", TINY_LAPGAN | PENALISED | AUGMENTED | BOTH, pictures(3, 16)),
     *[("gan", TINY_GAN | {"loss": name}, POINTS) for name in LOSSES],
     ("dcgan", TINY_DCGAN | AUGMENTED, pictures(3, 16)),
     ("sngan", TINY_RESNET | {"diffaug": "color"}, pictures(1, 16)),

@@ -78,6 +78,15 @@ def test_plain_descent_at_the_papers_rate_is_refused_under_a_gradient_penalty() 
     variant_of(pictures(3, 32), loss="wasserstein", lr_d=1e-4)
 
 
+def test_r1_alone_bounds_a_critic_as_it_did_before_there_was_another_penalty() -> None:
+    options = {"loss": "wasserstein", "r1": 1.0}  # with plain descent at the paper's rate
+    assert variant_of(pictures(3, 32), **options).recipe.gradient_penalty == 0
+    assert variant_of(pictures(3, 32), **options | ADAM).recipe.gradient_penalty == 0
+    both = variant_of(pictures(3, 32), **options | ADAM, gradient_penalty=10)
+    assert both.recipe.gradient_penalty == 10
+    assert variant_of(pictures(3, 32), loss="wasserstein", **ADAM).recipe.gradient_penalty == 10
+
+
 def test_untrained_levels_add_nothing_to_the_enlarged_picture() -> None:
     variant = variant_of(pictures(3, 32), levels=3)
     batch = noise_for(variant, 4)
