@@ -325,7 +325,7 @@ def _what_decides(old: GameOptions, new: GameOptions, name: str) -> list[str]:
     alone = [
         (n, was, now)
         for n, was, now in changed
-        if dataclasses.replace(old, **{n: now}).decided[name] != old.decided[name]
+        if dataclasses.replace(old, **{n: now}).decided.get(name) != old.decided.get(name)
     ]
     return [f"{flag(n)} {now} (before: {was})" for n, was, now in alone or changed]
 

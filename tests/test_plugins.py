@@ -5,6 +5,7 @@ are answered in a line.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import sys
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 import gan_core.metrics.extractors
 import gan_core.variants  # noqa: F401
-from gan_core.config import import_plugins, make_config, read_config
+from gan_core.config import check_resumable, import_plugins, make_config, read_config
 from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.loading import create_source, load_examples
 from gan_core.data.sources import SOURCES, Source
@@ -31,7 +32,7 @@ from gan_core.observers import FolderObserver, Observer
 from gan_core.options import parse
 from gan_core.run import play
 from gan_core.variant import VARIANTS
-from gan_core.variants.adversarial import AdversarialVariant
+from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant
 from pipelines.__main__ import main
 from pipelines.study import GanStudy
 from tune_spaces import space_of
@@ -346,6 +347,27 @@ def test_a_subclass_may_refuse_to_see_real_and_fake_in_one_batch() -> None:
         variant = cls(cls.Options())
         variant.build(examples.spec)
         assert variant.one_pass is expected
+
+
+@dataclasses.dataclass(frozen=True)
+class Deciding(AdversarialOptions):
+    slope: str | None = None
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        return {"slope": "relu"} if self.loss == "hinge" else {}
+
+
+def test_options_of_ones_own_may_decide_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = type("Sloping", (Lines,), {"Options": Deciding})
+    for loss, slope, weight in (("hinge", "relu", 0), ("wasserstein", None, 10)):
+        variant = cls(Deciding(loss=loss))
+        variant.build(load_examples("ring", None, "train").spec)
+        assert (variant.recipe.slope, variant.recipe.gradient_penalty) == (slope, weight)
+    monkeypatch.setitem(VARIANTS._entries, "sloping", cls)
+    old, new = (make_config({"variant": "sloping", **o}) for o in ({}, {"loss": "hinge"}))
+    with pytest.raises(UserError, match="slope was None and is now relu by --loss hinge"):
+        check_resumable(old, new)
 
 
 def test_a_run_from_python_is_known_to_every_verb(

@@ -171,6 +171,10 @@ class AdversarialVariant(Variant):
     def make_discriminator(self, data: DataSpec) -> nn.Module:
         """The discriminator of targets like those of ``data``."""
 
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        # Options of one's own may decide something without what theirs are made of decide.
+        return {"gradient_penalty": self.options.penalty_weight, **super().resolve(data)}
+
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         self.augmentation.check(spec.target)
