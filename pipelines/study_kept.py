@@ -38,10 +38,11 @@ def check_search(folder: Path, asked: Study) -> None:
         )
     _compare_runs(folder, kept.run, asked.run)
     fixed = set(kept.fixed) - set(asked.fixed)
-    if fixed:  # a --config has values that are kept as well
-        from pipelines.tuning.schedulers import outside_space
+    if fixed:  # a --config has values that are kept as well, a system options that it refuses
+        from pipelines.tuning.schedulers import outside_space, refused_names
 
-        fixed -= set(outside_space(dataclasses.replace(asked, target=kept.target)))
+        study = dataclasses.replace(asked, target=kept.target)
+        fixed -= {*outside_space(study), *refused_names(study)}
     for name in sorted(fixed):
         raise _other(folder, f"{flag(name)} was given and is now searched")
     for name in sorted(set(asked.fixed) - set(kept.fixed)):

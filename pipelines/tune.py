@@ -338,9 +338,17 @@ def _grounded(study: Study, cluster: Cluster) -> Study:
 
 
 def _with_foreign_values_fixed(study: Study) -> Study:
-    """``study`` with the values of a --config that no search would draw kept, and told."""
-    from pipelines.tuning.schedulers import outside_space
+    """``study`` with the values of a --config that no search would draw kept, and told.
 
+    So are those of options that the system does not have as it is to be played.
+    """
+    from pipelines.tuning.schedulers import outside_space, refused_names
+
+    refused = refused_names(study)
+    if refused:
+        named = ", ".join(map(flag, refused))
+        _say(f"not searched, as {study.run.variant} does not take them so: {named}")
+    study = dataclasses.replace(study, fixed=(*study.fixed, *refused))
     names = outside_space(study)
     if names:
         values = ", ".join(f"{flag(name)} {study.run.options[name]}" for name in names)

@@ -653,6 +653,25 @@ def test_a_trial_that_waits_is_not_done_and_says_so() -> None:
     assert len(out.getvalue().splitlines()) == 1, "a line for the trial that has ended only"
 
 
+def test_what_a_system_does_not_take_as_it_is_played_is_not_searched(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.tune import _with_foreign_values_fixed
+    from pipelines.tuning.schedulers import first_points, study_space
+
+    words = ["pix2pix", "--data", "pairs", "--data-root", ".", "--storage", str(tmp_path)]
+    for weight, refused in (("0", {"r1", "diffaug"}), ("1", set())):
+        study = plan(*split([*words, "--adversarial", weight]))
+        study = _with_foreign_values_fixed(dataclasses.replace(study, target="image"))
+        searched = set(study_space(study).dimensions)
+        assert {"r1", "diffaug"} - searched == refused
+        assert "lr_g" in searched
+        assert searched == set(searched_names(study))
+        assert first_points(study)
+        told = "not searched, as pix2pix does not take them so: --r1, --diffaug"
+        assert (told in capfd.readouterr().err) == bool(refused)
+
+
 def test_values_of_a_file_that_no_search_would_draw_are_kept(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

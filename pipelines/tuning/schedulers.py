@@ -47,6 +47,12 @@ def outside_space(study: Study) -> list[str]:
     ]
 
 
+def refused_names(study: Study) -> list[str]:
+    """The options of the study's space that its variant, as its run has it, must not be given."""
+    refused = VARIANTS[study.run.variant](study.run.game).refused_options()
+    return [] if study.points else [n for n in study_space(study).dimensions if n in refused]
+
+
 def _around(points: tuple[dict[str, Any], ...]) -> SearchSpace:
     """A space that holds the given points: ranges of fractions, choices of all else."""
     dimensions = {}
