@@ -653,6 +653,25 @@ def test_a_trial_that_waits_is_not_done_and_says_so() -> None:
     assert len(out.getvalue().splitlines()) == 1, "a line for the trial that has ended only"
 
 
+def test_a_search_from_before_an_option_goes_on_without_it(tmp_path: Path) -> None:
+    from pipelines.tuning.schedulers import param_space
+
+    words = ["pix2pix", "--data", "pairs", "--data-root", ".", "--storage", str(tmp_path)]
+    study = dataclasses.replace(plan(*split(words)), target="image")
+    study.save()
+    config = study.folder / "config.yaml"
+    values = yaml.safe_load(config.read_text())
+    for name in ("r1", "diffaug"):
+        del values["run"]["options"][name]
+    config.write_text(yaml.safe_dump(values))
+    begun_with = set(param_space(study)) - {"r1", "diffaug"}
+    for _ in range(2):  # goes on, and once more
+        kept = load_study(study.folder)
+        assert set(param_space(kept)) == set(searched_names(kept)) == begun_with
+        assert kept.fixed == study.fixed
+        kept.save()
+
+
 def test_what_a_system_does_not_take_as_it_is_played_is_not_searched(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -170,7 +170,7 @@ def searched_names(study: Study) -> tuple[str, ...]:
     """The names of the options that the study varies."""
     if study.points:
         return tuple(study.points[0])
-    return _names(study.run.variant, study.target, study.fixed)
+    return _names(study.run.variant, study.target, study.not_searched)
 
 
 def read_trials(study: Study) -> list[Trial]:

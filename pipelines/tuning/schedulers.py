@@ -29,7 +29,7 @@ def study_space(study: Study) -> SearchSpace:
     if study.points:
         return _around(study.points)
     space = space_of(study.run.variant, study.target)
-    free = space.without({name: study.run.options[name] for name in study.fixed})
+    free = space.without({name: study.run.options[name] for name in study.not_searched})
     return free.with_batches_for(study.options.workers_per_trial)
 
 

@@ -117,13 +117,15 @@ class Study:
     not searched. ``points``: configurations to try, all and in this order, instead of a search.
     ``modes``: of a mixture; ``total_steps``: the iterations of all stages of a trial (0: of one),
     ``last_stage``: of those before the last. ``left_open``: the options of the run that follow from
-    a trial's length, as the user has not given them (:func:`with_stages`).
+    a trial's length, as the user has not given them (:func:`with_stages`). ``newer``: the variant's
+    options that it did not have when the search began, which are not searched either.
     """
 
     run: RunConfig
     options: TuneOptions
     target: str
     fixed: tuple[str, ...] = ()
+    newer: tuple[str, ...] = ()
     points: tuple[dict[str, Any], ...] = ()
     modes: int = 0
     total_steps: int = 0
@@ -237,6 +239,11 @@ class Study:
             }
         )
 
+    @property
+    def not_searched(self) -> tuple[str, ...]:
+        """The variant's options that are the same for all trials, whatever its space has."""
+        return (*self.fixed, *self.newer)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with what MLflow shows of a run beside the others."""
         return {
@@ -246,6 +253,7 @@ class Study:
             "data": self.run.data,
             **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.options).items()},
             "fixed": list(self.fixed),
+            "newer": list(self.newer),
             "target": self.target,
             "modes": self.modes,
             "total_steps": self.total_steps,
@@ -302,11 +310,13 @@ def load_study(folder: Path) -> Study:
     values = read_config(folder / CONFIG)
     names = {field.name for field in dataclasses.fields(TuneOptions)}
     run = make_config(values["run"])
+    newer = {*values.get("newer", ()), *(run.options.keys() - values["run"]["options"].keys())}
     return Study(
         run=dataclasses.replace(run, name=folder.name, storage=str(folder.parent)),
         options=parse(TuneOptions, {n: v for n, v in values.items() if n in names}),
         target=str(values["target"]),
         fixed=tuple(values["fixed"]),
+        newer=tuple(sorted(newer)),
         points=tuple(values["points"]),
         modes=int(values["modes"]),
         total_steps=int(values["total_steps"]),
