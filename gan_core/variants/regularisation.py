@@ -179,8 +179,8 @@ class Regularisation:
 def _values(logits: Tensor) -> Tensor:
     """What is said (N,) of each picture: the mean of its patches' logits, as in the losses.
 
-    Were it their sum, a weight would mean more the more patches a picture has, and a critic of
-    slope 1 would have losses as many times smaller.
+    Were it their sum, a critic of slope 1 would have losses as many times smaller as a picture has
+    patches. R1 of the mean falls about as their number grows: larger pictures want larger weights.
     """
     return logits.flatten(1).mean(1) if logits.dim() > 1 else logits
 
