@@ -10,12 +10,15 @@
 
 The first three print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the
 engine. A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last
-joined by `+`. One that cannot be played, or whose turns cannot be recorded, is left out and told.
-Ways alternate in rounds, for the machine may be busy with other things; times are medians of
-rounds, after a warm-up, which is told apart. The ceiling is the rate of a large matrix product in
-the way's precision, measured in the same rounds; the floor is the arithmetic of an iteration of the
-textbook loop (products and convolutions, forward and backward) at that rate. The engine makes do
-with less arithmetic, so it could get below; its share of the ceiling is of what it does itself.
+joined by `+`. The textbook makes new fakes for G, as algorithm 1 of Goodfellow et al. 2014 and the
+engine do; `textbook+same-fakes` lets G learn from those that D has just seen, as most tutorials'
+code does, which saves a pass through G. One that cannot be played, or whose turns cannot be
+recorded, is left out and told. Ways alternate in rounds, for the machine may be busy with other
+things; times are medians of rounds, after a warm-up, which is told apart. The ceiling is the rate
+of a large matrix product in the way's precision, measured in the same rounds; the floor is the
+arithmetic of an iteration of the textbook loop (products and convolutions, forward and backward) at
+that rate. The engine makes do with less arithmetic, so it could get below; its share of the ceiling
+is of what it does itself.
 
 Memory: on a GPU what a way has reserved, networks and all; on a CPU what an iteration needs beyond
 what lies there before it (networks, optimisers, data), the peak by torch's profiler, after the
@@ -102,7 +105,8 @@ def count_operations(loops: Sequence[Timed]) -> dict[str, int]:
     All the engine's ways do the same ones; they are counted where Python plays them.
     """
     modes = {"textbook": "textbook", "eager": "engine"}
-    played = {modes[t.way.mode]: t for t in reversed(loops) if t.way.mode in modes}
+    plain = [t for t in loops if t.way.mode in modes and not t.way.same_fakes]
+    played = {modes[t.way.mode]: t for t in reversed(plain)}
     return {name: flops(timed.loop.iterate) for name, timed in sorted(played.items(), reverse=True)}
 
 
@@ -112,6 +116,7 @@ def row(
     """One way's figures: operations and their rates make the shares, ratios are to ``first``."""
     textbook = arithmetic.get("textbook")
     own = textbook if timed.way.mode == "textbook" else arithmetic.get("engine")
+    own = None if timed.way.same_fakes else own  # a forward pass less, which is not counted
     possible = rates[timed.way.multiplies_in(timed.setting.device)] * timed.milliseconds / 1000
     pairs = zip(first.rounds, timed.rounds, strict=True)
     return {

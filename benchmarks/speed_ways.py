@@ -39,6 +39,7 @@ WARM_UPS = {
 """The modes, and how many iterations a game plays before it is timed."""
 PRECISIONS = ("fp32", "tf32", "bf16")
 CHANNELS_LAST = "channels-last"
+SAME_FAKES = "same-fakes"
 ENDLESS = 1_000_000
 """Iterations that a game is planned for; none is played to its end."""
 SPECIALISATIONS = 4096
@@ -144,12 +145,14 @@ class Way:
     """How a game is played: the ``mode``, and for the engine's own precision and layout.
 
     Written as "graph+bf16+channels-last". The mode "textbook" is that of :mod:`textbook_loop`, in
-    the precision that torch begins with: float32, on a GPU with convolutions in TF32.
+    the precision that torch begins with: float32, on a GPU with convolutions in TF32; of it there
+    is "textbook+same-fakes", whose generator learns from what the discriminator has just seen.
     """
 
     mode: str = "eager"
     precision: str = "fp32"
     channels_last: bool = False
+    same_fakes: bool = False
 
     @classmethod
     def read(cls, text: str) -> Way:
@@ -157,16 +160,18 @@ class Way:
         mode, *words = text.split("+")
         if mode not in WARM_UPS:
             raise unknown_word("way", mode, WARM_UPS)
+        known = (SAME_FAKES,) if mode == "textbook" else (*PRECISIONS, CHANNELS_LAST)
         for word in words:
-            if word not in (*PRECISIONS, CHANNELS_LAST) or mode == "textbook":
-                raise unknown_word(f"word after '{mode}'", word, (*PRECISIONS, CHANNELS_LAST))
+            if word not in known:
+                raise unknown_word(f"word after '{mode}'", word, known)
         precision = next((word for word in words if word in PRECISIONS), "fp32")
-        return cls(mode, precision, CHANNELS_LAST in words)
+        return cls(mode, precision, CHANNELS_LAST in words, SAME_FAKES in words)
 
     def __str__(self) -> str:
         words = [self.mode]
         words += [self.precision] if self.precision != "fp32" else []
         words += [CHANNELS_LAST] if self.channels_last else []
+        words += [SAME_FAKES] if self.same_fakes else []
         return "+".join(words)
 
     def multiplies_in(self, device: str) -> str:
@@ -236,8 +241,9 @@ def make_loop(setting: Setting, way: Way) -> Loop:
     world = World.current(setting.device)
     if way.mode != "textbook":
         return make_game(setting, way, world)
+    words: dict[str, Any] = {"loaders": setting.loaders, "same_fakes": way.same_fakes}
     size = setting.played.batch_size
-    return make_textbook(setting.make(), setting.train, size, world.device, loaders=setting.loaders)
+    return make_textbook(setting.make(), setting.train, size, world.device, **words)
 
 
 class Timed:

@@ -79,11 +79,13 @@ class Loop:
 
     ``variant`` has been built, and says what is played, of several stages the first; ``train`` is
     as its source gives it. ``loaders`` are the DataLoader's processes: none on a CPU, two beside a
-    GPU.
+    GPU. ``same_fakes``: G learns from D's last fakes.
     """
 
     heeded: ClassVar[frozenset[str]] = frozenset({"steps", "batch_size", "ema"})
     """The options that the loop heeds; others must be left at what the recipe says."""
+    may_share_fakes: ClassVar[bool] = False
+    """Whether G may learn from the fakes that D has just seen, instead of new ones."""
     generator: nn.Module
     discriminator: nn.Module
 
@@ -95,7 +97,11 @@ class Loop:
         device: torch.device,
         *,
         loaders: int | None = None,
+        same_fakes: bool = False,
     ) -> None:
+        if same_fakes and not self.may_share_fakes:
+            raise UserError(f"no textbook loop with the same fakes is written for {variant.name}")
+        self.same_fakes = same_fakes
         self.variant: Any = variant
         check_options(variant, self.heeded)
         self.stage: Stage = variant.stages()[0]
@@ -166,11 +172,14 @@ class TextbookLoop(Loop):
     sagan, biggan.
 
     As pytorch/examples ``dcgan/main.py``: real and fake passes of D, ``fake.detach()``, then G; its
-    order is that of Goodfellow et al. 2014, algorithm 1, but fakes are made anew for G, as there.
-    With labels as eriklindernoren/PyTorch-GAN's ``cgan.py`` and ``acgan.py``, k updates of D and
-    hinge losses as heykeetae/Self-Attention-GAN's trainer. D's gradients of G's turn are made and
-    thrown away, as in all of them.
+    order is that of Goodfellow et al. 2014, algorithm 1, and as there fakes are made anew for G;
+    with ``same_fakes`` G learns from D's last ones, as ``main.py`` does. With labels as
+    eriklindernoren/PyTorch-GAN's ``cgan.py`` and ``acgan.py``, k updates of D and hinge losses as
+    heykeetae/Self-Attention-GAN's trainer. D's gradients of G's turn are made and thrown away, as
+    in all of them.
     """
+
+    may_share_fakes = True
 
     heeded = frozenset(
         {
@@ -190,6 +199,9 @@ class TextbookLoop(Loop):
         self.loss = variant.loss
         if self.loss.paired or variant.second_order:
             raise UserError(f"no textbook loop is written for --loss {recipe.loss}")
+        if self.same_fakes and recipe.batch_scale_g != 1:
+            raise UserError("with the same fakes both players have batches of one size")
+        self.latest: tuple[Tensor, Tensor] | None = None
         self.classes, self.conditional = variant.data.classes, variant.conditional
         self.bounds = variant.uniform_bounds
         self.class_weight: float | None = getattr(recipe, "class_weight", None)
@@ -225,7 +237,9 @@ class TextbookLoop(Loop):
         image, label = self.next_batch()
         self.optimizer_d.zero_grad()
         real = self.judge(image, label)
-        fake = self.judge(self.generate(label).detach(), label)
+        made = self.generate(label)
+        self.latest = (made, label) if self.same_fakes else None
+        fake = self.judge(made.detach(), label)
         loss = self.loss.discriminator(self.logits(real), self.logits(fake))
         if self.class_weight is not None:
             classes = F.cross_entropy(real[:, 1:], label) + F.cross_entropy(fake[:, 1:], label)
@@ -235,10 +249,14 @@ class TextbookLoop(Loop):
         return loss.item()
 
     def update_generator(self) -> float:
-        """One update on new fakes; its loss."""
+        """One update on new fakes, or on D's; its loss."""
         self.optimizer_g.zero_grad()
-        label = self.labels(self.batch_size * self.recipe.batch_scale_g)
-        fake = self.judge(self.generate(label), label)
+        if self.latest is not None:
+            image, label = self.latest
+        else:
+            label = self.labels(self.batch_size * self.recipe.batch_scale_g)
+            image = self.generate(label)
+        fake = self.judge(image, label)
         loss = self.loss.generator(self.logits(fake))
         if self.class_weight is not None:
             loss = loss + self.class_weight * F.cross_entropy(fake[:, 1:], label)

@@ -93,7 +93,8 @@ class TextsLoop(Loop):
 
     Real pictures go once through D's convolutions, for their own text and for a wrong one; Stage-I
     is frozen in Stage-II. G learns from the texts of D's batch, as there, where the project draws
-    others. A wrong text is another picture's, where that code takes the batch's next.
+    others; from new pictures of them, or with ``same_fakes`` from D's, as there. A wrong text is
+    another picture's, where that code takes the batch's next.
     """
 
     heeded = frozenset(
@@ -103,6 +104,7 @@ class TextsLoop(Loop):
             *("beta1", "ema", "residual"),
         }
     )
+    may_share_fakes = True
 
     def prepare(self) -> None:
         variant: Any = plain(self.variant).to(self.device)
@@ -114,6 +116,7 @@ class TextsLoop(Loop):
             self.generator, self.discriminator = variant.generator, variant.discriminator
         self.optimizer_d = self.optimizer("discriminator", self.discriminator)
         self.optimizer_g = self.optimizer("generator", self.generator)
+        self.latest: tuple[Tensor, Tensor, Tensor] | None = None
 
     def dataset(self, train: Examples) -> Dataset[Any]:
         size = self.recipe.image_size if self.refines else SIZE_1
@@ -132,7 +135,9 @@ class TextsLoop(Loop):
         """One update on right and wrong texts and on fakes; its loss."""
         image, self.text, wrong_text, counts = self.next_batch()
         text = self.text
-        fake, _, _ = self.generate(text)
+        made = self.generate(text)
+        self.latest = made if self.same_fakes else None
+        fake = made[0]
         self.optimizer_d.zero_grad()
         judge: Any = self.discriminator
         maps, fake_maps = judge.see(image), judge.see(fake.detach())
@@ -143,9 +148,9 @@ class TextsLoop(Loop):
         return loss.item()
 
     def update_generator(self) -> float:
-        """One update on new fakes of the same texts; its loss."""
+        """One update on fakes of the same texts; its loss."""
         text = self.text
-        fake, mean, log_sigma = self.generate(text)
+        fake, mean, log_sigma = self.latest or self.generate(text)
         self.optimizer_g.zero_grad()
         judge: Any = self.discriminator
         logits = judge(judge.see(fake), text)

@@ -272,6 +272,7 @@ def test_a_ceiling_is_the_best_rate_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     ("text", "way"),
     [
         ("textbook", Way("textbook")),
+        ("textbook+same-fakes", Way("textbook", same_fakes=True)),
         ("eager", Way()),
         ("graph+bf16+channels-last", Way("graph", "bf16", True)),
         ("compile+channels-last", Way("compile", channels_last=True)),
@@ -282,7 +283,7 @@ def test_a_way_is_written_as_it_is_read(text: str, way: Way) -> None:
     assert str(way) == text
 
 
-@pytest.mark.parametrize("text", ["eagre", "eager+fp8", "textbook+bf16", ""])
+@pytest.mark.parametrize("text", ["eagre", "eager+fp8", "eager+same-fakes", "textbook+bf16", ""])
 def test_an_unknown_way_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="unknown"):
         Way.read(text)

@@ -369,3 +369,38 @@ def test_a_full_pool_exchanges_about_half_of_what_it_is_shown() -> None:
     kept = {float(image) for image in pool.images}
     assert kept | set(given.flatten().tolist()) == set(shown.flatten().tolist())
     assert torch.equal(Pool(0).query(shown), shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("dcgan", {"width": 4, "image_size": 16}), ("stackgan", STACKGAN)]
+)
+def test_with_the_same_fakes_g_learns_from_what_d_has_seen(
+    name: str, options: dict[str, Any]
+) -> None:
+    data = data_of(name)
+    passes = {}
+    for shared in (False, True):
+        variant = create(name, data.spec, options)
+        loop: Any = make_textbook(variant, data, 4, CPU, same_fakes=shared)
+        made: list[Tensor] = []
+        kept = made.append
+        loop.generator.register_forward_hook(
+            lambda _, __, out, kept=kept: kept(out if isinstance(out, Tensor) else out[0])
+        )
+        before = [p.detach().clone() for p in loop.generator.parameters()]
+        loop.iterate()
+        passes[shared] = len(made)
+        assert all(image.requires_grad for image in made)
+        after = list(loop.generator.parameters())
+        assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.dim() > 1)
+    assert passes == {False: 2, True: 1}
+
+
+def test_where_both_batches_are_not_one_there_are_no_same_fakes() -> None:
+    data = data_of("dcgan")
+    for name, told in (("cyclegan", "no textbook loop with the same fakes"), ("dcgan", "one size")):
+        options = TRANSLATION | {"blocks": 1} if name == "cyclegan" else {"batch_scale_g": 2}
+        small = options if name == "cyclegan" else options | {"width": 4, "image_size": 16}
+        examples = data_of(name) if name == "cyclegan" else data
+        with pytest.raises(UserError, match=told):
+            make_textbook(create(name, examples.spec, small), examples, 4, CPU, same_fakes=True)
