@@ -106,7 +106,7 @@ class Loop:
         check_options(variant, self.heeded)
         self.stage: Stage = variant.stages()[0]
         self.players: dict[str, Player] = {p.name: p for p in self.stage.players}
-        self.recipe: Any = getattr(variant, "recipe", variant.options)
+        self.recipe: Any = variant.recipe
         self.device, self.batch_size = device, batch_size
         self.prepare()
         self.average = copy.deepcopy(self.generator) if self.recipe.ema else None

@@ -25,6 +25,8 @@ def find_beginning(place: Path) -> Path:
     if (place / "manifest.json").exists():
         checkpoints.verify(place)
         return place
+    if not place.exists() and place.parent.name == checkpoints.BEST:
+        place = place.parent  # that run has played on, and has had a better state since
     found = checkpoints.find_best(place) or checkpoints.find_checkpoint(place)
     if found is None and place.name == checkpoints.BEST:
         found = checkpoints.find_best(place.parent)

@@ -38,9 +38,16 @@ def best_of(
     }
 
 
-def replaces(now: Best, best: Best | None, stage_start: int) -> bool:
-    """Whether ``now``, of a stage that began at ``stage_start``, is to be the best from now on."""
-    return best is None or not _compares(best, now, stage_start) or now["score"] < best["score"]
+def replaces(now: Best, best: Best | None, stage_start: int, stage_end: float) -> bool:
+    """Whether ``now``, of a stage from ``stage_start`` to ``stage_end``, is to be the best.
+
+    Not in the place of one of a later stage, which a run has had that goes on from before it.
+    """
+    if best is None:
+        return True
+    if best["step"] > stage_end:
+        return False
+    return not _compares(best, now, stage_start) or now["score"] < best["score"]
 
 
 def _compares(best: Best, now: Best, stage_start: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -417,12 +418,20 @@ class Run:
         now = self.world.broadcast_object(found)  # all keep it, or none
         if now is None:
             return
-        if self.best is None or replaces(now, self.best, self.game.stage_start):
+        if self.best is None or replaces(now, self.best, *self._stage_bounds()):
             self.best = now
             self._saver.keep_best(sampler, self._record(), self._judged())
         elif text := note_doubled(self.best, now):
             self.observer.message(step, f"{text}; that generator is kept as the best", "warning")
             self.observer.tag(step, "doubled_since_best", text)
+
+    def _stage_bounds(self) -> tuple[int, float]:
+        """The iterations after which the present stage begins and ends; the last has no end, as it
+        may have been planned for more before.
+        """
+        start = self.game.stage_start
+        end = start + self.game.stage.steps
+        return start, end if end < self.game.steps else math.inf
 
     def _judged(self) -> Judged:
         """The figures, if they are of the networks as they are."""

@@ -41,7 +41,7 @@ def start_info(config: RunConfig, game: Game) -> dict[str, Any]:
 def diagnosed_facts(config: RunConfig, game: Game) -> Facts:
     """What the diagnosis is to know of the ``game`` of ``config``."""
     variant, spec = game.variant, game.train.spec
-    options = dataclasses.asdict(getattr(variant, "recipe", variant.options))
+    options = dataclasses.asdict(variant.recipe)
     for name in variant.refused_options():
         options.pop(name, None)
     return Facts(
@@ -87,6 +87,6 @@ def _modes_shown(config: RunConfig, game: Game) -> dict[str, Any]:
 
 def _decided(config: RunConfig, game: Game) -> dict[str, Any]:
     """Options that were left to the variant, with what it made of them for these data."""
-    recipe = getattr(game.variant, "recipe", None)
+    recipe = game.variant.recipe
     left = [name for name, value in config.options.items() if value is None]
     return {name: getattr(recipe, name) for name in left if hasattr(recipe, name)}

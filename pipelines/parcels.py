@@ -28,6 +28,8 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
             flat.update({f"data_options.{k}": str(v) for k, v in (value or {}).items()})
         elif name == "plugins":
             flat[name] = ",".join(value)
+        elif name == "begun_from":
+            continue  # a tag of that name tells it in words
         else:
             flat[name] = str(value)
     return flat
@@ -93,7 +95,8 @@ def parcels(path: Path, offset: int) -> Iterator[Parcel]:
             parcel.params.update(decided)
             given = flat_params({"options": event.pop("options", {})})
             parcel.options = {**given, **decided} if given else {}  # earlier versions tell none
-            about = {k: v for k, v in event.items() if k not in ("kind", "step", "time")}
+            elsewhere = ("kind", "step", "time", "begun_from")
+            about = {k: v for k, v in event.items() if k not in elsewhere}
             parcel.tags.update(flat_tags(about))
         parcel.end = end
         if len(parcel.metrics) >= BATCH or len(parcel.pictures) >= 10:

@@ -15,7 +15,12 @@ from typing import IO, Any
 
 from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
-from gan_core.engine.checkpoint import all_checkpoints, find_checkpoint, read_manifest
+from gan_core.engine.checkpoint import (
+    all_checkpoints,
+    find_best,
+    find_checkpoint,
+    read_manifest,
+)
 from gan_core.errors import UserError
 from gan_core.journal import last_status
 
@@ -69,8 +74,12 @@ class RunFolder:
         changes = changes_of(self.config) if resume else []
         checkpoint = find_checkpoint(self.path) if resume else None
         if resume and checkpoint is None and last_status(self.path) is not None:
+            instead = ""
+            if find_best(self.path):
+                instead = f", with --begin-from {shlex.quote(str(self.config.name))} from its best"
             raise UserError(
                 f"run '{self.config.name}' has no whole checkpoint to resume: start a new run"
+                f"{instead}"
             )
         try:
             (self.path / STOP).unlink(missing_ok=True)

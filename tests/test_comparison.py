@@ -98,6 +98,20 @@ def test_figures_of_different_protocols_are_never_in_one_column(tmp_path: Path) 
     assert len([c for c in found if c.figure == "modes_covered"]) == 1
 
 
+def test_a_run_that_has_begun_with_anothers_networks_says_so_and_is_in_no_mean_with_others(
+    tmp_path: Path,
+) -> None:
+    folders = [write_run(tmp_path, name, 3.0, seed=i) for i, name in enumerate("abcd")]
+    for folder in folders[2:]:
+        book = Journal(folder)
+        book.write("tag", 0, name="begun_from", value="a at step 1,200, fid_classifier 3")
+        book.close()
+    entries = [read_folder(folder) for folder in folders]
+    cells = [row[4] for row in rows(entries, [])]
+    assert cells == ["20", "20", *2 * ["20 (after a at step 1,200)"]]
+    assert [[e.name for e in group] for group in repeats(entries)] == [["a", "b"], ["c", "d"]]
+
+
 def test_the_best_of_a_column_has_a_star(tmp_path: Path) -> None:
     entries = [read_folder(write_run(tmp_path, n, f)) for n, f in (("a", 3.0), ("b", 2.0))]
     found = columns(entries)

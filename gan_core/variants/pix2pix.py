@@ -27,10 +27,10 @@ from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers.dropout import BITS, words_for
 from gan_core.layers.unet import UNet
-from gan_core.options import flag, option
+from gan_core.options import option
 from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
 from gan_core.variants.adversarial import decisions, default
-from gan_core.variants.regularisation import summed
+from gan_core.variants.regularisation import OF_DISCRIMINATOR, check_none, summed
 from gan_core.variants.translation import (
     TranslationOptions,
     TranslationVariant,
@@ -39,7 +39,6 @@ from gan_core.variants.translation import (
 )
 
 _SLOWDOWN = 0.5  # section 3.3: the objective of D is divided by 2
-_OF_DISCRIMINATOR = frozenset({"r1", "gradient_penalty", "diffaug"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +98,10 @@ class Pix2Pix(TranslationVariant):
         options = self.options
         if options.l1 == 0:
             raise UserError("with --l1 0 and --adversarial 0 there is nothing to learn")
-        usual = type(options)()
-        for name in sorted(_OF_DISCRIMINATOR):
-            if getattr(options, name) not in (getattr(usual, name), 0):
-                raise UserError(
-                    f"{flag(name)} is the discriminator's, and with --adversarial 0 there is none: "
-                    "leave it out"
-                )
+        check_none(options, "--adversarial 0")
 
     def refused_options(self) -> frozenset[str]:
-        return _OF_DISCRIMINATOR if self.options.adversarial == 0 else frozenset()
+        return OF_DISCRIMINATOR if self.options.adversarial == 0 else frozenset()
 
     def make_networks(self, inputs: int, outputs: int) -> None:
         recipe = self.recipe

@@ -13,13 +13,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_core.data.examples import Batch
 from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.losses import LOSSES, gradient_penalty, r1_penalty
-from gan_core.options import option
+from gan_core.options import flag, option
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, Loss, NoiseSpec
 
@@ -98,6 +99,20 @@ class NormByPenaltyOptions(RegularisationOptions):
     def keeping(self, name: str, value: object) -> str:
         # Batch normalisation given by its name would be refused: the penalty must not mix examples.
         return "--gradient-penalty 0" if value == "batch" else super().keeping(name, value)
+
+
+OF_DISCRIMINATOR = frozenset({"r1", "gradient_penalty", "diffaug"})
+"""What means nothing to a game without a discriminator."""
+
+
+def check_none(options: RegularisationOptions, why: str) -> None:
+    """Raises ``UserError`` for such options where there is none; ``why``: as which one says."""
+    usual = type(options)()
+    for name in sorted(OF_DISCRIMINATOR):
+        if getattr(options, name) not in (getattr(usual, name), 0):
+            raise UserError(
+                f"{flag(name)} is the discriminator's, and with {why} there is none: leave it out"
+            )
 
 
 def check_bounded(options: Any) -> None:
@@ -182,6 +197,7 @@ def _values(logits: Tensor) -> Tensor:
     Were it their sum, a critic of slope 1 would have losses as many times smaller as a picture has
     patches. R1 of the mean falls about as their number grows: larger pictures want larger weights.
     """
+    logits = logits.float() if logits.dtype == torch.bfloat16 else logits  # 1 / P is no bfloat16
     return logits.flatten(1).mean(1) if logits.dim() > 1 else logits
 
 

@@ -52,9 +52,11 @@ from gan_core.variant import (
 )
 from gan_core.variants.adversarial import decisions, default
 from gan_core.variants.regularisation import (
+    OF_DISCRIMINATOR,
     NormByPenaltyOptions,
     Regularisation,
     check_bounded,
+    check_none,
     summed,
 )
 from gan_core.variants.schedules import CosineDecay, StepDecay
@@ -141,6 +143,11 @@ class SRGANOptions(NormByPenaltyOptions):
         0.9, "Adam's decay of the mean gradient", kind="schedule", minimum=0, below=1
     )
     ema: float = default("ema", 0.0)
+
+    def keeping(self, name: str, value: object) -> str:
+        kept = super().keeping(name, value)
+        bare = value == "batch" and self.r1 == 0 and LOSSES[self.loss].lipschitz
+        return f"{kept} with --r1 1" if bare else kept  # a critic must be bounded by something
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -308,8 +315,13 @@ class SRGAN(Variant):
                 f"pictures of {shape[2]} x {shape[1]} pixels are no multiple of --scale "
                 f"{options.scale}: choose another size (of --data hires: --tile)"
             )
+        if options.steps == 0:
+            check_none(options, "--steps 0")
         check_bounded(options)
         options.check_normalisation()
+
+    def refused_options(self) -> frozenset[str]:
+        return OF_DISCRIMINATOR if self.options.steps == 0 else frozenset()
 
     def view(self, spec: DataSpec) -> View:
         return ReducedView(self.options.scale)

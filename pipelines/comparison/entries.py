@@ -29,7 +29,8 @@ class Entry:
     the verb ``evaluate``; those of single points of a curve are in ``said``, by figure and step
     (MLflow knows only the last: there it is empty). ``clock``: (step, images seen, seconds).
     ``fingerprint``: of what was learned from, "" if that is not known. ``begun``: in seconds since
-    1970, its first start. ``grid``: the last picture of samples, PNG or WebP.
+    1970, its first start. ``beginning``: which run's networks it has begun with, in words, "" where
+    they were its own. ``grid``: the last picture of samples, PNG or WebP.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entry:
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
     fingerprint: str = ""
     begun: float = 0.0
+    beginning: str = ""
     grid: bytes | None = None
 
     @property
@@ -145,8 +147,10 @@ def _take_metrics(entry: Entry, step: int, values: dict[str, float]) -> dict[str
 
 
 def take_tag(entry: Entry, name: str, value: str) -> None:
-    """Take in a tag of the run: a protocol, or what the diagnosis has found."""
-    if name.startswith(PROTOCOL):
+    """Take in a tag of the run: a protocol, its beginning, or what the diagnosis has found."""
+    if name == "begun_from":
+        entry.beginning = value
+    elif name.startswith(PROTOCOL):
         entry.protocols[name.removeprefix(PROTOCOL)] = value
     elif name.startswith("diagnosis.") and name.count(".") == 1:
         failure = called(name.removeprefix("diagnosis."))
@@ -172,12 +176,14 @@ def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
 def repeats(entries: list[Entry]) -> list[list[Entry]]:
     """Runs that differ in nothing but their seed, together, in the order of the first of each.
 
+    Those that have begun with the networks of others are not as those that began with their own.
     Two folders of pictures are different data, though their source is called the same.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         data = (entry.data, entry.train_split, entry.fingerprint)
-        key = repr((entry.variant, data, sorted(entry.settings.items(), key=str)))
+        begun = bool(entry.beginning)
+        key = repr((entry.variant, data, begun, sorted(entry.settings.items(), key=str)))
         groups.setdefault(key, []).append(entry)
     return list(groups.values())
 

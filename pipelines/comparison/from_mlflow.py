@@ -22,7 +22,7 @@ _CONFIG = {
     "engine", "precision", "memory_format", "examples_on", "log_every",
     "evaluate_every", "checkpoint_every", "extractor", "extractor_weights", "samples", "stop_on",
     "stop_patience",
-    "plugins", "data_root", "train_split",
+    "plugins", "data_root", "train_split", "begin_from", "begun_from",
 }  # fmt: skip
 """Parameters that are not settings of the variant."""
 

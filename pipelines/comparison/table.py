@@ -91,7 +91,7 @@ def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
     stars = {c: best(c, entries) for c in found}
     table = []
     for entry in entries:
-        cells = [entry.name, entry.variant, entry.data, ended_as(entry), f"{entry.step:,}"]
+        cells = [entry.name, entry.variant, entry.data, ended_as(entry), played(entry)]
         cells.append(duration(entry.seconds))
         for column in found:
             value = column.value(entry)
@@ -99,6 +99,12 @@ def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
             cells.append("" if value is None else f"{value:.4g}{star}")
         table.append(cells)
     return table
+
+
+def played(entry: Entry) -> str:
+    """The run's iterations, and after which of another run's, if it has begun with its networks."""
+    run_and_step, *_ = entry.beginning.split(", ")  # the figure there is of another run
+    return f"{entry.step:,}" + (f" (after {run_and_step})" if run_and_step else "")
 
 
 def ended_as(entry: Entry) -> str:

@@ -205,6 +205,9 @@ def test_what_is_meant_by_a_run_s_name_its_folder_and_a_checkpoint(
         assert config.begin_from == str(meant)
     assert config.begun_from == {"run": "first", "step": 2, "metric": "fid", "value": 30.0}
     copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    # A run that plays on may have a better state between the command and the workers' start.
+    later = (copy / "best" / "0001_step_00000002").rename(copy / "best" / "0002_step_00000004")
+    assert find_beginning(copy / "best" / "0001_step_00000002") == later
     shutil.rmtree(copy / "best")
     assert find_beginning(copy) == copy / "checkpoints" / "step_00000004"
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from engine_toys import Crash, CrashingObserver, difference, saved, tiny_config
 
+from gan_core.best import replaces
 from gan_core.config import RunConfig
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import all_bests, find_best, find_checkpoint
@@ -252,3 +253,16 @@ def test_who_has_no_use_for_it_keeps_none(kind: str, tmp_path: Path) -> None:
     assert summary["best"] == {"metric": "fid", "value": 50.0, "step": 2}
     assert not (config.folder / "best").exists()
     assert load_generator(config.folder / "generator" / "best").info["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("best_step", "score", "wanted"),
+    [(4, 30.0, False), (4, 20.0, True), (10, 30.0, False), (10, 20.0, False), (12, 20.0, False)],
+)
+def test_a_best_of_a_later_stage_outlives_the_stages_before_it(
+    best_step: int, score: float, wanted: bool
+) -> None:
+    best = {"metric": "fid", "value": 25.0, "score": 25.0, "step": best_step, "protocol": None}
+    now = {**best, "value": score, "score": score, "step": 6}
+    assert replaces(now, best, 0, 8) is wanted  # it plays the first stage once more, of 8
+    assert replaces({**now, "step": 14}, {**best, "step": 6}, 8, 20)  # the last stage is the aim

@@ -23,11 +23,12 @@ from test_every_variant import (
 )
 from torch import Tensor
 
-from gan_core.config import make_config
+from gan_core.config import check_resumable, make_config
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.variant import VARIANTS, Player, Stage, Variant, create, list_variants
+from gan_core.variants.regularisation import _values
 
 Judge = Callable[[int, Tensor], Tensor]
 """The discriminator's mean logit (a scalar) for a picture (C, H, W) in the place of example i's."""
@@ -275,6 +276,32 @@ def test_what_is_the_discriminators_is_refused_where_there_is_none(
     alone = create("pix2pix", data, options | {"adversarial": 0.0})
     assert alone.refused_options() >= {"r1", "gradient_penalty", "diffaug"}
     assert create("pix2pix", data, options).refused_options() == frozenset()
+
+
+def test_super_resolution_alone_has_no_discriminator_either() -> None:
+    options, data, _ = GAMES["srgan"]
+    alone = options | {"steps": 0}
+    assert create("srgan", data, alone).refused_options() >= {"r1", "gradient_penalty", "diffaug"}
+    with pytest.raises(UserError, match=r"^--r1 is the discriminator's, and with --steps 0 there"):
+        create("srgan", data, alone | {"r1": 1.0})
+
+
+def test_what_keeps_a_critics_batch_normalisation_bounds_it_too() -> None:
+    was = make_config({"variant": "srgan"})
+    with pytest.raises(UserError, match="give --gradient-penalty 0 with --r1 1, leave that out"):
+        check_resumable(was, make_config({"variant": "srgan", "options": {"loss": "wasserstein"}}))
+    kept = {"loss": "wasserstein", "gradient_penalty": 0, "r1": 1}
+    check_resumable(was, make_config({"variant": "srgan", "options": kept}))
+    with pytest.raises(UserError, match="give --gradient-penalty 0, leave that out"):
+        check_resumable(was, make_config({"variant": "srgan", "options": {"gradient_penalty": 1}}))
+
+
+def test_a_mean_of_bfloat16_logits_is_a_float32s() -> None:
+    logits = torch.full((2, 1, 3, 3), 1.0, dtype=torch.bfloat16)
+    logits[1, 0, 0, 0] = 1 + 2**-7
+    values = _values(logits)
+    assert values.dtype == torch.float32
+    assert values.tolist() == pytest.approx([1.0, 1 + 2**-7 / 9], abs=1e-7)
 
 
 def test_an_unknown_augmentation_is_named_before_anything_is_built() -> None:
