@@ -41,8 +41,16 @@ def _write(path: Path, value: Any) -> None:
     digest = sha256_of(partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
-    path.with_suffix(".sha256").write_text(digest)
+    _write_text(path.with_suffix(".sha256"), digest)
     partial.replace(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """``text`` on the disk, not only on its way there: files beside it are known by it."""
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _verify(path: Path) -> None:
@@ -69,7 +77,7 @@ def files_of(rank: int) -> tuple[str, ...]:
 def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
     """What all ranks share, and the manifest (``step``, ``world_size``, ``config``...)."""
     _write(folder / "state.pt", state)
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
+    _write_text(folder / "manifest.json", json.dumps({"format": FORMAT, **manifest}, indent=1))
 
 
 def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
