@@ -62,6 +62,10 @@ class Loss:
     carry: Batch = dataclasses.field(default_factory=dict)
 
 
+MOST_TURNS = 1000
+"""The most updates of a player in an iteration: a run heeds a wish to stop between iterations."""
+
+
 def constant(_: float) -> float:
     """The schedule that changes nothing."""
     return 1.0

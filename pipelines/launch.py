@@ -152,11 +152,21 @@ class _Draft:
         values.update(variant=self.variant, data=self.source, plugins=self.plugins)
         if self.resumed is not None:
             self._keep_place(values, given)
-        config = make_config(values)
+        try:
+            config = make_config(values)
+        except UserError as error:
+            raise UserError(f"{error}{self._of_another()}") from None
         if self.resumed is None:
             return named(_with_beginning(config))
         check_resumable(kept_config(config.folder), config)
         return config
+
+    def _of_another(self) -> str:
+        """Whose options the file has, where they are not those of the variant that is named."""
+        was = self.file.get("variant")
+        if was in (None, self.variant):
+            return ""
+        return f" (the file of --config is of a run of {was})"
 
     def given(self) -> dict[str, Any]:
         """What the command line says, as nested configuration values."""

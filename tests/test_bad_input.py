@@ -62,6 +62,7 @@ CONFIGURATION = {
     "a rate that is no number": ("train gan --lr-d fast", "--lr-d must be a number, not 'fast'"),
     "an infinite rate": ("train gan --lr-d inf", "--lr-d must be finite, not 'inf'"),
     "k below 1": ("train gan --k 0", "--k must be at least 1, not 0"),
+    "a k without end": ("train gan --k 10000000", "--k must be at most 1000, not 10000000"),
     "half a step": ("train gan --steps 0.5", "--steps must be a whole number, not '0.5'"),
     "a wrong prior": ("train gan --prior gausian", "--prior 'gausian': did you mean 'gaussian'?"),
     "a wrong device": ("train gan --device gpu", "--device 'gpu'"),
@@ -254,3 +255,13 @@ def test_a_broken_or_foreign_generator_is_refused(
     (folder / "generator.json").write_text(json.dumps({"format": 1}))
     assert "damaged" in refusal(capsys, "sample mine")
     assert "damaged" in refusal(capsys, f"evaluate {folder}")
+
+
+def test_the_file_of_another_systems_run_is_named_as_that(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "other.yaml").write_text("variant: gan\noptions: {lr_d: null}\n")
+    said = refusal(capsys, f"train dcgan --config other.yaml {HERE}")
+    assert said == "--lr-d needs a value (the file of --config is of a run of gan)"
+    (tmp_path / "other.yaml").write_text("variant: gan\noptions: {lr_d: -1}\n")
+    assert refusal(capsys, f"train gan --config other.yaml {HERE}").endswith("not -1.0")

@@ -21,7 +21,16 @@ from gan_core.layers.normalisation import running_statistics_kept
 from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
-from gan_core.variant import GameOptions, Loss, NoiseSpec, OptimizerSpec, Player, Stage, Variant
+from gan_core.variant import (
+    MOST_TURNS,
+    GameOptions,
+    Loss,
+    NoiseSpec,
+    OptimizerSpec,
+    Player,
+    Stage,
+    Variant,
+)
 from gan_core.variants import regularisation, remedies
 from gan_core.variants.regularisation import Term, summed
 from gan_core.variants.remedies import RemedyOptions
@@ -35,7 +44,11 @@ class AdversarialOptions(RemedyOptions):
 
     loss: str = option("non-saturating", "adversarial loss", kind="schedule", choices=LOSSES)
     k: int = option(
-        1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
+        1,
+        "discriminator updates for each of the generator's",
+        kind="schedule",
+        minimum=1,
+        maximum=MOST_TURNS,
     )
     lr_d: float = option(2e-4, "learning rate of the discriminator", kind="schedule", above=0)
     lr_g: float = option(2e-4, "learning rate of the generator", kind="schedule", above=0)

@@ -35,6 +35,7 @@ from gan_core.losses import LOSSES, UNPAIRED
 from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import (
+    MOST_TURNS,
     GameOptions,
     Loss,
     NoiseSpec,
@@ -85,7 +86,11 @@ class LAPGANOptions(RegularisationOptions):
         choices=UNPAIRED,
     )
     k: int = option(
-        1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
+        1,
+        "discriminator updates for each of the generator's",
+        kind="schedule",
+        minimum=1,
+        maximum=MOST_TURNS,
     )
     optimizer: str = option("sgd", "optimiser of all players", choices=("sgd", "adam"))
     lr_d: float | None = option(

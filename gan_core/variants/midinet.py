@@ -42,7 +42,7 @@ from gan_core.layers.remembered import RememberedMatching
 from gan_core.losses import LOSSES, feature_matching
 from gan_core.options import flag, option
 from gan_core.priors import Integers
-from gan_core.variant import Loss, NoiseSpec, Stage, register
+from gan_core.variant import MOST_TURNS, Loss, NoiseSpec, Stage, register
 from gan_core.variants.adversarial import AdversarialVariant, NormByPenaltyOptions, default
 
 _CONDITIONER = 16
@@ -62,7 +62,11 @@ class MidiNetOptions(NormByPenaltyOptions):
     lr_d: float = default("lr_d", 5e-5)
     lr_g: float = default("lr_g", 5e-5)
     generator_turns: int = option(
-        2, "generator updates for each iteration, on the same batch", kind="schedule", minimum=1
+        2,
+        "generator updates for each iteration, on the same batch",
+        kind="schedule",
+        minimum=1,
+        maximum=MOST_TURNS,
     )
     label_smoothing: float = default("label_smoothing", 0.1)
     match_features: float = option(

@@ -49,6 +49,7 @@ from gan_core.options import option
 from gan_core.pictures import image_grid
 from gan_core.priors import Gaussian, Uniform
 from gan_core.variant import (
+    MOST_TURNS,
     GameOptions,
     Loss,
     NoiseSpec,
@@ -103,7 +104,11 @@ class StackGANOptions(NormByPenaltyOptions):
         False, "draw how many, too: from one up to --averaged-captions", kind="schedule"
     )
     k: int = option(
-        1, "discriminator updates for each of the generator's", kind="schedule", minimum=1
+        1,
+        "discriminator updates for each of the generator's",
+        kind="schedule",
+        minimum=1,
+        maximum=MOST_TURNS,
     )
     lr_d: float = option(2e-4, "learning rate of the discriminators", kind="schedule", above=0)
     lr_g: float = option(2e-4, "learning rate of the generators", kind="schedule", above=0)
