@@ -62,7 +62,7 @@ class Loss:
     carry: Batch = dataclasses.field(default_factory=dict)
 
 
-MOST_TURNS = 1000
+MOST_TURNS = 100_000
 """The most updates of a player in an iteration: a run heeds a wish to stop between iterations."""
 
 

@@ -62,7 +62,7 @@ CONFIGURATION = {
     "a rate that is no number": ("train gan --lr-d fast", "--lr-d must be a number, not 'fast'"),
     "an infinite rate": ("train gan --lr-d inf", "--lr-d must be finite, not 'inf'"),
     "k below 1": ("train gan --k 0", "--k must be at least 1, not 0"),
-    "a k without end": ("train gan --k 10000000", "--k must be at most 1000, not 10000000"),
+    "a k without end": ("train gan --k 10000000", "--k must be at most 100000, not 10000000"),
     "half a step": ("train gan --steps 0.5", "--steps must be a whole number, not '0.5'"),
     "a wrong prior": ("train gan --prior gausian", "--prior 'gausian': did you mean 'gaussian'?"),
     "a wrong device": ("train gan --device gpu", "--device 'gpu'"),
