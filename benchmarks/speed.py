@@ -1,4 +1,4 @@
-"""How fast a system trains here: a tutorial's loop, and each way that the engine can play.
+"""How fast a system trains here: a textbook loop, and each way that the engine can play.
 
     python -m benchmarks.speed --variant dcgan --data mnist --data-root FOLDER --width 32
     python -m benchmarks.speed --variant sngan --ways textbook,eager,graph+bf16+channels-last
