@@ -46,7 +46,7 @@ class AdversarialLoss:
     lipschitz: bool = False
 
 
-def _precise(logits: Tensor) -> Tensor:
+def precise(logits: Tensor) -> Tensor:
     """At least float32: sums of logarithms do not fit the half precisions."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
@@ -57,7 +57,7 @@ def cross_entropy_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Ten
     Goodfellow et al. 2014 (arXiv:1406.2661), equation 1. As softplus, because log(sigmoid(a)) is
     -infinity in float32 from a = -104 on, and its gradient not a number.
     """
-    real, fake = _precise(real_logits), _precise(fake_logits)
+    real, fake = precise(real_logits), precise(fake_logits)
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -66,7 +66,7 @@ def minimax_generator(fake_logits: Tensor, real_logits: Tensor | None = None) ->
 
     Goodfellow et al. 2014, equation 1; the gradient vanishes where D is sure (section 3).
     """
-    return -F.softplus(_precise(fake_logits)).mean()
+    return -F.softplus(precise(fake_logits)).mean()
 
 
 def non_saturating_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -74,7 +74,7 @@ def non_saturating_generator(fake_logits: Tensor, real_logits: Tensor | None = N
 
     Goodfellow et al. 2014, section 3: the same fixed point, a strong gradient early on.
     """
-    return F.softplus(-_precise(fake_logits)).mean()
+    return F.softplus(-precise(fake_logits)).mean()
 
 
 def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ def least_squares_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Ten
 
     Mao et al. 2017 (arXiv:1611.04076), equation 9 (a = 0, b = c = 1).
     """
-    real, fake = _precise(real_logits), _precise(fake_logits)
+    real, fake = precise(real_logits), precise(fake_logits)
     return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
 
 
 def least_squares_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """1/2 E (D(G(z)) - 1)^2. Mao et al. 2017, equation 9."""
-    return 0.5 * (_precise(fake_logits) - 1).square().mean()
+    return 0.5 * (precise(fake_logits) - 1).square().mean()
 
 
 def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -96,13 +96,13 @@ def hinge_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), equation 16.
     """
-    real, fake = _precise(real_logits), _precise(fake_logits)
+    real, fake = precise(real_logits), precise(fake_logits)
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
 def linear_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """-E D(G(z)). Miyato et al. 2018, equation 17; Arjovsky et al. 2017, algorithm 1."""
-    return -_precise(fake_logits).mean()
+    return -precise(fake_logits).mean()
 
 
 def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tenso
 
     Arjovsky et al. 2017 (arXiv:1701.07875), equation 2 and algorithm 1.
     """
-    return _precise(fake_logits).mean() - _precise(real_logits).mean()
+    return precise(fake_logits).mean() - precise(real_logits).mean()
 
 
 def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -119,14 +119,14 @@ def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tens
     Jolicoeur-Martineau 2018 (arXiv:1807.00734), as R3GAN has it (Huang et al. 2024,
     arXiv:2501.05441, equation 2), which adds R1 and R2.
     """
-    return F.softplus(_precise(fake_logits) - _precise(real_logits)).mean()
+    return F.softplus(precise(fake_logits) - precise(real_logits)).mean()
 
 
 def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """-E log sigmoid(D(G(z)) - D(x)) over pairs: D's loss with the sides changed."""
     if real_logits is None:
         raise ValueError("the relativistic loss compares with real logits")
-    return F.softplus(_precise(real_logits) - _precise(fake_logits)).mean()
+    return F.softplus(precise(real_logits) - precise(fake_logits)).mean()
 
 
 def smoothed_discriminator(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
@@ -135,9 +135,9 @@ def smoothed_discriminator(real_logits: Tensor, fake_logits: Tensor, smoothing: 
     One-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498, section 3.4): the best D is
     (1 - smoothing) p / (p + q), never quite sure.
     """
-    wrong = smoothing * F.softplus(_precise(real_logits)).mean()
-    right = (1 - smoothing) * F.softplus(-_precise(real_logits)).mean()
-    return right + wrong + F.softplus(_precise(fake_logits)).mean()
+    wrong = smoothing * F.softplus(precise(real_logits)).mean()
+    right = (1 - smoothing) * F.softplus(-precise(real_logits)).mean()
+    return right + wrong + F.softplus(precise(fake_logits)).mean()
 
 
 LOSSES: Registry[AdversarialLoss] = Registry("loss")
@@ -198,9 +198,9 @@ def gradient_penalty(
     between = share * real.detach() + (1 - share) * made
     if not between.requires_grad:
         between.requires_grad_()
-    logits = _precise(discriminate(between))
+    logits = precise(discriminate(between))
     (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
-    slopes = _precise(gradient).flatten(1)
+    slopes = precise(gradient).flatten(1)
     # A norm at zero has no second derivative, which unrolled steps ask for: it is left out there.
     steep = (slopes != 0).any(dim=1)
     norms = torch.linalg.vector_norm(torch.where(steep[:, None], slopes, 1.0), dim=1)
@@ -216,11 +216,11 @@ def r1_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
     should treat each example by itself: under batch normalisation a logit depends on the whole
     batch, and cross-example terms enter the norms; so they do where D sees a group's deviation.
     """
-    logits = _precise(real_logits)
+    logits = precise(real_logits)
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     # The last bias has no part in the gradient: without the zero, its own gradient would be
     # missing, which data-parallel training takes for an error.
-    return 0.5 * _precise(gradient).flatten(1).square().sum(1).mean() + 0 * logits.sum()
+    return 0.5 * precise(gradient).flatten(1).square().sum(1).mean() + 0 * logits.sum()
 
 
 def mean_over_workers(values: Tensor) -> Tensor:
@@ -241,6 +241,6 @@ def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
 
     Salimans et al. 2016 (arXiv:1606.03498), section 3.1; with the half as in Yang et al. 2017.
     """
-    means = (mean_over_workers(_precise(features).mean(dim=0)) for features in (real, fake))
+    means = (mean_over_workers(precise(features).mean(dim=0)) for features in (real, fake))
     target, mean = means
     return 0.5 * (target.detach() - mean).square().sum()

@@ -110,6 +110,7 @@ class Augmentation:
         start = 0
         for name in self.names:
             operation, count = OPERATIONS[name]
-            images = operation(images, numbers[:, start : start + count].to(images.dtype))
+            # In their own precision: as bfloat16 they would choose other places than for float32.
+            images = operation(images, numbers[:, start : start + count])
             start += count
         return images

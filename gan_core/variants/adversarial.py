@@ -18,7 +18,7 @@ from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
 from gan_core.layers.minibatch import pack, seen_by_discriminator, unpack, with_deviation
 from gan_core.layers.normalisation import running_statistics_kept
-from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, r1_penalty
+from gan_core.losses import LOSSES, AdversarialLoss, gradient_penalty, precise, r1_penalty
 from gan_core.options import option
 from gan_core.priors import PRIORS, Uniform, create_prior
 from gan_core.variant import (
@@ -132,8 +132,9 @@ def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -
 
 def decisions(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
     """D's mean belief in real and fake examples, and its share of right decisions on them."""
-    boundary = undecided(loss, real_logits, fake_logits)
-    real, fake = real_logits - boundary, fake_logits - boundary
+    real, fake = precise(real_logits), precise(fake_logits)
+    boundary = undecided(loss, real, fake)
+    real, fake = real - boundary, fake - boundary
     right = (real > 0).float().mean() + (fake < 0).float().mean()
     return {
         "prob/real": torch.sigmoid(real).mean(),

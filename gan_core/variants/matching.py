@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.errors import UserError
+from gan_core.losses import precise
 from gan_core.options import option
 from gan_core.priors import Integers
 from gan_core.variant import NoiseSpec
@@ -75,8 +76,8 @@ class MatchingAware(AdversarialVariant):
             return loss, diagnostics
         wrong = other_class(batch["label"], batch["label_shift"], self.data.classes)
         logits = self.discriminate(self.real_targets(batch), {**batch, "label": wrong})
-        boundary = undecided(self.loss, real_logits.detach(), fake_logits.detach())
+        known, made, wrongly = (precise(a.detach()) for a in (real_logits, fake_logits, logits))
         mismatch = self.loss.discriminator(real_logits, logits)
-        believed = torch.sigmoid(logits.detach() - boundary).mean()
+        believed = torch.sigmoid(wrongly - undecided(self.loss, known, made)).mean()
         loss = (1 - share) * loss + share * mismatch
         return loss, {**diagnostics, "prob/wrong_label": believed}

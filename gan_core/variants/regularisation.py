@@ -13,13 +13,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gan_core.data.examples import Batch
 from gan_core.errors import UserError
 from gan_core.layers.augmentation import Augmentation
-from gan_core.losses import LOSSES, gradient_penalty, r1_penalty
+from gan_core.losses import LOSSES, gradient_penalty, precise, r1_penalty
 from gan_core.options import flag, option
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, Loss, NoiseSpec
@@ -197,7 +196,7 @@ def _values(logits: Tensor) -> Tensor:
     Were it their sum, a critic of slope 1 would have losses as many times smaller as a picture has
     patches. R1 of the mean falls about as their number grows: larger pictures want larger weights.
     """
-    logits = logits.float() if logits.dtype == torch.bfloat16 else logits  # 1 / P is no bfloat16
+    logits = precise(logits)  # 1 / P is no bfloat16
     return logits.flatten(1).mean(1) if logits.dim() > 1 else logits
 
 

@@ -44,7 +44,7 @@ from gan_core.layers.conditioning import ConditioningAugmentation, gaussian_dive
 from gan_core.layers.init import normal_weights
 from gan_core.layers.normalisation import normalisation
 from gan_core.layers.resampling import EnlargingConv2d
-from gan_core.losses import LOSSES, non_saturating_generator
+from gan_core.losses import LOSSES, non_saturating_generator, precise
 from gan_core.options import option
 from gan_core.pictures import image_grid
 from gan_core.priors import Gaussian, Uniform
@@ -298,8 +298,9 @@ class Discriminator(nn.Module):
 
     def cosines(self, maps: Tensor, texts: Tensor) -> Tensor:
         """How near (N, M) each picture's maps are to its texts (N, M, d), -1 to 1."""
-        pictures = F.normalize(self.picture_key(maps.mean(dim=(2, 3))), dim=1)
-        return (F.normalize(self.text_key(texts), dim=2) @ pictures[:, :, None]).squeeze(2)
+        pictures = F.normalize(precise(self.picture_key(maps.mean(dim=(2, 3)))), dim=1)
+        words = F.normalize(precise(self.text_key(texts)), dim=2)
+        return (words * pictures[:, None]).sum(dim=2)  # a product of matrices would be bfloat16
 
 
 def matching_loss(real: Tensor, wrong: Tensor, fake: Tensor, counts: Tensor) -> Tensor:
@@ -308,6 +309,7 @@ def matching_loss(real: Tensor, wrong: Tensor, fake: Tensor, counts: Tensor) -> 
     Of ``wrong`` only those that count (bool (N,)) add to the mean over all N. Reed et al. 2016,
     algorithm 1.
     """
+    real, wrong, fake = precise(real), precise(wrong), precise(fake)
     mistaken = (F.softplus(wrong) * counts).mean()
     return F.softplus(-real).mean() + 0.5 * (mistaken + F.softplus(fake).mean())
 
@@ -321,7 +323,8 @@ def contrastive_loss(cosines: Tensor, counts: Tensor) -> Tensor:
     is shared by workers.
     """
     right = torch.ones_like(counts[:, :1])
-    logits = (cosines / _TEMPERATURE).masked_fill(~torch.cat((right, counts), dim=1), -torch.inf)
+    compared = torch.cat((right, counts), dim=1)
+    logits = (precise(cosines) / _TEMPERATURE).masked_fill(~compared, -torch.inf)
     return -logits.log_softmax(dim=1)[:, 0].mean()
 
 
@@ -519,7 +522,7 @@ class StackGAN(Variant):
         logits = {"real": opponent(maps, text), "wrong": opponent(maps, wrong)}
         logits["fake"] = opponent(opponent.see(fake), text)
         loss = matching_loss(logits["real"], logits["wrong"], logits["fake"], counts)
-        found = {f"prob/{name}": torch.sigmoid(a.detach()).mean() for name, a in logits.items()}
+        found = {f"prob/{n}": torch.sigmoid(precise(a.detach())).mean() for n, a in logits.items()}
         found["loss/discriminator"] = loss.detach()
 
         def judge(images: Tensor) -> Tensor:

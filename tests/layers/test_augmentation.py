@@ -56,6 +56,14 @@ def flipped(image: Tensor, u: list[float]) -> Tensor:
 REFERENCES = {"color": colored, "translation": translated, "cutout": cut, "flip": flipped}
 
 
+@pytest.mark.parametrize("name", ["translation", "cutout", "flip"])
+def test_pictures_in_bfloat16_are_changed_in_the_same_places(name: str) -> None:
+    augmentation = Augmentation((name,))
+    chosen = numbers(200, augmentation.numbers).float()
+    shown = pictures(200, 256).float()[:, :1].bfloat16()  # a real picture and a generated one
+    assert torch.equal(augmentation(shown, chosen), augmentation(shown.float(), chosen).bfloat16())
+
+
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_an_operation_is_its_reference(name: str) -> None:
     operation = Augmentation.parse(name)

@@ -242,6 +242,21 @@ def test_every_parameter_of_a_player_gets_a_gradient_and_no_other_does(
 
 
 @every_row
+def test_losses_of_bfloat16_networks_are_float32(
+    name: str, options: dict[str, object], data: DataSpec
+) -> None:
+    variant = built(name, options, data)
+    for stage in variant.stages():
+        for player in stage.players:
+            with torch.autocast("cpu", torch.bfloat16):
+                given = carried(variant, stage, player)
+                batch = batch_for(variant, stage, player.name, player.reads) | given
+                loss = player.objective(batch)
+            told = {"total": loss.total, **loss.diagnostics}
+            assert {n: t.dtype for n, t in told.items() if t.dtype != torch.float32} == {}
+
+
+@every_row
 def test_what_is_asked_before_the_data_are_seen_needs_no_networks(
     name: str, options: dict[str, object], data: DataSpec
 ) -> None:
