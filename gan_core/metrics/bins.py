@@ -11,7 +11,10 @@ from gan_core.metrics.manifold import spread
 from gan_core.metrics.numerics import exact_float32, squared_distances
 
 BINS = 100
-"""Bins of the method's own experiments; fewer where that leaves less than 10 examples a bin."""
+"""Bins of the method's own experiments; fewer where less than 10 examples would find one each, or
+be counted in it."""
+SEEKERS = 10_000
+"""The most examples by which the bins' centres are found."""
 CRITICAL = 1.959964
 """The two-sided 5 % point of the normal distribution."""
 _ROUNDS = 20
@@ -28,17 +31,25 @@ class BinFigures:
 
 
 def count_bins(real: int, most: int = BINS) -> int:
-    """How many bins ``real`` examples are put into."""
-    return max(1, min(most, real // _FEWEST))
+    """How many bins there are of ``real`` examples, of which a half at least is put into them."""
+    return max(1, min(most, real // 2 // _FEWEST))
 
 
 class Bins:
-    """The regions of the nearest of K centres, found by k-means in ``real`` (N, d)."""
+    """The regions of the nearest of K centres, found by k-means in a part of ``real`` (N, d).
+
+    The others are counted: centres lie nearer to the examples that they are the means of than to
+    any others. In many dimensions, or of few examples, those would fall into other bins than new
+    ones of the same distribution do, and most bins would differ. The part is a half, but
+    :data:`SEEKERS` at most.
+    """
 
     def __init__(self, real: Tensor, bins: int = BINS, seed: int = 0) -> None:
         self.centre = real.mean(0)
-        self.centres = _k_means(real - self.centre, count_bins(len(real), bins), seed)
-        self.counts = self._count(real)
+        seeking = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+        seeking[spread(len(real), min(SEEKERS, -(-len(real) // 2))).to(real.device)] = True
+        self.centres = _k_means(real[seeking] - self.centre, count_bins(len(real), bins), seed)
+        self.counts = self._count(real[~seeking])
 
     def _count(self, points: Tensor) -> Tensor:
         nearest = _nearest(points - self.centre, self.centres)
@@ -77,8 +88,7 @@ def _nearest(points: Tensor, centres: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _k_means(points: Tensor, bins: int, seed: int) -> Tensor:
-    """Lloyd's algorithm from random examples, on at most 10,000 of them; the centres (K, d)."""
-    points = points[spread(len(points)).to(points.device)]
+    """Lloyd's algorithm from random ones of the points (N, d); the centres (K, d)."""
     generator = torch.Generator().manual_seed(seed)
     start = torch.randperm(len(points), generator=generator)[:bins].to(points.device)
     centres = points[start].clone()

@@ -56,7 +56,7 @@ class RealDiversity:
         self._real = real - self.centre
         chosen = self._real[self._chosen(len(real))]
         self.bins = Bins(real)
-        self.vendi = vendi_score(chosen)
+        self._vendi: dict[int, float] = {}
         self.distance = float(distances_of_pairs(chosen).mean())
         (radii,) = squared_radii(chosen, (1,))
         self.near_each_other = self._near(radii.sqrt())
@@ -75,6 +75,17 @@ class RealDiversity:
         different = nearest[nearest > same]
         return float(different.quantile(NEAR)) if len(different) else same
 
+    def _vendi_ratio(self, centred: Tensor) -> float:
+        """The score of samples (M, d) over that of real examples, of as many of the one as of the
+        other: the score of few hundred things in a thousand dimensions grows with their number.
+        """
+        count = min(len(centred), len(self._real), LIMIT)
+        if count not in self._vendi:
+            chosen = spread(len(self._real), count).to(self._real.device)
+            self._vendi[count] = vendi_score(self._real[chosen])
+        chosen = spread(len(centred), count).to(centred.device)
+        return vendi_score(centred[chosen]) / self._vendi[count]
+
     def _to_others(self, index: Tensor) -> Tensor:
         """The distance (M,) of the real examples ``index`` to the nearest other one."""
         with exact_float32():
@@ -88,7 +99,8 @@ class RealDiversity:
 
         - ``ndb``, ``bin_divergence``: see :class:`gan_core.metrics.bins.Bins`; 0.05 and 0 at best
         - ``vendi_ratio``, ``distance_ratio``: :func:`vendi_score` (of features with the real mean
-          taken off) and the mean distance of two samples over those of real examples
+          taken off; of as many samples as real examples) and the mean distance of two samples over
+          those of real examples
         - ``birthday_support``: :func:`birthday_support`, "near" being nearer than 99 % of the real
           examples are to another
         - ``copied_share``: the samples nearer to a training example than 99 % of these are to
@@ -104,7 +116,7 @@ class RealDiversity:
         return {
             "ndb": bins.ndb,
             "bin_divergence": bins.jensen_shannon,
-            "vendi_ratio": vendi_score(centred) / self.vendi,
+            "vendi_ratio": self._vendi_ratio(centred),
             "distance_ratio": float(distances.mean()) / max(self.distance, 1e-12),
             "birthday_support": birthday_support(distances, self.near_each_other),
             "copied_share": (nearest <= self.near_training).double().mean().item(),

@@ -297,8 +297,10 @@ class Evaluator:
             f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
             f"k={manifold.DENSITY_NEIGHBOURS} on {min(real, manifold.LIMIT)} against "
             f"{min(self.samples, manifold.LIMIT)}, class recall by "
-            f"{'the fakes of the class' if self.conditional else 'all fakes'}, ndb K={bins}, "
-            f"vendi, distance, birthday on {min(diversity.LIMIT, real)} against "
+            f"{'the fakes of the class' if self.conditional else 'all fakes'}, ndb K={bins} "
+            "found and counted in different real ones, vendi on "
+            f"{min(diversity.LIMIT, real, self.samples)} of both, distance, birthday on "
+            f"{min(diversity.LIMIT, real)} against "
             f"{min(diversity.LIMIT, self.samples)}"
         )
         lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
