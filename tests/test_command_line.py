@@ -208,7 +208,8 @@ def test_help_of_a_variant_names_every_option_its_default_and_its_paper(
         ("biggan", "the defaults are those of its authors' script for CIFAR-10 (batches of 50, k"),
         ("lapgan", "the paper's, but for the coarsest level's tanh, pictures in [-1, 1] instead"),
         ("srgan", "the paper's, but that each square is turned and mirrored at random, eight ways"),
-        ("stackgan", "the paper's, and its authors' code's where that says more or other (--kl)"),
+        ("stackgan", "where that says more (--kl); without the residual bottlenecks that"),
+        ("midinet", "the paper's, but for the second generator update of each iteration, which"),
     ],
 )
 def test_help_names_what_of_the_defaults_is_not_the_papers(

@@ -13,9 +13,9 @@ class SelfAttention(nn.Module):
     """x + gamma o(attention(x)) for (N, C, H, W) with even H and W; gamma begins at 0.
 
     Section 3 and the authors' code: queries and keys of C/8 channels, values of C/2, keys and
-    values pooled to half the resolution, every convolution 1x1 and spectrally normalised, scores
-    not scaled. ``second_order``: written out, because the fused attention has no second
-    derivative.
+    values pooled to half the resolution, every convolution 1x1 and spectrally normalised (here
+    with a bias, in the code without), scores not scaled. ``second_order``: written out, because
+    the fused attention has no second derivative.
     """
 
     def __init__(self, channels: int, *, second_order: bool = False) -> None:

@@ -104,7 +104,7 @@ class BigGAN(ResNetVariant):
     defaults = (
         "those of its authors' script for CIFAR-10 (batches of 50, k 4, rates of 2e-4, no "
         "attention), but for the paper's orthogonal weights and their penalty, shared embedding "
-        "and noise in every block"
+        "and noise in every block; the discriminator's last layer has no bias"
     )
     Options = BigGANOptions
     widths = {size: dataclasses.replace(w, base_d=w.base_g) for size, w in WIDTHS.items()}  # noqa: RUF012

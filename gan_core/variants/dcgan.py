@@ -8,8 +8,9 @@ Adam at 2e-4 with beta1 0.5, batches of 128, weights from N(0, 0.02^2), noise fr
 At 64 pixels the paper's generator goes from 4x4x1024 over 512, 256 and 128 channels to the
 picture; another size has as many layers more or fewer. ``width`` is the channels of the layer
 next to the picture in both networks, doubled in every layer further in. As in the authors' code
-(github.com/Newmu/dcgan_code) no layer has a bias; the projection of the noise is normalised a
-channel, as a convolution is. ``kernel`` 4 and ``width`` 64 give the smaller DCGAN in common use.
+(github.com/Newmu/dcgan_code) no layer has a bias. Not as there, the projection of the noise is
+normalised a channel, as a convolution is (there each of its units), and weights do not decay (there
+by 1e-5): the paper has neither. ``kernel`` 4 and ``width`` 64 give the smaller DCGAN in common use.
 """
 
 from __future__ import annotations

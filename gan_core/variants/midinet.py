@@ -300,6 +300,10 @@ class MidiNet(AdversarialVariant):
 
     summary = "melodies, bar by bar, from a chord and the bar before"
     paper = "Yang et al. 2017, arXiv:1703.10847"
+    defaults = (
+        "the paper's, but for the second generator update of each iteration, which is its authors' "
+        "code's"
+    )
     default_data = "midi"
     data_help = (
         "melodies with chords, in bars of sixteenths (--data midi): a folder of MIDI files whose "

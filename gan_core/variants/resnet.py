@@ -4,7 +4,8 @@ The tables give the papers' networks at every size. At 32 pixels: Miyato et al. 
 (arXiv:1802.05957), table 4; at 128 the ImageNet networks of Miyato and Koyama 2018
 (arXiv:1802.05637), which SAGAN and BigGAN begin with too; at 64 those of BigGAN's code, whose
 discriminator ends in maps of 4 pixels (SN-GAN's halves once more: ``sngan.py``). 16 pixels have a
-block less.
+block less. The discriminator's last layer has no bias, as SN-GAN's; in the code of SAGAN and of
+BigGAN it has one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """StackGAN: from texts to pictures in two stages (Zhang et al. 2016, arXiv:1612.03242).
 
-Stage-I draws 64 x 64 pixels from noise and a text's condition; Stage-II sees Stage-I's picture
-and the text again, and draws ``image_size`` pixels, without noise of its own. Stage-I is frozen
-by then. The networks are those of section 3 and of the authors' code (github.com/hanzhanggit/
-StackGAN): nearest-neighbour enlargement and 3x3 convolutions in the generators, strided 4x4
-convolutions in the discriminators, where a text of 128 numbers is laid beside every place of the
-4x4 map.
+Stage-I draws 64 x 64 pixels from noise and a text's condition; Stage-II sees Stage-I's picture and
+the text again, and draws ``image_size`` pixels, without noise of its own. Stage-I is frozen by
+then. The networks are those of section 3 and of the authors' code
+(github.com/hanzhanggit/StackGAN), without what only that has, residual bottlenecks in Stage-I and
+in the discriminators and a leaky rectifier on a condition's mean and log sigma: nearest-neighbour
+enlargement and 3x3 convolutions in the generators, strided 4x4 convolutions in the discriminators,
+where a text of 128 numbers is laid beside every place of the 4x4 map.
 
 A discriminator must tell real pictures with their text both from generated ones and from real ones
 with a wrong text: L_D = BCE(real, text) + 1/2 [BCE(real, wrong text) + BCE(generated, text)] (Reed
@@ -344,7 +345,11 @@ class StackGAN(Variant):
 
     summary = "from captions to pictures: a sketch of 64 pixels, then a frozen Stage-I refined"
     paper = "Zhang et al. 2016, arXiv:1612.03242"
-    defaults = "the paper's, and its authors' code's where that says more or other (--kl)"
+    defaults = (
+        "the paper's, and its authors' code's where that says more (--kl); without the residual "
+        "bottlenecks that their code has in Stage-I and in the discriminators, and its rectifier "
+        "on the condition's mean and log sigma"
+    )
     default_data = "captions"
     data_help = (
         "pictures with captions: a folder with a CSV file whose columns name each picture and its "
