@@ -41,7 +41,12 @@ def compare_command(arguments: list[str]) -> int:
         "Figures of different protocols are never in one column.",
         epilog="example:\n  python -m pipelines compare --variants gan,dcgan --out report.html",
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders (default: all)")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="names or folders; that of a search means its trials (default: all runs)",
+    )
     names = [field.name for field in dataclasses.fields(CompareOptions)]
     add_fields(parser.add_argument_group("options of compare"), CompareOptions, names)
     given = parser.read(arguments)
@@ -78,7 +83,10 @@ def chosen(names: list[str], options: CompareOptions) -> list[Entry]:
     ]
     if not found:
         left_out = f" ({len(entries)} were left out)" if entries else ""
-        raise UserError(f"no run with figures is meant{left_out}: train one, or ask for others")
+        trials = "" if names or options.trials else ", such as those of searches (--trials)"
+        raise UserError(
+            f"no run with figures is meant{left_out}: train one, or ask for others{trials}"
+        )
     _tell_left_out([e for e in entries if e not in found])
     return sorted(found, key=lambda e: (e.data, e.variant))
 
@@ -100,11 +108,12 @@ def _tell_left_out(entries: list[Entry]) -> None:
 
 
 def _all(names: list[str], options: CompareOptions) -> list[Entry]:
-    from pipelines.comparison.entries import read_folder, read_folders
+    from pipelines.comparison.entries import read_folders, read_named
 
     storage = runs_folder(options.storage)
     if names:
-        return [read_folder(find_run(name, storage)) for name in names]
+        folders = dict.fromkeys(find_run(name, storage) for name in names)  # each once
+        return [entry for folder in folders for entry in read_named(folder)]
     if options.experiment is not None:
         from pipelines.cluster import base_folder
         from pipelines.comparison.from_mlflow import read_experiment

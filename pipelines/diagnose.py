@@ -12,7 +12,7 @@ from gan_core import journal
 from gan_core.errors import UserError
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.runs import check_writable, find_run, out_file, runs_folder
+from pipelines.runs import check_writable, find_run, out_file, refuse_search, runs_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,7 @@ def diagnose_command(arguments: list[str]) -> int:
     given = parser.read(arguments)
     options = checked_options(DiagnoseOptions, given)
     folder = find_run(given["run"], runs_folder(options.storage))
+    refuse_search(folder)
     out = out_file(options.out) if options.out else folder / PICTURE
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png")

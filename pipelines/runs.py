@@ -75,6 +75,19 @@ def resolve(name: str, storage: str) -> Path:
     return find_run(name, runs_folder(storage))
 
 
+def refuse_search(folder: Path) -> None:
+    """Raises ``UserError`` if ``folder`` is that of a search, which has runs and is none."""
+    from pipelines.run_folder import read_summary
+    from pipelines.tuning.study import is_study
+
+    if is_study(folder):
+        best = read_summary(folder).get("best") or {}
+        trial = folder / str(best.get("trial", "trial_0001"))
+        raise UserError(
+            f"{folder.name} is a search: name one of its trials, such as {shlex.quote(str(trial))}"
+        )
+
+
 def check_checkpoints(folder: Path) -> None:
     """Raises ``UserError`` if the run in ``folder`` has checkpoints and none of them is whole."""
     from gan_core.engine.checkpoint import BrokenCheckpoint, all_checkpoints, verify
@@ -122,4 +135,5 @@ def open_generator(path: Path, device: str) -> ReleasedGenerator:
     """The generator at ``path`` on ``device`` (``auto``, ``cpu``, ``cuda``), else ``UserError``."""
     from gan_core.release import load_generator
 
+    refuse_search(path)
     return load_generator(path, device=pick_device(device))

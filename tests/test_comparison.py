@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from test_tuning import make_study, write_trial
 
 from gan_core.errors import UserError
 from gan_core.journal import Journal
@@ -281,6 +282,28 @@ def test_the_verb_writes_a_page_of_the_runs_that_are_meant(
     for wrong in (["--variants", "sgan"], ["--data", "ring"], ["three"], ["--markdown"]):
         with pytest.raises(UserError):
             compare_command([*words, *wrong])
+
+
+def test_a_search_that_is_named_means_its_trials_by_names_that_no_other_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(tmp_path)
+    study.save()
+    write_trial(study, 1, {10: 5.0})
+    write_trial(study, 2, {10: 6.0})
+    own = CompareOptions(storage=str(tmp_path))
+    both = ["search/trial_0001", "search/trial_0002"]
+    assert [e.name for e in chosen(["search"], own)] == both
+    assert [e.name for e in chosen(["search/trial_0002"] * 2, own)] == both[1:]
+    of_searches = CompareOptions(storage=str(tmp_path), trials=True)
+    assert [e.name for e in chosen([], of_searches)] == both
+    with pytest.raises(UserError, match=r"ask for others, such as those of searches \(--trials\)"):
+        chosen([], own)
+    from pipelines.__main__ import main
+
+    for verb in ("diagnose", "evaluate", "sample"):
+        assert main([verb, "search", "--storage", str(tmp_path)]) == 2
+        assert "search is a search: name one of its trials" in capsys.readouterr().err
 
 
 def read_page_text(path: Path) -> str:

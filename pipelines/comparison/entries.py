@@ -166,11 +166,29 @@ def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
 
     found = []
     for path in sorted(storage.glob("*/config.yaml")):
-        if not is_study(path.parent):
-            found.append(read_folder(path.parent))
-        elif trials:
-            found += [read_folder(p.parent) for p in sorted(path.parent.glob("*/config.yaml"))]
+        if trials or not is_study(path.parent):
+            found += read_named(path.parent)
     return found
+
+
+def read_named(folder: Path) -> list[Entry]:
+    """The run in ``folder``, or all trials of the search there."""
+    from pipelines.tuning.study import is_study
+
+    if is_study(folder):
+        found = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        return [_named_as_trial(read_folder(path), folder.name) for path in found]
+    entry = read_folder(folder)
+    return [_named_as_trial(entry, folder.parent.name) if is_study(folder.parent) else entry]
+
+
+def _named_as_trial(entry: Entry, search: str) -> Entry:
+    return dataclasses.replace(entry, name=trial_name(search, entry.name))
+
+
+def trial_name(search: str, trial: str) -> str:
+    """What the trial of a search is called beside others: every search has a trial_0001."""
+    return f"{search}/{trial}"
 
 
 def repeats(entries: list[Entry]) -> list[list[Entry]]:

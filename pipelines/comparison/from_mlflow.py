@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_core.errors import UserError
-from pipelines.comparison.entries import Entry, is_figure, take_tag
+from pipelines.comparison.entries import Entry, is_figure, take_tag, trial_name
 from pipelines.database import file_of
 from pipelines.mlflow_client import connect, import_mlflow, reason
 from pipelines.parcels import OPTION
@@ -67,9 +67,9 @@ def _wanted(run: Any, trials: bool) -> bool:
 
 
 def _entry(client: Any, run: Any) -> Entry:
-    params, tags = run.data.params, run.data.tags
+    params, tags, name = run.data.params, run.data.tags, str(run.info.run_name)
     entry = Entry(
-        name=run.info.run_name,
+        name=trial_name(tags["study"], name) if "study" in tags else name,
         variant=params.get("variant", tags.get("variant", "?")),
         data=params.get("data", tags.get("dataset", "?")),
         settings=_settings(params, tags),
