@@ -624,6 +624,37 @@ def test_where_every_trial_was_stopped_the_last_words_say_what_to_try(tmp_path: 
     assert "--stop-on" not in "\n".join(last_words(study, trials, best_trial(trials), True))
 
 
+def test_what_is_required_of_trials_is_told_with_the_best_or_the_nearest(tmp_path: Path) -> None:
+    study = make_study(tmp_path, require=("modes_covered>=10", "fid_classifier<=100"))
+    write_trial(study, 1, {90: 1.0}, modes=7.0)
+    write_trial(study, 2, {90: 9.0}, modes=8.0)
+    write_trial(study, 3, {30: 1.0}, modes=9.0, status="stopped", summary={"reason": "behind"})
+    said = last_words(study, read_trials(study), None, complete=True)
+    assert said[1] == (
+        "no trial was played to its end and met modes_covered>=10, fid_classifier<=100; nearest "
+        "is trial_0002: fid_classifier 9, modes_covered 8"
+    )
+    write_trial(study, 4, {90: 20.0}, modes=10.0)
+    trials = read_trials(study)
+    said = last_words(study, trials, best_trial(trials), complete=True)
+    assert said[1] == "best   trial_0004: fid_classifier 20, modes_covered 10"
+
+
+def test_the_best_of_a_population_says_from_whom_it_went_on(tmp_path: Path) -> None:
+    study = make_study(tmp_path, scheduler="pbt")
+    book = Journal(write_trial(study, 1, {90: 3.0}, status=None))
+    book.write("tag", 20, name="went_on_from", value="trial_0002 at step 20")
+    book.write("end", 90, status="finished", summary={})
+    book.close()
+    write_trial(study, 2, {90: 4.0})
+    one, two = trials = read_trials(study)
+    assert (one.went_on, two.went_on) == ("trial_0002 at step 20", "")
+    assert "it went on from trial_0002 at step 20" in "\n".join(
+        last_words(study, trials, one, True)
+    )
+    assert "went on" not in "\n".join(last_words(study, trials, two, True))
+
+
 def test_after_an_interruption_the_open_trials_are_counted_and_nothing_is_advised(
     tmp_path: Path,
 ) -> None:

@@ -407,6 +407,21 @@ def test_the_report_has_every_trial_and_every_option_and_needs_nothing_else(tmp_
         assert words in text
     saved = 1 - (9 * 90 + 10) / (11 * 90)
     assert f"saved {saved:.0%} of the iterations" in text
+    assert "<th>fid_classifier</th><th>modes_covered</th><th>k</th>" in text
+    assert "went on from" not in text
+
+
+def test_trials_that_were_stopped_early_are_rings_in_the_report(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    space = schedulers.study_space(study)
+    many_trials(study, 3)
+    assert "A ring is" not in (text := render(study, read_trials(study), space))
+    assert 'fill="white"' not in text
+    point = read_trials(study)[0].point
+    write_trial(study, 4, {10: 50.0}, status="stopped", summary={"reason": "behind"}, point=point)
+    text = render(study, read_trials(study), space)
+    assert text.count('fill="white"') == len(space.dimensions)
+    assert "A ring is a trial that was stopped early" in text
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:

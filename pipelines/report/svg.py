@@ -16,12 +16,15 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 50
 
 @dataclasses.dataclass(frozen=True)
 class Dot:
-    """A point of a scatter plot; ``told`` is shown when the pointer rests on it."""
+    """A point of a scatter plot; ``told`` is shown when the pointer rests on it. One that is not
+    ``full`` is a ring.
+    """
 
     x: Any
     y: Any
     colour: str = GOOD
     told: str = ""
+    full: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,8 @@ def scatter(
         if left is not None and top is not None:
             marks.append(
                 f'<circle cx="{frame.x(left):.1f}" cy="{frame.y(top):.1f}" r="4.5" '
-                f'fill="{dot.colour}" fill-opacity="0.8"><title>{escape(dot.told)}</title></circle>'
+                f'fill="{dot.colour if dot.full else "white"}" fill-opacity="0.8" '
+                f'stroke="{dot.colour}"><title>{escape(dot.told)}</title></circle>'
             )
     return frame.drawn(x, y, names, marks)
 

@@ -33,7 +33,8 @@ class Trial:
     ``findings``: failures of training that the diagnosis has confirmed, with the evidence.
     ``verdict``: the one for which the trial was stopped, "" if it was not. ``reason``: why it was
     stopped, or the line of its error. ``seconds``: of playing, without evaluations. ``reached``:
-    the objective of its last figures, which counts for nothing where it failed.
+    the objective of its last figures, which counts for nothing where it failed. ``went_on``: from
+    whose state it went on last ("trial_0004 at step 100"), "" where it is all its own.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Trial:
     findings: dict[str, str] = dataclasses.field(default_factory=dict)
     protocol: dict[str, str] = dataclasses.field(default_factory=dict)
     grid: Path | None = None
+    went_on: str = ""
     value: float = float("nan")
     objective: float = WORST
     reached: float = WORST
@@ -113,6 +115,8 @@ def _take(trial: Trial, event: dict[str, Any]) -> None:
         _take_finding(trial, event["name"].removeprefix(_DIAGNOSIS), event["value"])
     elif kind == "tag" and event["name"].startswith(_PROTOCOL):
         trial.protocol[event["name"].removeprefix(_PROTOCOL)] = event["value"]
+    elif kind == "tag" and event["name"] == WENT_ON:
+        trial.went_on = str(event["value"])
     elif kind == "end":
         _take_end(trial, event["status"], event.get("summary") or {})
     trial.step = max(trial.step, step) if kind in ("metrics", "end") else trial.step

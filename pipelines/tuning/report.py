@@ -14,7 +14,7 @@ from pipelines.report.svg import BAD, GOOD, POOR, Dot, Line
 from pipelines.tuning.importance import MINIMUM, importances
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import Trial, best_trial, ranked
-from pipelines.tuning.results import REPORT, saved_share
+from pipelines.tuning.results import LAST_SETTINGS, REPORT, required_figures, saved_share
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point, show_value
 from tune_spaces import SearchSpace
@@ -107,6 +107,8 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
         lines.append("No trial was played to its end and met what is required.")
     else:
         lines.append(f"Best: {_told(best, options.metric)}")
+        if best.went_on:
+            lines.append(LAST_SETTINGS.format(best.went_on).capitalize() + ".")
     protocol = best.protocol if best else next((t.protocol for t in trials if t.protocol), {})
     notes = [page.paragraph(f"{k}: {v}", note=True) for k, v in sorted(protocol.items())]
     return "".join(page.paragraph(line) for line in lines) + "".join(notes)
@@ -163,7 +165,10 @@ def _against(study: Study, order: Sequence[Trial], domains: Mapping[str, Mapping
     upright = _value_scale(order)
     charts = [
         svg.scatter(
-            [Dot(t.point.get(n), t.value, colours[t.name], _told(t, metric)) for t in order[::-1]],
+            [
+                Dot(t.point.get(n), t.value, colours[t.name], _told(t, metric), _whole(t))
+                for t in order[::-1]
+            ],
             _scale(domain),
             upright,
             (n, metric),
@@ -171,7 +176,16 @@ def _against(study: Study, order: Sequence[Trial], domains: Mapping[str, Mapping
         )
         for n, domain in domains.items()
     ]
-    return page.row(map(page.figure, charts)) + _KEY
+    early = (
+        "A ring is a trial that was stopped early, at what it had reached by then: below or above "
+        "a dot it shows how long it played as much as how good its settings are."
+    )
+    note = "" if all(map(_whole, order)) else page.paragraph(early, note=True)
+    return page.row(map(page.figure, charts)) + _KEY + note
+
+
+def _whole(trial: Trial) -> bool:
+    return trial.status == "finished"
 
 
 def _parallel(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) -> str:
@@ -223,6 +237,7 @@ def _table(study: Study, order: Sequence[Trial], names: Sequence[str]) -> str:
         "iterations",
         "seconds",
         str(study.options.metric),
+        *required_figures(study),
         *names,
         "why",
     ]
@@ -234,12 +249,20 @@ def _table(study: Study, order: Sequence[Trial], names: Sequence[str]) -> str:
             f"{t.step:,}",
             f"{t.seconds:.0f}",
             f"{t.value:.4g}",
+            *(f"{t.figures.get(name, math.nan):.4g}" for name in required_figures(study)),
             *(show_value(t.point.get(name)) for name in names),
-            t.reason or "; ".join(t.findings.values()),
+            _why(t),
         ]
         for t in order
     ]
     return page.table(head, rows, text=(0, 1, len(head) - 1))
+
+
+def _why(trial: Trial) -> str:
+    """Why a trial ended as it did, and whose state it has gone on from."""
+    ended = trial.reason or "; ".join(trial.findings.values())
+    went_on = f"went on from {trial.went_on}" if trial.went_on else ""
+    return "; ".join(part for part in (ended, went_on) if part)
 
 
 def _space(space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from gan_core.journal import Journal
 from pipelines.run_folder import append
 from pipelines.tuning.champion import crown
 from pipelines.tuning.family import Family
+from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point
@@ -135,15 +136,20 @@ def last_words(
     if best is None:
         required = ", ".join(study.options.require)
         met, yet = f" and met {required}" * bool(required), " yet" * (not complete)
-        lines.append(f"no trial was played to its end{met}{yet}")
+        whole = [t for t in trials if t.status == "finished" and t.objective < WORST]
+        nearest = min(whole, key=lambda t: t.objective, default=None)
+        near = f"; nearest is {told_of(study, nearest)}" if nearest else ""
+        lines.append(f"no trial was played to its end{met}{yet}{near}")
         if complete and numbers["diagnosed"]:
             lines.append(
                 "give trials more iterations (--max-steps), if their failures may be those of a "
                 "beginning, or play them on in spite of them (--stop-on divergence)"
             )
     else:
-        lines.append(f"best   {best.name}: {study.options.metric} {best.value:.4g}")
+        lines.append(f"best   {told_of(study, best)}")
         lines.append(f"       {show_point(best.point)}")
+        if best.went_on:
+            lines.append(f"       {LAST_SETTINGS.format(best.went_on)}")
         lines.append(f"config {study.folder / BEST}")
         lines.append(f"       python -m pipelines train --config {study.folder / BEST} --seed 1")
     if (study.folder / REPORT).exists():
@@ -151,6 +157,26 @@ def last_words(
     if not complete:
         lines.append(how_to_go_on(study))
     return lines
+
+
+LAST_SETTINGS = (
+    "it went on from {}: these settings are the last of several, by which a training from its "
+    "beginning may end elsewhere"
+)
+"""What is to be known of the best of a population, of whose course ``best.yaml`` has the end."""
+
+
+def told_of(study: Study, trial: Trial) -> str:
+    """``trial`` with its figure, and those that requirements are about."""
+    figures = {name: trial.figures.get(name, math.nan) for name in required_figures(study)}
+    also = "".join(f", {name} {value:.4g}" for name, value in figures.items())
+    return f"{trial.name}: {study.options.metric} {trial.value:.4g}{also}"
+
+
+def required_figures(study: Study) -> list[str]:
+    """The names of the figures that requirements are about, beside the metric."""
+    names = dict.fromkeys(r.figure for r in study.objective.requirements)
+    return [name for name in names if name != study.options.metric]
 
 
 def how_to_go_on(study: Study) -> str:
