@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import logging
 import os
@@ -157,15 +158,16 @@ def _start(own: bool, *, dashboard: bool) -> None:
             # Ray Train asks this address whether a stopped trial's controller is dead, to free
             # its workers' places; it would not know which Ray is meant if there are several.
             os.environ[_API_SERVER] = f"http://127.0.0.1:{port}"
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            dashboard_port=port,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE,
-        )
+        with _in_groups_of_their_own():
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE,
+            )
         return
     # A job's runtime environment (its working directory) comes from the submission.
     environment = None if in_job() else {"env_vars": {"PYTHONPATH": _python_path()}}
@@ -177,6 +179,29 @@ def _start(own: bool, *, dashboard: bool) -> None:
             f"no Ray cluster answers at {address} ({first_line(error)}): start it, or unset "
             "RAY_ADDRESS"
         ) from None
+
+
+@contextmanager
+def _in_groups_of_their_own() -> Iterator[None]:
+    """Begin a process group with every process of Ray's that is started meanwhile.
+
+    The shell of a closed terminal, ``timeout`` and batch systems send their signal to the whole
+    group of a command: Ray would be gone before its workers could be asked for a checkpoint. It
+    shields its processes from Ctrl-C alone. What is replaced is no public part of Ray; where it is
+    missing, nothing is.
+    """
+    from ray._private import services
+
+    name = "ConsolePopen"
+    popen = getattr(services, name, None)
+    if popen is None or os.name != "posix":
+        yield
+        return
+    setattr(services, name, functools.partial(popen, process_group=0))
+    try:
+        yield
+    finally:
+        setattr(services, name, popen)
 
 
 def _import_ahead() -> None:

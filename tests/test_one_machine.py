@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from ray._private import services
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 
 from gan_core.config import make_config
+from pipelines.cluster import _in_groups_of_their_own
 from pipelines.one_machine import OneMachineTrainer, UnscaledPolicy
 from pipelines.trainer import make_trainer
 
@@ -59,3 +62,19 @@ def test_another_version_of_ray_gets_the_usual_trainer(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pipelines.one_machine", None)
     assert type(trainer(tmp_path, alone=True)) is TorchTrainer
+
+
+def test_what_ends_the_group_of_a_command_does_not_reach_the_processes_of_its_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = services.ConsolePopen
+    with _in_groups_of_their_own():
+        process = services.ConsolePopen(["cat"], stdin=-1)
+    try:
+        assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    finally:
+        process.communicate()
+    assert services.ConsolePopen is before
+    monkeypatch.delattr(services, "ConsolePopen")  # another version of Ray
+    with _in_groups_of_their_own():
+        assert not hasattr(services, "ConsolePopen")
