@@ -34,6 +34,9 @@ from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
 
+_OF_THE_STUDY = ("--name", "--storage", "--data", "--data-root", "--experiment", "--resume")
+"""Options of a search that a study gives itself, and by which it finds and compares searches."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyOptions:
@@ -158,6 +161,8 @@ class GanStudy:
         """Raises ``UserError`` if any search could not be begun, or what is kept is of another."""
         if not self.options.variants:
             raise UserError("--variants is missing: name the systems, such as gan,dcgan")
+        if len(set(self.options.variants)) < len(self.options.variants):
+            raise UserError("--variants names a system twice: its steps would be the same ones")
         for variant in self.options.variants:
             self._check_search(variant)
         for variant in self.extra.keys() - set(self.options.variants):
@@ -166,6 +171,10 @@ class GanStudy:
     def _check_search(self, variant: str) -> None:
         from pipelines.study_kept import check_search
 
+        given = {word.partition("=")[0] for word in self.extra.get(variant, [])}
+        for name in _OF_THE_STUDY:
+            if name in given:
+                raise UserError(f"{name} is the same for all systems: not in --{variant} '...'")
         folder, words = self.search_folder(variant), self.search_words(variant)
         kept = (folder / CONFIG).exists()
         asked = _planned(_unnamed(words) if kept else words)

@@ -294,6 +294,9 @@ def test_ctrl_c_leaves_a_step_the_time_to_write_its_checkpoint(
         ([], "--variants is missing"),
         (["--variants", "gan", "--gan", "--widht 3"], "unknown option '--widht'"),
         (["--variants", "gan", "--dcgan", "--width 3"], "dcgan is not among --variants"),
+        (["--variants", "gan,gan"], "--variants names a system twice"),
+        (["--variants", "gan", "--gan", "--storage x"], "--storage is the same for all systems"),
+        (["--variants", "gan", "--gan", "--data ring"], "--data is the same for all systems"),
         (
             ["--variants", "gan", "--gan", "--train-split train+validation"],
             "leaves nothing to choose by",
