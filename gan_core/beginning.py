@@ -14,6 +14,7 @@ from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.game import Game, fitting_networks
 from gan_core.errors import UserError
 from gan_core.options import differences
+from gan_core.paths import user_path
 from gan_core.variant import create
 
 
@@ -46,7 +47,7 @@ def with_beginning(config: RunConfig) -> RunConfig:
     """
     if config.begin_from is None:
         return dataclasses.replace(config, begun_from={})
-    folder = find_beginning(Path(config.begin_from).expanduser().resolve())
+    folder = find_beginning(user_path(config.begin_from, "--begin-from").resolve())
     manifest = checkpoints.read_manifest(folder)
     told = {"run": manifest["config"].get("name"), "step": manifest["step"]}
     best = manifest.get("best")

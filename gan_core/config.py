@@ -15,6 +15,7 @@ from gan_core.diagnostics.diagnosis import STOP_WORDS
 from gan_core.errors import UserError, first_line, unknown_word
 from gan_core.extractor_words import extractor_words
 from gan_core.options import differences, flag, option, parse
+from gan_core.paths import user_path
 from gan_core.variant import VARIANTS, GameOptions
 
 
@@ -156,13 +157,14 @@ class RunConfig:
         """Where the run's files are: storage / name."""
         if not self.name:
             raise ValueError("a run needs a name before it has a folder")
-        return Path(self.storage).expanduser().resolve() / self.name
+        return user_path(self.storage, "--storage").resolve() / self.name
 
     @property
     def cache_folder(self) -> Path:
         """Where trained classifiers and statistics are kept between runs."""
-        root = Path(self.cache) if self.cache else Path(self.storage) / "cache"
-        return root.expanduser().resolve()
+        if self.cache:
+            return user_path(self.cache, "--cache").resolve()
+        return user_path(self.storage, "--storage").resolve() / "cache"
 
     @property
     def game(self) -> GameOptions:
@@ -347,7 +349,7 @@ def absolute_option(name: str, value: Any, base: Path) -> Any:
     from gan_core.data.texts import names_folder
 
     if name.endswith("_cache") and isinstance(value, str) and value != NONE:
-        return str((base / Path(value).expanduser()).resolve())
+        return str((base / user_path(value, flag(name))).resolve())
     if name.endswith("_encoder") and isinstance(value, str) and names_folder(value):
-        return str(Path(value).expanduser().absolute())
+        return str(user_path(value).absolute())
     return value

@@ -24,6 +24,7 @@ from gan_core.engine.averaging import (
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler, copy_networks
 from gan_core.errors import UserError
+from gan_core.paths import user_path
 from gan_core.randomness import stream_key
 from gan_core.variant import Stage, Variant, create
 
@@ -195,7 +196,7 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
 
     Raises ``UserError`` where there is none, or where a file is damaged.
     """
-    folder = _generator_folder(Path(path).expanduser())
+    folder = _generator_folder(user_path(path))
     try:
         info = json.loads((folder / DESCRIPTION).read_text())
         weights = load_file(folder / WEIGHTS, device=str(device))

@@ -18,6 +18,8 @@ from typing import Any
 
 from gan_core.config import RunConfig, absolute_option
 from gan_core.errors import UserError, first_line
+from gan_core.options import flag
+from gan_core.paths import user_path
 from pipelines import mlflow_client
 
 _OBJECT_STORE = 256 * 1024**2  # bytes; datasets and gradients do not travel through it
@@ -55,17 +57,17 @@ def absolute(config: RunConfig) -> RunConfig:
     """
     base = base_folder()
     read: dict[str, Any] = {
-        name: str(Path(value).expanduser().absolute())
+        name: str(user_path(value, flag(name)).absolute())
         for name in ("data_root", "extractor_weights")
         if (value := getattr(config, name)) is not None
     }
     written: dict[str, Any] = {
-        name: str((base / Path(value).expanduser()).resolve())
+        name: str((base / user_path(value, flag(name))).resolve())
         for name in ("storage", "cache")
         if (value := getattr(config, name)) is not None
     }
     options = {
-        name: str(Path(value).expanduser().absolute())
+        name: str(user_path(value, flag(name)).absolute())
         if name.endswith("_weights") and value
         else value
         for name, value in config.options.items()

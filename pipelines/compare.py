@@ -131,7 +131,7 @@ def write_page(entries: list[Entry], title: str, path: Path, by: str = "step") -
     """Write the comparison to ``path``."""
     from pipelines.comparison.render import html
 
-    path = path.expanduser().resolve()
+    path = path.resolve()
     if path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file such as {path / 'comparison.html'}")
     check_writable(path.parent, f"--out {path}")

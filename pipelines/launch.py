@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
+from gan_core.paths import user_path
 from pipelines.cluster import on_this_machine
 from pipelines.command_line import Parser, join_negative_numbers, plain_value
 from pipelines.runs import (
@@ -243,7 +244,7 @@ def _file_values(paths: Sequence[str]) -> dict[str, Any]:
         return {}
     from gan_core.config import read_config
 
-    values = read_config(Path(paths[-1]).expanduser())
+    values = read_config(user_path(paths[-1], "--config"))
     return {str(name).replace("-", "_"): value for name, value in values.items()}
 
 
@@ -339,5 +340,7 @@ def _check_source(config: RunConfig) -> None:
         root = "."
     create_source(config.data, root, **config.data_options)
     weights = config.extractor_weights
-    if weights is not None and _runs_here(config) and not Path(weights).expanduser().is_file():
+    if weights is None or not _runs_here(config):
+        return
+    if not user_path(weights, "--extractor-weights").is_file():
         raise UserError(f"--extractor-weights {weights} does not exist: give the weights' file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
+import os
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -12,23 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
+from gan_core.paths import found, user_path
 from pipelines.cluster import base_folder
 
 if TYPE_CHECKING:
     from gan_core.config import RunConfig
     from gan_core.release import ReleasedGenerator
 
+_LONGEST = 200
+"""Bytes of a run's name, to which stages add theirs; file systems allow 255."""
+
 
 def out_file(name: str) -> Path:
     """The absolute path of a file, or folder, that is written for the user; in a Ray job one that
     outlives it.
     """
-    return base_folder() / Path(name).expanduser()
+    return base_folder() / user_path(name, "--out")
 
 
 def runs_folder(storage: str) -> Path:
     """The folder that ``--storage`` names; in a Ray job, whose own folder is deleted, in home."""
-    return base_folder() / Path(storage).expanduser()
+    return base_folder() / user_path(storage, "--storage")
 
 
 def named(config: RunConfig) -> RunConfig:
@@ -48,6 +53,8 @@ def named(config: RunConfig) -> RunConfig:
         or config.name == "cache"
     ):
         raise UserError(f"--name must be a plain name for a folder, not '{config.name}'")
+    if len(os.fsencode(config.name)) > _LONGEST:
+        raise UserError(f"--name must be at most {_LONGEST} bytes long: it is a folder's")
     if (storage / config.name).exists():
         raise UserError(
             f"run '{config.name}' exists already in {storage}: choose another --name, "
@@ -58,8 +65,8 @@ def named(config: RunConfig) -> RunConfig:
 
 def find_run(name: str, storage: Path) -> Path:
     """The folder of the run ``name``, in ``storage`` or itself a path; ``UserError`` if none."""
-    for folder in (storage / name, Path(name).expanduser()):
-        if (folder / "config.yaml").is_file():
+    for folder in (storage / name, user_path(name)):
+        if found(folder / "config.yaml"):
             return folder.resolve()
     known = sorted(path.parent.name for path in storage.glob("*/config.yaml"))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -69,8 +76,8 @@ def find_run(name: str, storage: Path) -> Path:
 
 def resolve(name: str, storage: str) -> Path:
     """The folder that the user means by a run's name or a path; ``UserError`` if none."""
-    place = Path(name).expanduser()
-    if not (runs_folder(storage) / name / "config.yaml").is_file() and place.is_dir():
+    place = user_path(name)
+    if not found(runs_folder(storage) / name / "config.yaml") and found(place) and place.is_dir():
         return place.resolve()
     return find_run(name, runs_folder(storage))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from gan_core.paths import user_path
 from pipelines.sample_inputs import check_apart, pictures_in
 from pipelines.sample_options import refuse_others
 
@@ -41,7 +42,7 @@ def write_enlarged(
             f"--out {out} must be a folder, which gets the enlarged pictures: they differ in size"
         )
     refuse_others(options, "inputs", with_="--inputs")
-    folder = Path(str(options.inputs)).expanduser()
+    folder = user_path(str(options.inputs), "--inputs")
     paths = pictures_in(folder)
     check_apart(out, folder, paths)
     for path in paths[: options.n]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from gan_core.paths import user_path
 from pipelines.sample_options import refuse_others
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write_translations(
             f"{generator.info['config']['variant']}: leave it out"
         )
     refuse_others(options, "inputs", with_="--inputs")
-    folder = Path(str(options.inputs)).expanduser()
+    folder = user_path(str(options.inputs), "--inputs")
     paths = pictures_in(folder)
     check_apart(out, folder, paths)
     chosen = paths[: options.n]

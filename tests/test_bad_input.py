@@ -99,6 +99,24 @@ CONFIGURATION = {
     "too few samples": ("evaluate lost --samples 1", "--samples must be at least 2"),
     "a wrong split": ("evaluate lost --split tset", "--split 'tset': did you mean 'test'?"),
     "a storage that is not there": ("sync --storage gone", "gone"),
+    "another's home as the data's": (
+        "train gan --data folder --data-root ~nobody-at-all/x",
+        "--data-root ~nobody-at-all/x: there is no such user",
+    ),
+    "another's home as storage": (
+        "train gan --storage ~nobody-at-all/x", "--storage ~nobody-at-all/x: there is no such user",
+    ),
+    "another's home to sample into": (
+        "sample lost --out ~nobody-at-all/x.png", "--out ~nobody-at-all/x.png: there is no such",
+    ),
+    "another's home to sample from": ("sample ~nobody-at-all/x", "there is no such user"),
+    "an empty data root": ("train gan --data folder --data-root=", "--data-root is empty"),
+    "an empty storage": ("train gan --storage=", "--storage is empty"),
+    "a data root longer than a name may be": (
+        f"train gan --data folder --data-root {'x' * 300}", "give an existing one with --data-root",
+    ),
+    "a name longer than a name may be": (f"train gan --name {'x' * 201}", "at most 200 bytes"),
+    "a run longer than a name may be": (f"sample {'x' * 300}", "no run 'xxx"),
     "an option of list": ("list --jsn", "'--jsn': did you mean '--json'?"),
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from gan_core.data.source_options import AllowUpscale, Channels, ImageSize, OnBa
 from gan_core.data.sources import register
 from gan_core.data.texts import MINILM, create_encoder, default_folder, encode_texts
 from gan_core.errors import UserError, unknown_word
+from gan_core.paths import user_path
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ class Captions(PictureSource):
         self.file_column = file_column
         self.text_columns = [c.strip() for c in text_columns.split(",") if c.strip()]
         self.text_encoder = text_encoder
-        self.text_cache = default_folder() if text_cache is None else Path(text_cache).expanduser()
+        self.text_cache = (
+            default_folder() if text_cache is None else user_path(text_cache, "--text-cache")
+        )
         if not self.text_columns:
             raise UserError("--text-columns must name a column of captions")
 

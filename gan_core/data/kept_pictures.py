@@ -42,6 +42,7 @@ from gan_core.data.pictures import (
 )
 from gan_core.data.user_cache import user_cache
 from gan_core.errors import UserError
+from gan_core.paths import user_path
 
 VERSION = 2
 """Part of every name: to be raised when pictures are decoded differently."""
@@ -68,11 +69,11 @@ def picture_folder(given: str | None) -> Path | None:
     """
     if given == NONE:
         return None
+    if given is not None:
+        return user_path(given, "--picture-cache")
     try:
-        return user_cache("pictures") if given is None else Path(given).expanduser()
-    except RuntimeError:  # no such user, or one without a home
-        if given is not None:
-            raise UserError(f"--picture-cache {given}: there is no such user") from None
+        return user_cache("pictures")
+    except RuntimeError:  # the user has no home
         return None
 
 

@@ -15,6 +15,7 @@ from gan_core.data.examples import Examples, Split, TensorSpec
 from gan_core.data.sources import SOURCES, Source
 from gan_core.errors import UserError, unknown_word
 from gan_core.options import option, parse, value_type
+from gan_core.paths import found, user_path
 
 
 def source_options_class(source: str) -> type:
@@ -65,10 +66,10 @@ def create_source(source: str, root: str | Path | None = None, **options: object
         if name.replace("-", "_") not in known:
             raise unknown_word(f"option of data source '{source}'", name, known)
     values = vars(parse(cls, options))
-    folder = None if root is None else Path(root).expanduser().absolute()
+    folder = None if root is None else user_path(root, "--data-root").absolute()
     if folder is None and kind.needs_root:
         raise UserError(f"--data {source} needs --data-root: the folder that holds its files")
-    if folder is not None and not folder.exists() and not values.get("download"):
+    if folder is not None and not found(folder) and not values.get("download"):
         raise UserError(f"no folder {folder}: give an existing one with --data-root")
     return kind(folder, **values)
 

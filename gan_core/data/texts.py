@@ -17,6 +17,7 @@ from torch import Tensor
 from gan_core.data.user_cache import user_cache
 from gan_core.errors import UserError, first_line
 from gan_core.metrics.cache import load_tensors, save_tensors
+from gan_core.paths import user_path
 from gan_core.randomness import stream_key
 
 WORDS = "words"
@@ -81,7 +82,7 @@ class SentenceEncoder(TextEncoder):
     """
 
     def __init__(self, model: str) -> None:
-        folder = Path(model).expanduser()
+        folder = user_path(model, "--text-encoder")
         self.model = str(folder) if folder.is_dir() else model
 
     @property

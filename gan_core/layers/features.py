@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_core.errors import UserError
 from gan_core.layers.external import External
+from gan_core.paths import user_path
 from gan_core.weights import hub_folder, mobilenet_places, read_weights
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,7 +94,7 @@ def load_features(name: str, weights: str | None, option: str) -> External:
 
 def _find(name: str, weights: str | None, option: str) -> Path:
     if weights is not None:
-        path = Path(weights).expanduser()
+        path = user_path(weights, option)
         if not path.is_file():
             raise UserError(f"{option}: there is no file {path}")
         return path
