@@ -89,9 +89,11 @@ def list_pictures(root: Path, folders: Mapping[str, Path] | None = None) -> List
     for split, pictures in splits.items():
         pictures.sort(key=lambda picture: picture.name)
         if not pictures:
+            divided = folders["train"] != root
+            remedy = f"a folder of {split} beside it" if divided else f"folders train and {split}"
             raise UserError(
-                f"{root} holds too few pictures for a {split} split: add some, "
-                f"or a folder {root / split}"
+                f"{folders['train']} holds too few pictures for a {split} split: add some, or "
+                f"{remedy}"
             )
     return Listing(splits, class_names)
 
@@ -175,8 +177,10 @@ def _tell_ignored(folder: Path, count: int, first: str) -> None:
     logger.warning("%s ignored, not named as pictures (%s): %s", told, _KINDS, first)
 
 
-def _all_below(folder: Path, above: frozenset[str] = frozenset()) -> list[str]:
-    """The pictures in ``folder`` and its folders; a link that leads back up is not followed."""
+def _all_below(folder: Path, above: frozenset[str]) -> list[str]:
+    """The pictures in ``folder`` and its folders; a link to one of those ``above`` (as they really
+    are) is not followed: it would lead into other classes, other splits, or round and round.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return []
@@ -237,9 +241,12 @@ def _by_class(folder: Path) -> dict[str, list[str]]:
     if pictures:
         raise UserError(
             f"{folder} holds both pictures ({Path(pictures[0]).name}, ...) and folders "
-            f"({folders[0].name}, ...): put every picture into the folder of its class"
+            f"({folders[0].name}, ...): put every picture into the folder of its class, or of its "
+            "split (train, test)"
         )
-    return {path.name: _all_below(path) for path in folders}
+    real = Path(os.path.realpath(folder))
+    above = frozenset(map(str, (real, *real.parents)))
+    return {path.name: _all_below(path, above) for path in folders}
 
 
 def _check_classes(

@@ -180,7 +180,18 @@ def test_a_class_of_one_or_two_pictures_has_one_to_train_on():
 
 def test_two_pictures_are_too_few_to_divide(tmp_path):
     fill(tmp_path, 2)
-    assert "too few pictures for a test split" in refusal(tmp_path)
+    assert "too few pictures for a test split: add some, or folders train and test" in refusal(
+        tmp_path
+    )
+
+
+def test_of_a_divided_folder_the_part_is_named_that_holds_too_few(tmp_path):
+    fill(tmp_path / "train", 2)
+    told = refusal(tmp_path)
+    assert told == (
+        f"{tmp_path / 'train'} holds too few pictures for a test split: add some, or a folder of "
+        "test beside it"
+    )
 
 
 def test_hidden_files_are_passed_over_and_other_files_are_counted_in_the_log(tmp_path, caplog):
@@ -211,6 +222,18 @@ def test_a_link_back_to_its_own_folder_does_not_loop(tmp_path):
     fill(tmp_path / "a", 5)
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
     assert sum(map(len, list_pictures(tmp_path).splits.values())) == 5
+
+
+@pytest.mark.parametrize("inner", ["", "train"])
+def test_a_link_up_brings_no_pictures_of_other_classes_or_splits(tmp_path, inner):
+    fill(tmp_path / inner / "a", 5)
+    fill(tmp_path / inner / "b", 7)
+    if inner:
+        fill(tmp_path / "test" / "a", 3)
+    (tmp_path / inner / "a" / "up").symlink_to(tmp_path)
+    splits = list_pictures(tmp_path).splits
+    labels = [picture.label for split in splits.values() for picture in split]
+    assert (labels.count(0), labels.count(1)) == (8 if inner else 5, 7)
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
