@@ -110,7 +110,8 @@ class Captions(PictureSource):
             more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
             raise UserError(f"{skipped[0]}{more}: add it, or pass --on-bad-file skip")
         if skipped:
-            log.warning("skipped %d pictures, the first: %s", len(skipped), skipped[0])
+            many = "a picture" if len(skipped) == 1 else f"{len(skipped)} pictures, the first"
+            log.warning("skipped %s: %s", many, skipped[0])
         usable = {name: tuple(texts) for name, texts in sorted(found.items()) if texts}
         if not usable:
             raise UserError(f"{self.table} has no captions of pictures in {self.folder}")
@@ -131,10 +132,17 @@ class Captions(PictureSource):
             raise UserError(f"{self.table} cannot be read as CSV in UTF-8 ({problem})") from None
 
     def _check_columns(self, names: list[str]) -> None:
+        if not names:
+            wanted = ",".join((self.file_column, *self.text_columns))
+            raise UserError(f"{self.table} is empty: its first line must name columns, {wanted}")
+        apart = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+        if apart is not None:
+            told = "tabs" if apart == "\t" else f"'{apart}'"
+            raise UserError(f"{self.table} has {told} between its cells: save it with commas")
         for column in (self.file_column, *self.text_columns):
             if column not in names:
                 flag = "--file-column" if column == self.file_column else "--text-columns"
-                problem = unknown_word("column", column, names or ["none"])
+                problem = unknown_word("column", column, names)
                 raise UserError(f"{self.table}: {problem} ({flag})")
             if names.count(column) > 1:
                 told = f"{names.count(column)} columns are called '{column}'"
@@ -177,7 +185,7 @@ class Captions(PictureSource):
         return inner
 
     def _missing(self, found: dict[str, list[str]]) -> list[str]:
-        return [name for name in found if not (self.folder / name).is_file()]
+        return [name for name in found if not os.path.isfile(self.folder / name)]  # noqa: PTH113
 
     def _without(self, found: dict[str, list[str]]) -> list[str]:
         """Pictures that the table gives only empty text, or does not name though they are there."""

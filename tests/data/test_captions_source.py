@@ -159,7 +159,22 @@ def test_what_is_missing_is_named_and_left_out_only_where_asked(tmp_path, rows, 
     with caplog.at_level(logging.WARNING):
         count = sum(len(load(tmp_path, s, on_bad_file="skip")) for s in SPLITS)
     assert count == (40 if "picture" in message else 39)
-    assert "skipped 1 pictures, the first: " in caplog.text
+    assert "skipped a picture: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty: its first line must name columns, file_name,text"),
+        ("file_name;text\n000.png;one\n", "has ';' between its cells: save it with commas"),
+        ("file_name\ttext\n000.png\tone\n", "has tabs between its cells: save it with commas"),
+        (f"file_name,text\n{'x' * 300}.png,one\n", "xxx.png has no picture in"),
+    ],
+)
+def test_a_table_that_is_none_is_told_as_what_it_is(tmp_path, content, message):
+    fill(tmp_path, plain())
+    (tmp_path / "captions.csv").write_text(content)
+    assert message in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
