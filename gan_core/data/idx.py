@@ -19,6 +19,7 @@ from gan_core.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
 _VALIDATION = 10_000
+_GZIP = b"\x1f\x8b"  # what such a file begins with
 
 
 def _unpacked(packed: bytes) -> bytes:
@@ -37,7 +38,8 @@ def _unpacked(packed: bytes) -> bytes:
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        return _unpacked(content) if path.suffix == ".gz" else content
+        # Not by the ending: browsers unpack what they fetch and leave the name as it was.
+        return _unpacked(content) if content.startswith(_GZIP) else content
     except (OSError, zlib.error) as problem:
         raise UserError(f"cannot read {path}: {problem}; fetch the file again") from None
 

@@ -51,6 +51,21 @@ def folder_below(root: Path | None, name: str | None, option: str) -> Path:
     return root / name
 
 
+def two_folders(root: Path | None, inputs: str | None, images: str | None) -> tuple[Path, Path]:
+    """The folders of inputs and of images in ``root``; ``UserError`` if one lacks, or both are one:
+    then every translation would be its input.
+    """
+    found = (
+        folder_below(root, inputs, "--input-folder"),
+        folder_below(root, images, "--target-folder"),
+    )
+    if found[0].samefile(found[1]):
+        raise UserError(
+            f"--input-folder {inputs} and --target-folder {images} are one folder: name two"
+        )
+    return found
+
+
 def by_stem(pictures: Sequence[Picture]) -> dict[str, Picture]:
     """Pictures by their names without the ending; ``UserError`` where two share one."""
     found: dict[str, Picture] = {}
@@ -159,8 +174,7 @@ class Pairs(Folder):
     @functools.cached_property
     def _pairs(self) -> Mapping[Split, Sequence[Pair]]:
         if not self._side_by_side:
-            inputs = folder_below(self.root, self.input_folder, "--input-folder")
-            images = folder_below(self.root, self.target_folder, "--target-folder")
+            inputs, images = two_folders(self.root, self.input_folder, self.target_folder)
             return match_names(inputs, images, skip_lonely=self.skip_bad)
         splits = self._listing.splits
         return {

@@ -140,7 +140,8 @@ def _told_as_bad(path: str) -> Iterator[None]:
             f"{path} is too large, over {most}: shrink, cut or remove it{SKIP}"
         ) from None
     except Exception as problem:  # OSError, SyntaxError, struct.error, EOFError and others
-        reason = " ".join(str(problem).replace(f" {path!r}", "").split())
+        told = getattr(problem, "strerror", None) or str(problem)
+        reason = " ".join(told.replace(f" {path!r}", "").split())
         bad = BadPicture(
             f"{path} is no readable picture ({reason or type(problem).__name__}){_REMEDY}"
         )

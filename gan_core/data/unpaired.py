@@ -13,7 +13,7 @@ from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
 from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import list_pictures, place_of
-from gan_core.data.pairs import folder_below, match_names, pair_spec, read_together
+from gan_core.data.pairs import match_names, pair_spec, read_together, two_folders
 from gan_core.data.pictures import PictureFormat
 from gan_core.data.source_options import (
     AllowUpscale,
@@ -87,10 +87,8 @@ class Unpaired(Folder):
             return self._with_truth()
         if self.input_folder is None and self.target_folder is None:
             return self._lettered()
-        return {
-            "input": _files(folder_below(self.root, self.input_folder, "--input-folder")),
-            "image": _files(folder_below(self.root, self.target_folder, "--target-folder")),
-        }
+        inputs, images = two_folders(self.root, self.input_folder, self.target_folder)
+        return {"input": _files(inputs), "image": _files(images)}
 
     def _lettered(self) -> dict[str, Mapping[Split, Sequence[str]]]:
         assert self.root is not None, "the root is checked before a source is made"
@@ -108,8 +106,7 @@ class Unpaired(Folder):
         return found
 
     def _with_truth(self) -> dict[str, Mapping[Split, Sequence[str]]]:
-        inputs = folder_below(self.root, self.input_folder, "--input-folder")
-        images = folder_below(self.root, self.target_folder, "--target-folder")
+        inputs, images = two_folders(self.root, self.input_folder, self.target_folder)
         pairs = match_names(inputs, images, skip_lonely=self.skip_bad)
         found: dict[str, dict[Split, list[str]]] = {
             name: {s: [getattr(p, name) for p in pairs[s]] for s in _SPLITS}

@@ -152,9 +152,16 @@ def test_a_foreign_header_is_refused(tmp_path, start):
         read_idx(path, 3)
 
 
-def test_a_gz_file_that_is_not_gzipped_is_refused(tmp_path):
+def test_a_gz_file_that_a_browser_has_unpacked_is_read(tmp_path):
     path = write(tmp_path / "images.gz", idx_bytes(pictures(4)))
-    with pytest.raises(UserError, match=r"cannot read .*images\.gz: .*incorrect header check"):
+    assert np.array_equal(read_idx(path, 3), pictures(4))
+
+
+def test_a_damaged_gz_file_is_refused(tmp_path):
+    packed = bytearray(gzip.compress(idx_bytes(pictures(4))))
+    packed[-8] ^= 255  # of its checksum
+    path = write(tmp_path / "images.gz", bytes(packed))
+    with pytest.raises(UserError, match=r"cannot read .*images\.gz: .*incorrect data check"):
         read_idx(path, 3)
 
 

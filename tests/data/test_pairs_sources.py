@@ -142,6 +142,9 @@ def test_wrong_folders_are_told(tmp_path: Path) -> None:
     assert "--target-folder is missing" in refusal("pairs", tmp_path, input_folder="line")
     told = refusal("pairs", tmp_path, input_folder="lines", target_folder="colour")
     assert told == f"--input-folder lines: there is no folder {tmp_path / 'lines'}"
+    one = {"input_folder": "line", "target_folder": "../" + tmp_path.name + "/line"}
+    for source in ("pairs", "unpaired"):
+        assert refusal(source, tmp_path, **one).endswith("are one folder: name two")
     save(tmp_path / "line" / "003.jpg", 3)
     assert "have one name but for the ending" in refusal("pairs", tmp_path, **FOLDERS)
     save(tmp_path / "only" / "trainB" / "1.png", 3)

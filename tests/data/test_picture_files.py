@@ -181,7 +181,8 @@ def test_the_file_says_whether_it_holds_colours(tmp_path, mode, colour):
 
 
 def test_a_missing_file_is_bad(tmp_path):
-    with pytest.raises(BadPicture, match=r"gone\.png is no readable picture"):
+    told = r"gone\.png is no readable picture \(No such file or directory\): repair or remove it"
+    with pytest.raises(BadPicture, match=told):
         read(tmp_path / "gone.png")
 
 
