@@ -154,5 +154,6 @@ class Saver:
         if manifest["data"] != self._fingerprint:
             raise UserError(
                 f"cannot resume from {folder}: the training data have changed since "
-                f"(fingerprint {manifest['data']}, now {self._fingerprint})"
+                f"(fingerprint {manifest['data']}, now {self._fingerprint}): name the folder of "
+                "those with --data-root, or learn from these in a new run, with --begin-from"
             )

@@ -224,6 +224,7 @@ class Variant(nn.Module, abc.ABC):
 
     def check(self, spec: DataSpec) -> None:
         """Raises ``UserError`` if the variant cannot learn from data like ``spec``."""
+        self.check_options()
         if spec.target not in self.targets:
             wanted = " or ".join(sorted(self.targets))
             raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
@@ -233,6 +234,10 @@ class Variant(nn.Module, abc.ABC):
             if name == "label":
                 what = "labels (class folders, or a labelled source such as digits)"
             raise UserError(f"{self.name} needs a source with {what}, this one has none")
+
+    def check_options(self) -> None:
+        """Raises ``UserError`` for options that no data go with: asked before data are read."""
+        return
 
     def refused_options(self) -> frozenset[str]:
         """Names of options that it has and must not be given: nobody is advised to try them."""

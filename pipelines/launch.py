@@ -317,7 +317,9 @@ def check_here(config: RunConfig, resume: bool) -> None:
             f"{config.workers}: every worker takes an equal share of the batch"
         )
     share = config.options["batch_size"] // max(1, config.workers)
-    VARIANTS[config.variant](config.game).check_share(share)
+    variant = VARIANTS[config.variant](config.game)
+    variant.check_share(share)
+    variant.check_options()
     _check_source(config)
     if _runs_here(config):
         pick_device(config.device)

@@ -34,7 +34,7 @@ class SampleOptions:
 
     n: int = option(
         64, "how many examples; where a row is a class or a walk, as many whole rows as these give",
-        minimum=1,
+        minimum=1, maximum=1_000_000,
     )  # fmt: skip
     out: str = option(
         "samples.png", "the PNG file to write; of melodies a .mid file, and a PNG beside it"

@@ -93,6 +93,7 @@ CONFIGURATION = {
     "a missing run to sample": ("sample lost", "no run 'lost'"),
     "no run to sample": ("sample", "RUN_OR_CHECKPOINT is missing"),
     "no samples": ("sample lost --n 0", "--n must be at least 1, not 0"),
+    "more samples than memory": ("sample lost --n 1000000000", "--n must be at most 1000000"),
     "a picture that is none": ("sample lost --out grid.txt", "must end in .png"),
     "translations to a tune": ("sample lost --inputs here --out x.mid", "or be a folder"),
     "a missing run to evaluate": ("evaluate lost", "no run 'lost'"),
@@ -191,6 +192,9 @@ def _no_picture(root: Path) -> None:
 DATA: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "an empty folder": (lambda root: None, "gan --data folder", "no pictures (png"),
     "a file that is no picture": (_no_picture, "gan --data folder", "broken.png"),
+    "a size without networks, before a file is read": (
+        _no_picture, "dcgan --data folder --image-size 24", "must be one of 16, 32, 64, not 24",
+    ),
     "fewer images than a batch": (_pictures, "gan --data folder --batch-size 99", "batch of 99"),
     "a variant that needs labels": (_pictures, "cgan --data folder --batch-size 8", "with labels"),
     "a truncated IDX file": (

@@ -36,7 +36,7 @@ def game_of(train: Examples, held_out: Examples, variant: str = "gan", **options
         "dcgan": {"latent": 3, "width": 2, "image_size": 16},
     }
     made = create(variant, train.spec, {**sizes[variant], **options}, 1)
-    return Game(made, train, held_out, batch_size=10, seed=1)
+    return Game(made, train, held_out, batch_size=min(10, len(train)), seed=1)
 
 
 class Threshold(nn.Module):
@@ -119,6 +119,10 @@ def test_one_sample_is_not_compared_with_others() -> None:
     memory: signals.Memory = {}
     assert signals.diversity(game, memory) == {}
     assert all(math.isfinite(value) for value in signals.measure(game, memory).values())
+
+
+def test_of_one_example_to_learn_from_nothing_is_a_share() -> None:
+    assert signals.diversity(game_of(points(1, 0), points(300, 1)), {}) == {}
 
 
 def test_examples_to_judge_go_on_from_a_start_and_begin_again_at_the_end() -> None:

@@ -30,8 +30,8 @@ def measure(game: Game) -> dict[str, float]:
     """``duality_gap`` and ``rotation`` of a game of one generator and one discriminator.
 
     Other games have neither, and one that does not report :data:`VALUE` has no duality gap, nor has
-    one with too few held-out examples to say it of (less than a pack). Every rank computes the
-    same, on the same examples.
+    one with too few held-out examples to say it of (one, or less than a pack). Every rank computes
+    the same, on the same examples.
     """
     if {p.name for p in game.stage.players} != {"discriminator", "generator"}:
         return {}
@@ -39,7 +39,7 @@ def measure(game: Game) -> dict[str, float]:
         return {}
     with undisturbed(), torch.enable_grad():
         found = {"rotation": rotation(game)}
-        if _reports_value(game):
+        if len(game.held_out) > 1 and _reports_value(game):
             found["duality_gap"] = duality_gap(game)
         return {name: value for name, value in found.items() if not math.isnan(value)}
 

@@ -71,7 +71,7 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     - ``movement``: how far the first :data:`FOLLOWED` samples have moved since ``memory`` was last
       used (not at first), over the mean distance of two real ones
 
-    There are none where there is one example to make a sample for.
+    There are none where there is one example to make a sample for, or to learn from.
     """
     sampler = game.sampler(averaged=False, for_now=True)
     target, count = game.train.spec.target, min(COMPARED, looked_at(game))
@@ -81,6 +81,8 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
         return {}
     fake = sampler(torch.arange(count))[target]
     real = game.examples_for_judgement(count, held_out=False)[target]
+    if len(real) < 2:
+        return {}
     scale = mean_pairwise_distance(real).clamp_min(1e-12)
     found = {
         "diversity": mean_pairwise_distance(fake) / scale,

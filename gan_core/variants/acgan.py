@@ -115,8 +115,8 @@ class ACGAN(AdversarialVariant):
     needs = frozenset({"label"})
     conditional = True
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
+    def check_options(self) -> None:
+        super().check_options()
         if self.options.image_size not in UP:
             sizes = ", ".join(map(str, UP))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")

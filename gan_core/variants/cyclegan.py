@@ -126,8 +126,8 @@ class CycleGAN(TranslationVariant):
     image_pool: ImagePool
     input_pool: ImagePool
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
+    def check_options(self) -> None:
+        super().check_options()
         if self.options.image_size % 4:
             raise UserError(
                 f"--image-size must be a multiple of 4 for cyclegan, not {self.options.image_size}"
@@ -139,6 +139,9 @@ class CycleGAN(TranslationVariant):
             )
         if self.options.kernel % 2 == 0:
             raise UserError(f"--kernel must be odd, not {self.options.kernel}")
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
         channels = {name: spec.tensors[name].shape[0] for name in _DOMAINS}
         if self.options.identity > 0 and channels["image"] != channels["input"]:
             raise UserError(

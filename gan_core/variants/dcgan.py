@@ -117,8 +117,8 @@ class DCGAN(AdversarialVariant):
     paper = "Radford et al. 2015, arXiv:1511.06434"
     Options = DCGANOptions
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
+    def check_options(self) -> None:
+        super().check_options()
         if self.options.image_size not in SIZES:
             sizes = ", ".join(map(str, SIZES))
             raise UserError(f"--image-size must be one of {sizes}, not {self.options.image_size}")

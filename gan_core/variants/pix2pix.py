@@ -84,12 +84,15 @@ class Pix2Pix(TranslationVariant):
     generator: UNet
     discriminator: nn.Module
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
-        refuse_unpaired(self.name, spec)
+    def check_options(self) -> None:
+        super().check_options()
         size = self.options.image_size
         if size & (size - 1):
             raise UserError(f"--image-size must be a power of two for a U-Net, not {size}")
+
+    def check(self, spec: DataSpec) -> None:
+        super().check(spec)
+        refuse_unpaired(self.name, spec)
         if self.options.adversarial == 0:
             self._check_alone()
 

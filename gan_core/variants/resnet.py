@@ -207,8 +207,8 @@ class ResNetVariant(AdversarialVariant):
     wide_d: ClassVar[bool] = True
     residual_gain: ClassVar[float] = 1.0
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
+    def check_options(self) -> None:
+        super().check_options()
         size, attention = self.options.image_size, self.options.attention
         if size not in self.widths:
             raise UserError(f"--image-size must be {_listed(self.widths)}, not {size}")

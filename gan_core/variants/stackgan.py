@@ -372,8 +372,8 @@ class StackGAN(Variant):
         super().__init__(options)
         self.regularisation = Regularisation(self.options)
 
-    def check(self, spec: DataSpec) -> None:
-        super().check(spec)
+    def check_options(self) -> None:
+        super().check_options()
         if self.options.image_size not in (128, 256):
             raise UserError(f"--image-size must be 128 or 256, not {self.options.image_size}")
         self.options.check_normalisation()

@@ -70,10 +70,11 @@ class Toy(Variant):
         return Loss(total, {"loss/generator": total.detach()})
 
 
-def game(theta: float, psi: float, kind: str) -> Game:
+def game(theta: float, psi: float, kind: str, held_out: int = 300) -> Game:
     spec = DataSpec({"point": TensorSpec((1,))}, "point")
     examples = Examples({"point": torch.zeros(300, 1)}, spec, "toys")
-    return Game(Toy(theta, psi, kind), examples, examples, batch_size=4)
+    others = Examples({"point": torch.zeros(held_out, 1)}, spec, "toys")
+    return Game(Toy(theta, psi, kind), examples, others, batch_size=4)
 
 
 def weights(played: Game) -> tuple[float, float]:
@@ -113,6 +114,13 @@ def test_of_too_few_held_out_examples_there_is_no_duality_gap(
 ) -> None:
     monkeypatch.setattr(dynamics, "duality_gap", lambda game: math.nan)
     assert set(dynamics.measure(game(0.4, -0.7, "dirac"))) == {"rotation"}
+
+
+@pytest.mark.parametrize(("held_out", "more"), [(1, set()), (2, {"duality_gap"})])
+def test_of_one_held_out_example_nothing_is_asked(held_out: int, more: set[str]) -> None:
+    # Which batch normalisation could not be given alone.
+    found = dynamics.measure(game(0.4, -0.7, "dirac", held_out))
+    assert set(found) == {"rotation", *more}
 
 
 @pytest.mark.parametrize("kind", ["bilinear", "dirac"])
