@@ -97,10 +97,27 @@ class _Lines(logging.Formatter):
         return told if record.levelno < logging.WARNING else f"warning: {told}"
 
 
+class _Once(logging.Filter):
+    """Passes each warning about data once: they are read to be checked, and again to be played."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or not record.name.startswith("gan_core.data."):
+            return True
+        text = record.getMessage()
+        known = text in self._told
+        self._told.add(text)
+        return not known
+
+
 def _show_log() -> None:
     """Warnings, and how far the reading of data is, on stderr."""
     shown = logging.StreamHandler()
     shown.setFormatter(_Lines("%(message)s"))
+    shown.addFilter(_Once())
     logging.basicConfig(level=logging.WARNING, handlers=[shown])
     logging.getLogger("gan_core.data").setLevel(logging.INFO)
 

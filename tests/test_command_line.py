@@ -709,3 +709,17 @@ def test_warnings_are_told_as_such_and_what_is_merely_told_is_not() -> None:
     assert lines.format(record) == "read 2 of 5"
     record.levelno = logging.WARNING
     assert lines.format(record) == "warning: read 2 of 5"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "shown"),
+    [
+        ("gan_core.data.pictures", logging.WARNING, [True, False]),
+        ("gan_core.data.pictures", logging.INFO, [True, True]),
+        ("gan_core.metrics.cache", logging.WARNING, [True, True]),
+    ],
+)
+def test_a_warning_about_data_is_shown_once(name: str, level: int, shown: list[bool]) -> None:
+    once = command._Once()
+    facts = {"name": name, "msg": "skipped %d pictures", "args": (2,), "levelno": level}
+    assert [once.filter(logging.makeLogRecord(facts)) for _ in range(2)] == shown
