@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
 from gan_core.paths import user_path
-from pipelines.cluster import on_this_machine
+from pipelines.cluster import base_folder, on_this_machine
 from pipelines.command_line import Parser, join_negative_numbers, plain_value
+from pipelines.mlflow_client import tracking_uri
 from pipelines.runs import (
     check_checkpoints,
     check_writable,
@@ -323,6 +324,8 @@ def check_here(config: RunConfig, resume: bool) -> None:
     _check_source(config)
     if _runs_here(config):
         pick_device(config.device)
+    if config.workers and not resume:  # which has an address of its own
+        tracking_uri(base_folder())
     check_writable(runs_folder(config.storage), f"--storage {config.storage}")
     if resume:
         check_checkpoints(config.folder)

@@ -44,12 +44,20 @@ def set_environment() -> None:
 def tracking_uri(base: Path | None = None) -> str:
     """Where MLflow keeps runs: ``MLFLOW_TRACKING_URI``, else a SQLite file in ``base`` (the cwd).
 
-    The SQLite address is absolute, so it means the same from every folder.
+    The SQLite address is absolute, so it means the same from every folder. Raises ``UserError``
+    where the folder's name does not fit into one: all behind a "?" is options there, and the file
+    would be another.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return given
-    return f"sqlite:///{(base or Path.cwd()).resolve() / 'mlflow.db'}"
+    folder = (base or Path.cwd()).resolve()
+    if "?" in str(folder):
+        raise UserError(
+            f"{folder} has a ? in its name, which no address of MLflow's database may have: start "
+            "from another folder, or say where runs are kept with MLFLOW_TRACKING_URI"
+        )
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def connect(uri: str) -> MlflowClient:

@@ -515,6 +515,6 @@ def _mlflow_lines(config: RunConfig, state: State, complete: bool) -> list[str]:
     if uri.startswith("http"):
         return [f"MLflow {uri.rstrip('/')}/{page}"]
     return [
-        f"MLflow mlflow ui --backend-store-uri '{uri}' --host 127.0.0.1 --port 5000",
+        f"MLflow mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000",
         f"       then open http://127.0.0.1:5000/{page}",
     ]

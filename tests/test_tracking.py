@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
+from pipelines.launch import plan
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
@@ -33,7 +35,7 @@ from pipelines.tracking import (
     Tracker,
     code_version,
 )
-from pipelines.train import RunFailed, conclude, explained, give_up
+from pipelines.train import RunFailed, _mlflow_lines, conclude, explained, give_up
 
 CONFIG = {
     "variant": "gan",
@@ -168,6 +170,27 @@ def test_the_default_database_has_an_absolute_address(
     assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert tracking_uri() == "http://there:5000"
+
+
+def test_a_folder_that_no_address_can_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "what?").mkdir()
+    monkeypatch.chdir(tmp_path / "what?")
+    with pytest.raises(UserError, match=r"has a \? in its name"):
+        tracking_uri()
+    with pytest.raises(UserError, match=r"has a \? in its name"):  # before anything is started
+        plan(["gan", "--data", "ring"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
+    assert plan(["gan", "--data", "ring"])[0] is not None
+
+
+def test_how_to_see_a_run_can_be_pasted_into_a_shell() -> None:
+    uri = "sqlite:////home/anna/anna's runs/mlflow.db"
+    state = State(uri, "gan", "key", run_id="1", experiment_id="2")
+    told, _ = _mlflow_lines(make_config({"variant": "gan", "data": "ring"}), state, complete=True)
+    assert shlex.split(told)[:5] == ["MLflow", "mlflow", "ui", "--backend-store-uri", uri]
 
 
 def test_the_state_file_is_replaced_whole(tmp_path: Path) -> None:
