@@ -268,6 +268,13 @@ def make_config(values: Mapping[str, Any]) -> RunConfig:
     return dataclasses.replace(config, options=dataclasses.asdict(parsed))
 
 
+def _told(error: Exception) -> str:
+    """What is wrong with a file, and in which line where that is known, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return first_line(error)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The values of a YAML configuration file; ``UserError`` if it is none."""
     try:
@@ -276,7 +283,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"configuration file {path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(
-            f"configuration file {path} cannot be read as YAML: {first_line(error)}"
+            f"configuration file {path} cannot be read as YAML: {_told(error)}"
         ) from None
     if not isinstance(values, dict):
         raise UserError(f"configuration file {path} must hold names and values")

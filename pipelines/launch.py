@@ -321,7 +321,7 @@ def check_here(config: RunConfig, resume: bool) -> None:
     variant = VARIANTS[config.variant](config.game)
     variant.check_share(share)
     variant.check_options()
-    _check_source(config)
+    _check_source(config, resume)
     if _runs_here(config):
         pick_device(config.device)
     if config.workers and not resume:  # which has an address of its own
@@ -336,16 +336,33 @@ def _runs_here(config: RunConfig) -> bool:
     return config.workers == 0 or on_this_machine()
 
 
-def _check_source(config: RunConfig) -> None:
+def _check_source(config: RunConfig, resume: bool) -> None:
     """The source's options; its folder only where the workers are on this machine."""
     from gan_core.data.loading import create_source
 
     root = config.data_root
     if root is not None and not _runs_here(config):
         root = "."
-    create_source(config.data, root, **config.data_options)
+    source = create_source(config.data, root, **config.data_options)
+    if _runs_here(config) and not resume:
+        _check_apart(runs_folder(config.storage), source.read_whole)
     weights = config.extractor_weights
     if weights is None or not _runs_here(config):
         return
     if not user_path(weights, "--extractor-weights").is_file():
         raise UserError(f"--extractor-weights {weights} does not exist: give the weights' file")
+
+
+def _check_apart(storage: Path, pictures: Path | None) -> None:
+    """Raises ``UserError`` if the runs in ``storage`` would be taken for a class of ``pictures``,
+    as in a folder of pictures that is the current one.
+    """
+    if pictures is None or not storage.resolve().is_relative_to(pictures.resolve()):
+        return
+    inner = storage.resolve().relative_to(pictures.resolve()).parts
+    if inner and inner[0].startswith("."):  # which is not looked into
+        return
+    raise UserError(
+        f"--storage {storage} lies in {pictures}, whose folders are read as classes of pictures: "
+        "name another one, outside"
+    )

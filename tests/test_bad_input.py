@@ -13,6 +13,7 @@ from PIL import Image
 
 import pipelines.train
 from pipelines.__main__ import main
+from pipelines.launch import plan
 
 HERE = "--workers 0 --extractor none"
 
@@ -132,6 +133,7 @@ def test_a_wrong_configuration_is_refused_in_one_line(
 
 FILES = {
     "no YAML": ("k: [1", "cannot be read as YAML"),
+    "tabs": ("variant: gan\n\tk: 1", "character '\\t' that cannot start any token in line 2"),
     "no mapping": ("- gan", "must hold names and values"),
     "an unknown option": ("variant: gan\nlr_dd: 1", "unknown option 'lr_dd': did you mean 'lr_d'?"),
     "a wrong type": ("variant: gan\nsteps: many", "--steps must be a whole number, not 'many'"),
@@ -152,6 +154,21 @@ def test_a_wrong_configuration_file_is_refused_in_one_line(
 def test_an_unwritable_storage_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert "cannot write to --storage file/runs" in refusal(capsys, "train gan --storage file/runs")
+
+
+@pytest.mark.parametrize("data", ["folder", "hires", "pairs"])
+def test_runs_among_the_pictures_that_they_would_become_a_class_of_are_refused(
+    data: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        _pictures(tmp_path / name)
+    line = f"train gan --data {data} --data-root . --batch-size 8 {HERE}"
+    assert refusal(capsys, line).startswith(f"--storage {tmp_path / 'runs'} lies in {tmp_path}")
+    assert not (tmp_path / "runs").exists()
+    plan(f"{line} --storage .runs".split()[1:])  # which is not looked into
+    if data == "pairs":
+        plan(f"{line} --input-folder a --target-folder b".split()[1:])
 
 
 def test_a_run_of_that_name_is_not_overwritten(

@@ -102,16 +102,15 @@ def test_a_file_that_a_run_wrote_is_taken_back_whole() -> None:
 
 
 def test_one_flag_sets_what_the_variant_and_the_source_both_have(tmp_path: Path) -> None:
-    both = planned(f"dcgan --data folder --data-root {tmp_path} --image-size 64")
+    line = f"dcgan --data folder --data-root {tmp_path} --storage {tmp_path.parent} --image-size 64"
+    both = planned(line)
     assert (both.options["image_size"], both.data_options["image_size"]) == (64, 64)
-    own = planned(
-        f"dcgan --data folder --data-root {tmp_path} --image-size 64 --data-image-size 99"
-    )
+    own = planned(f"{line} --data-image-size 99")
     assert (own.options["image_size"], own.data_options["image_size"]) == (64, 99)
 
 
 def test_truth_values_are_flags_with_a_no(tmp_path: Path) -> None:
-    line = f"gan --data folder --data-root {tmp_path}"
+    line = f"gan --data folder --data-root {tmp_path} --storage {tmp_path.parent}"
     assert planned(f"--allow-upscale {line}").data_options == {"allow_upscale": True}
     assert planned(f"{line} --no-allow-upscale").data_options == {"allow_upscale": False}
 

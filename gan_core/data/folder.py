@@ -52,6 +52,10 @@ class Folder(PictureSource):
             picture_cache=picture_cache,
         )
 
+    @property
+    def read_whole(self) -> Path | None:
+        return self.root
+
     @functools.cached_property
     def _listing(self) -> Listing:
         if self.root is None:

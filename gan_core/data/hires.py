@@ -73,6 +73,10 @@ class Hires(Source):
         self.tile = tile
         self.form = PictureFormat(channels)
 
+    @property
+    def read_whole(self) -> Path | None:
+        return self.root
+
     @functools.cached_property
     def _listing(self) -> Listing:
         if self.root is None:

@@ -168,6 +168,10 @@ class Pairs(Folder):
         self.input_side: Half = input_side
 
     @property
+    def read_whole(self) -> Path | None:
+        return self.root if self._side_by_side else None
+
+    @property
     def _side_by_side(self) -> bool:
         return self.input_folder is None and self.target_folder is None
 

@@ -37,6 +37,13 @@ class Source(abc.ABC):
         self.root = root
         self.on_bad_file = on_bad_file
 
+    @property
+    def read_whole(self) -> Path | None:
+        """The folder whose folders are all read, as classes or splits, if there is one: runs that
+        lay in it would become a class of it.
+        """
+        return None
+
     @abc.abstractmethod
     def load(self, split: Split) -> Examples:
         """The examples of "train", "validation" or "test".

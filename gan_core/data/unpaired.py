@@ -80,6 +80,10 @@ class Unpaired(Folder):
         if truth and input_folder is None and target_folder is None:
             raise UserError("--truth needs --input-folder and --target-folder, of the same names")
 
+    @property
+    def read_whole(self) -> Path | None:
+        return None  # but for folders that are named
+
     @functools.cached_property
     def _paths(self) -> dict[str, Mapping[Split, Sequence[str]]]:
         """The files of "input" and "image" in each split."""
