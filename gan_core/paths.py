@@ -22,7 +22,7 @@ def user_path(text: str | Path, what: str = "") -> Path:
         raise UserError(f"{said}{text}: there is no such user, write the folder out") from None
 
 
-def found(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether there is a file or folder ``path``; not where its name is longer than any may be.
 
     Raises ``UserError`` for one that may not be looked at.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import UserError
-from gan_core.paths import found, user_path
+from gan_core.paths import exists, user_path
 from pipelines.cluster import base_folder
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def named(config: RunConfig) -> RunConfig:
 def find_run(name: str, storage: Path) -> Path:
     """The folder of the run ``name``, in ``storage`` or itself a path; ``UserError`` if none."""
     for folder in (storage / name, user_path(name)):
-        if found(folder / "config.yaml"):
+        if exists(folder / "config.yaml"):
             return folder.resolve()
     known = sorted(path.parent.name for path in storage.glob("*/config.yaml"))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -77,7 +77,7 @@ def find_run(name: str, storage: Path) -> Path:
 def resolve(name: str, storage: str) -> Path:
     """The folder that the user means by a run's name or a path; ``UserError`` if none."""
     place = user_path(name)
-    if not found(runs_folder(storage) / name / "config.yaml") and found(place) and place.is_dir():
+    if not exists(runs_folder(storage) / name / "config.yaml") and exists(place) and place.is_dir():
         return place.resolve()
     return find_run(name, runs_folder(storage))
 

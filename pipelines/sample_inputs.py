@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
-from gan_core.paths import user_path
+from gan_core.paths import exists, user_path
 from pipelines.sample_options import refuse_others
 
 if TYPE_CHECKING:
@@ -65,9 +65,12 @@ def pictures_in(folder: Path) -> list[Path]:
     """The pictures in ``folder``, by name; ``UserError`` if there are none, or two of one name."""
     from gan_core.data.pictures import EXTENSIONS
 
-    if not folder.is_dir():
+    if not exists(folder) or not folder.is_dir():
         raise UserError(f"--inputs {folder}: there is no such folder")
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as problem:
+        raise UserError(f"--inputs {folder}: it cannot be listed ({problem.strerror})") from None
     found = sorted(p for p in visible if p.suffix.lower() in EXTENSIONS and not p.is_dir())
     if not found:
         raise UserError(f"--inputs {folder}: it holds no pictures")

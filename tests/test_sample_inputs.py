@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
 from pipelines.__main__ import run as command
+from pipelines.sample_inputs import pictures_in
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (8, 8)) -> None:
@@ -103,6 +105,17 @@ def test_what_cannot_be_translated_is_told_in_a_line(trained: Path, tmp_path: Pa
     told = refused("--inputs", str(tmp_path / "bad"))
     assert "b.png is no readable picture" in told
     assert told.endswith("): repair or remove it"), "sample has no --on-bad-file"
+
+
+def test_inputs_that_may_not_be_listed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(UserError, match=r"it cannot be listed \(Permission denied\)$"):
+        pictures_in(tmp_path)
 
 
 def test_hidden_files_and_folders_are_no_inputs(trained: Path, tmp_path: Path) -> None:

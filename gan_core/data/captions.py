@@ -197,7 +197,7 @@ class Captions(PictureSource):
         there = sorted(
             path.relative_to(self.folder).as_posix()
             for folder in folders
-            for path in folder.iterdir()
+            for path in _in(folder)
             if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
         )
         return empty + [name for name in there if name not in found]
@@ -254,3 +254,11 @@ class Captions(PictureSource):
     def texts(self, split: Split) -> list[tuple[str, ...]]:
         """The captions as words, in the order of :meth:`load`'s examples."""
         return [self.captions[name] for name in self._read(split)[1]]
+
+
+def _in(folder: Path) -> list[Path]:
+    """What is in ``folder``; ``UserError`` where it may not be listed."""
+    try:
+        return list(folder.iterdir())
+    except OSError as problem:
+        raise UserError(f"cannot list {folder}: {problem.strerror}") from None

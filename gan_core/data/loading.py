@@ -15,7 +15,7 @@ from gan_core.data.examples import Examples, Split, TensorSpec
 from gan_core.data.sources import SOURCES, Source
 from gan_core.errors import UserError, unknown_word
 from gan_core.options import option, parse, value_type
-from gan_core.paths import found, user_path
+from gan_core.paths import exists, user_path
 
 
 def source_options_class(source: str) -> type:
@@ -69,7 +69,7 @@ def create_source(source: str, root: str | Path | None = None, **options: object
     folder = None if root is None else user_path(root, "--data-root").absolute()
     if folder is None and kind.needs_root:
         raise UserError(f"--data {source} needs --data-root: the folder that holds its files")
-    if folder is not None and not found(folder) and not values.get("download"):
+    if folder is not None and not exists(folder) and not values.get("download"):
         raise UserError(f"no folder {folder}: give an existing one with --data-root")
     return kind(folder, **values)
 

@@ -28,6 +28,7 @@ from gan_core.data.source_options import (
 )
 from gan_core.data.sources import register
 from gan_core.errors import UserError
+from gan_core.paths import exists
 
 logger = logging.getLogger(__name__)
 _NAMED = 3  # missing names in an error
@@ -46,7 +47,7 @@ def folder_below(root: Path | None, name: str | None, option: str) -> Path:
     """The folder ``name`` in ``root``; ``UserError`` naming ``option`` if there is none."""
     if root is None or name is None:
         raise UserError(f"{option} is missing: give the name of a folder below --data-root")
-    if not (root / name).is_dir():
+    if not exists(root / name) or not (root / name).is_dir():
         raise UserError(f"{option} {name}: there is no folder {root / name}")
     return root / name
 

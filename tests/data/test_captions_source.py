@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
@@ -160,6 +161,17 @@ def test_what_is_missing_is_named_and_left_out_only_where_asked(tmp_path, rows, 
         count = sum(len(load(tmp_path, s, on_bad_file="skip")) for s in SPLITS)
     assert count == (40 if "picture" in message else 39)
     assert "skipped a picture: " in caplog.text
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    fill(tmp_path, plain())
+
+    def denied(folder: Path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    told = refusal(tmp_path)
+    assert told == f"cannot list {tmp_path / 'pictures'}: Permission denied"
 
 
 @pytest.mark.parametrize(
