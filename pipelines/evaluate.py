@@ -168,10 +168,18 @@ def load(generator: ReleasedGenerator, config: RunConfig, split: str) -> Example
     if examples.spec.to_dict() != generator.spec.to_dict():
         raise UserError(
             f"the data at {config.data_root} are not like those that the generator learned "
-            f"({examples.spec.target_shape} and {examples.spec.classes} classes, not "
-            f"{generator.spec.target_shape} and {generator.spec.classes}): check --data-root"
+            f"({_difference(examples.spec, generator.spec)}): check --data-root"
         )
     return examples
+
+
+def _difference(found: DataSpec, learned: DataSpec) -> str:
+    """What the data ``found`` have otherwise than those ``learned``."""
+    one, other = ((spec.target_shape, spec.classes) for spec in (found, learned))
+    lost = [name for name in learned.class_names if name not in found.class_names]
+    if one == other and lost:
+        return f"no class is called '{lost[0]}'"
+    return f"{one[0]} and {one[1]} classes, not {other[0]} and {other[1]}"
 
 
 def compare(

@@ -8,11 +8,12 @@ import pytest
 
 import gan_core.variants  # noqa: F401  (registers the variants)
 from gan_core.config import make_config, write_config
+from gan_core.data.sources import picture_spec
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
 from gan_core.release import ReleasedGenerator, load_generator
 from gan_core.run import play
-from pipelines.evaluate import EvaluateOptions, Scores, evaluate
+from pipelines.evaluate import EvaluateOptions, Scores, _difference, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,18 @@ def test_the_samples_that_have_chosen_a_run_are_not_those_that_report_it(
     assert told["test"] == (
         f"{told['train']}; no held-out examples, but other points than validation's"
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "told"),
+    [
+        ((1, 8, 8), ("cat", "dogs"), "no class is called 'dog'"),
+        ((3, 8, 8), ("cat", "dog"), "(3, 8, 8) and 2 classes, not (1, 8, 8) and 2"),
+        ((1, 8, 8), ("cat",), "(1, 8, 8) and 1 classes, not (1, 8, 8) and 2"),
+    ],
+)
+def test_what_other_data_have_otherwise_is_told(
+    shape: tuple[int, int, int], names: tuple[str, ...], told: str
+) -> None:
+    learned = picture_spec((1, 8, 8), ("cat", "dog"))
+    assert _difference(picture_spec(shape, names), learned) == told
