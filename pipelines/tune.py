@@ -199,8 +199,14 @@ def _resumed(name: str, own: dict[str, Any], rest: list[str]) -> Study:
     parser.add_argument("--storage")
     if own:
         raise UserError(f"{flag(next(iter(own)))} cannot change a search that goes on")
-    given = parser.read(rest)
-    return load_study(resolve(name, str(given.get("storage", "runs"))))
+    given, others = parser.parse_known_args(rest)
+    study = load_study(resolve(name, getattr(given, "storage", "runs")))
+    other = next((word for word in others if word != study.run.variant), None)
+    if other is not None:
+        raise UserError(
+            f"{other.partition('=')[0]} cannot change a search that goes on: leave it out"
+        )
+    return study
 
 
 def tune(study: Study, *, resume: bool = False) -> Outcome:

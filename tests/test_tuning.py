@@ -341,6 +341,15 @@ def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
         load_study(folder)
     with pytest.raises(UserError, match="search is a search: go on with"):
         plan_training(["--resume", "search", "--storage", str(tmp_path)])
+    again = ["--resume", "search", "--storage", str(tmp_path)]
+    for words, told in (
+        (["gan", "--data", "ring"], "--data cannot change a search that goes on"),
+        (["--data-root=here"], "--data-root cannot"),
+        (["dcgan"], "dcgan cannot"),
+        (["--trials", "9"], "--trials cannot"),
+    ):
+        with pytest.raises(UserError, match=told):
+            tune_command([*words, *again])
 
 
 def test_what_all_trials_stand_on_is_found_before_they_begin(tmp_path: Path) -> None:

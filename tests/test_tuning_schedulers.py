@@ -417,10 +417,13 @@ def test_trials_that_were_stopped_early_are_rings_in_the_report(tmp_path: Path) 
     many_trials(study, 3)
     assert "A ring is" not in (text := render(study, read_trials(study), space))
     assert 'fill="white"' not in text
+    assert "dasharray" not in text
     point = read_trials(study)[0].point
     write_trial(study, 4, {10: 50.0}, status="stopped", summary={"reason": "behind"}, point=point)
     text = render(study, read_trials(study), space)
     assert text.count('fill="white"') == len(space.dimensions)
+    assert text.count("dasharray") == 1
+    assert "A dashed line is a trial" in text
     assert "A ring is a trial that was stopped early" in text
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from gan_core.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
-"""What counts as a picture; of an animation the first frame is taken."""
+_NAMES = ".png .jpg .jpeg .jfif .bmp .webp .gif .tif .tiff .avif"
+EXTENSIONS = tuple(_NAMES.split())
+"""What counts as a picture; of an animation, or of pages, the first is taken."""
 
 Half = Literal["left", "right"]
 

@@ -118,25 +118,28 @@ def bars(values: Sequence[tuple[str, float]], width: int = 560) -> str:
 
 def parallel(
     axes: Sequence[tuple[str, Scale]],
-    rows: Iterable[tuple[Sequence[Any], str, str]],
+    rows: Iterable[tuple[Sequence[Any], str, str, bool]],
     size: tuple[int, int],
 ) -> str:
-    """Parallel coordinates: an upright axis a name, a line a row (values, colour, told)."""
+    """Parallel coordinates: an upright axis a name, a line a row (values, colour, told, full); one
+    that is not full is dashed.
+    """
     width, height = size
     top, bottom, side = 40, 16, 56
     gap = (width - 2 * side) / max(1, len(axes) - 1)
     reach = height - top - bottom
     marks = []
-    for values, colour, told in rows:
+    for values, colour, told, full in rows:
         places = [scale.place(v) for (_, scale), v in zip(axes, values, strict=True)]
         points = " ".join(
             f"{side + gap * n:.1f},{top + reach * (1 - p):.1f}"
             for n, p in enumerate(places)
             if p is not None
         )
+        dashes = "" if full else ' stroke-dasharray="5 4"'
         marks.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" '
-            f'stroke-opacity="0.7"><title>{escape(told)}</title></polyline>'
+            f'stroke-opacity="0.7"{dashes}><title>{escape(told)}</title></polyline>'
         )
     for number, (name, scale) in enumerate(axes):
         left = side + gap * number

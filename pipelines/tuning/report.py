@@ -193,10 +193,17 @@ def _parallel(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) 
     values: Scale = _value_scale(order)
     axes = [*((n, _scale(d)) for n, d in domains.items()), ("result", values)]
     rows = [
-        ([*(t.point.get(n) for n in domains), t.value], colours[t.name], _told(t, "result"))
+        (
+            [*(t.point.get(n) for n in domains), t.value],
+            colours[t.name],
+            _told(t, "result"),
+            _whole(t),
+        )
         for t in order[::-1]
     ]
-    return svg.parallel(axes, rows, _WIDE) + _KEY
+    early = "A dashed line is a trial that was stopped early, at what it had reached by then."
+    note = "" if all(map(_whole, order)) else page.paragraph(early, note=True)
+    return svg.parallel(axes, rows, _WIDE) + _KEY + note
 
 
 def _curves(study: Study, order: Sequence[Trial]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from gan_core import UserError
 from gan_core.data import check_examples, load_examples
@@ -206,6 +206,22 @@ def test_hidden_files_are_passed_over_and_other_files_are_counted_in_the_log(tmp
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith(f"a file in {tmp_path} is ignored")
     assert told.endswith("LICENSE.txt")
+
+
+def test_photographs_scans_and_pages_are_pictures_by_whatever_name(tmp_path):
+    for split in ("train", "validation", "test"):
+        save(tmp_path / split / "1.TIF", 40)
+        page, after = Image.new("L", (8, 8), 80), Image.new("L", (8, 8), 255)
+        page.save(tmp_path / split / "2.tiff", save_all=True, append_images=[after])
+        save(tmp_path / split / "3.jfif", 120)
+        scan = np.full((8, 8), 160 * 257, np.uint16)
+        Image.fromarray(scan).save(tmp_path / split / "4.tif", compression="tiff_deflate")
+        if features.check("avif"):
+            Image.new("L", (8, 8), 200).save(tmp_path / split / "5.avif", quality=100)
+    found = values(tmp_path, "train")
+    assert found[:4] == [40, 80, 120, 160]
+    assert found[4:] in ([], [pytest.approx(200, abs=2)])
+    assert len(found) == 4 + features.check("avif")
 
 
 def test_pictures_come_in_the_order_of_their_names(tmp_path):

@@ -21,7 +21,7 @@ def read(path, **options) -> np.ndarray:
     return PictureFormat(**{"channels": 3, **options}).read(str(path))
 
 
-@pytest.mark.parametrize("kind", ["png", "bmp", "webp", "gif"])
+@pytest.mark.parametrize("kind", ["png", "bmp", "webp", "gif", "tif", "tiff"])
 def test_pixels_come_out_as_they_were_saved_with_channels_first(tmp_path, kind):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[0, 5] = (255, 0, 0)
