@@ -141,13 +141,16 @@ def results(out: Path) -> dict[str, dict[float, dict[str, Any]]]:
 
 
 def table(found: dict[str, dict[float, dict[str, Any]]]) -> str:
-    """A Markdown table of what was judged."""
-    columns = ["run", "seconds", "steps", "images/s", *COLUMNS]
+    """A Markdown table of what was judged: those of :data:`COLUMNS` that any run has."""
+    rows = [row for points in found.values() for row in points.values()]
+    known = {name for row in rows for name in row["figures"]}
+    own = [name for name in COLUMNS if name in known]
+    columns = ["run", "seconds", "steps", "images/s", *own]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name, points in found.items():
         for seconds, row in sorted(points.items()):
             figures = row["figures"]
-            cells = [f"{figures[c]:.4g}" if c in figures else "" for c in COLUMNS]
+            cells = [f"{figures[c]:.4g}" if c in figures else "" for c in own]
             told = [name, f"{seconds:g}", f"{row['step']:,}", f"{row['images_per_second']:,.0f}"]
             lines.append("| " + " | ".join([*told, *cells]) + " |")
     return "\n".join(lines)
@@ -211,7 +214,7 @@ def main() -> None:
     found = results(arguments.out)
     print(table(found))
     if found:
-        draw_curves(found, arguments.out / "curves.png")
+        draw_curves(found, arguments.out / "curves.png", f"fid_{arguments.extractors[0]}")
     if not done:
         print("not everything is done: give the command again to go on")
 

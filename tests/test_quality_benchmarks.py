@@ -120,7 +120,8 @@ def test_the_table_and_the_curves_show_what_was_judged(tmp_path: Path) -> None:
     found = cifar.results(tmp_path)
     assert list(found) == ["a-0", "b-0"]
     lines = cifar.table(found).splitlines()
-    assert lines[3].startswith("| a-0 | 240 | 1,000 | 9 | 11.5 | ")
+    assert lines[0] == f"| run | seconds | steps | images/s | {cifar.METRIC} |"
+    assert lines[3] == "| a-0 | 240 | 1,000 | 9 | 11.5 |"
     cifar.draw_curves(found, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
