@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pretended_cuda import pretended_cuda
 
 from gan_core.data.loading import load_examples
 from gan_core.engine.game import Game
@@ -64,11 +65,13 @@ def test_the_largest_tensors_stay_on_the_host_until_the_rest_fits() -> None:
     assert belongs_on_host(sizes, torch.device("cpu")) == frozenset()
 
 
-def game(examples_on: str, **options: Any) -> Game:
+def game(examples_on: str, world: World | None = None, **options: Any) -> Game:
     train, held_out = (load_examples("digits", None, s) for s in ("train", "validation"))
     small = {"hidden": 8, "hidden_latent": 4, "hidden_label": 4, "maxout_units": 4, "latent": 3}
     variant = create("cgan", train.spec, small | options)
-    return Game(variant, train, held_out, batch_size=96, world=World(), examples_on=examples_on)
+    return Game(
+        variant, train, held_out, batch_size=96, world=world or World(), examples_on=examples_on
+    )
 
 
 def test_a_game_on_the_host_is_the_game_on_the_device() -> None:
@@ -90,4 +93,18 @@ def test_a_game_on_the_host_is_the_game_on_the_device() -> None:
         torch.manual_seed(1)
         played.play(3)
     found = dict(resumed.variant.named_parameters())
+    assert all(torch.equal(w, found[n]) for n, w in near.variant.named_parameters())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a device that is none")
+def test_batches_of_the_host_reach_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    near = game("device")
+    torch.manual_seed(0)  # dropout
+    near.play(5)
+    with pretended_cuda(monkeypatch) as device:
+        far = game("host", World(device=device))
+        torch.manual_seed(0)
+        far.play(5)
+        found = {name: weight.cpu() for name, weight in far.variant.named_parameters()}
+    assert far.hosted == {"image", "label"}
     assert all(torch.equal(w, found[n]) for n, w in near.variant.named_parameters())

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from pretended_cuda import pretended_cuda
 from torch import Tensor, nn
 
 from gan_core.data.examples import DataSpec, Examples, TensorSpec, to_pixels, to_unit_range
@@ -37,13 +38,13 @@ class Projection(Extractor):
     chunk = 7
     calls = 0
 
-    def __init__(self, name: str = "classifier") -> None:
+    def __init__(self, name: str = "classifier", device: torch.device | None = None) -> None:
         network = nn.Linear(64, 6)
         generator = torch.Generator().manual_seed(0)
         network.weight.data = torch.randn(6, 64, generator=generator)
         network.bias.data.zero_()
         self.name = name  # type: ignore[misc]
-        super().__init__(network, {"weights": "fixed"}, torch.device("cpu"))
+        super().__init__(network, {"weights": "fixed"}, device or torch.device("cpu"))
 
     @classmethod
     def create(cls, setup) -> Projection:
@@ -73,7 +74,7 @@ def generator_of(count: int, seed: int = 1):
     def generate(index: Tensor) -> Tensor:
         assert index.dtype == torch.int64
         assert (index.diff() == 1).all()
-        return images[index]
+        return images.to(index.device)[index]
 
     return generate
 
@@ -106,6 +107,16 @@ def test_figures_are_those_of_the_features_of_all_samples():
     assert figures["class_accuracy"] == 1
     by_class = [balls.recalled[torch.arange(90) % 3 == c].double().mean().item() for c in range(3)]
     assert figures["min_class_recall_classifier"] == pytest.approx(min(by_class))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a device that is none")
+def test_figures_on_a_device_are_those_of_the_host(monkeypatch):
+    options = {"conditional": True, "samples": 90}
+    wanted = evaluate(**options)
+    with pretended_cuda(monkeypatch) as device:
+        found = evaluate(World(device=device), extractors=[Projection(device=device)], **options)
+    assert found.figures == pytest.approx(wanted.figures, rel=1e-4, abs=1e-6, nan_ok=True)
+    assert found.per_class == wanted.per_class
 
 
 @pytest.mark.parametrize(("compared", "made"), [(60, 60), (48, 60 + 48)])
