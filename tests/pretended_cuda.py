@@ -98,7 +98,8 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return False if name == "is_pinned" else args[0]
     given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
     there = [value for value in given if isinstance(value, DeviceTensor)]
-    _check_together(name, args, given)
+    if name not in _COPIES and there:
+        _check_together(func, name, args, given)
     device = kwargs.get("device")
     if device is not None:
         stays = torch.device(device).type == _HELD.type
@@ -116,16 +117,15 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return return_and_correct_aliasing(func, args, kwargs, made) if shares else made
 
 
-def _check_together(name: str, args: Any, given: list[Tensor]) -> None:
+def _check_together(func: Any, name: str, args: Any, given: list[Tensor]) -> None:
     """``RuntimeError`` where tensors of both sides meet; numbers and indices of the host may."""
     assert all(isinstance(t, DeviceTensor) for t in given if t.device.type == _HELD.type), name
-    strangers = [t for t in given if not isinstance(t, DeviceTensor) and t.dim()]
-    if name in _COPIES or not any(isinstance(t, DeviceTensor) for t in given):
-        return
-    if name in _BY_INDEX and isinstance(args[0], DeviceTensor):
+    strangers = [t for t in given if not isinstance(t, DeviceTensor)]
+    changed = func._schema.is_mutable and any(t is args[0] for t in strangers)
+    if name in _BY_INDEX and not changed:
         values = tree_leaves(args[2:])  # put there, not indices
-        strangers = [t for t in strangers if any(t is value for value in values)]
-    if strangers:
+        strangers = [t for t in strangers if t is args[0] or any(t is value for value in values)]
+    if changed or any(t.dim() for t in strangers):
         shapes = ", ".join(str(tuple(t.shape)) for t in strangers)
         raise RuntimeError(
             f"expected all tensors on the same device: {name} of the host's {shapes}"
