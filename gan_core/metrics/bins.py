@@ -7,7 +7,6 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from gan_core.metrics.manifold import spread
 from gan_core.metrics.numerics import exact_float32, squared_distances
 
 BINS = 100
@@ -41,15 +40,17 @@ class Bins:
     The others are counted: centres lie nearer to the examples that they are the means of than to
     any others. In many dimensions, or of few examples, those would fall into other bins than new
     ones of the same distribution do, and most bins would differ. The part is a half, but
-    :data:`SEEKERS` at most.
+    :data:`SEEKERS` at most, drawn at random: every other example may be all of one kind, as where
+    two views of each thing take turns.
     """
 
     def __init__(self, real: Tensor, bins: int = BINS, seed: int = 0) -> None:
         self.centre = real.mean(0)
-        seeking = torch.zeros(len(real), dtype=torch.bool, device=real.device)
-        seeking[spread(len(real), min(SEEKERS, -(-len(real) // 2))).to(real.device)] = True
-        self.centres = _k_means(real[seeking] - self.centre, count_bins(len(real), bins), seed)
-        self.counts = self._count(real[~seeking])
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(real), generator=generator).to(real.device)
+        seeking = min(SEEKERS, -(-len(real) // 2))
+        self.centres = _k_means(real[order[:seeking]] - self.centre, count_bins(len(real), bins))
+        self.counts = self._count(real[order[seeking:]])
 
     def _count(self, points: Tensor) -> Tensor:
         nearest = _nearest(points - self.centre, self.centres)
@@ -87,11 +88,9 @@ def _nearest(points: Tensor, centres: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _k_means(points: Tensor, bins: int, seed: int) -> Tensor:
-    """Lloyd's algorithm from random ones of the points (N, d); the centres (K, d)."""
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randperm(len(points), generator=generator)[:bins].to(points.device)
-    centres = points[start].clone()
+def _k_means(points: Tensor, bins: int) -> Tensor:
+    """Lloyd's algorithm from the first of the points (N, d), in no order; the centres (K, d)."""
+    centres = points[:bins].clone()
     for _ in range(_ROUNDS):
         owner = _nearest(points, centres)
         counts = torch.bincount(owner, minlength=bins)
