@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from torch import Tensor
 
 from gan_core.errors import UserError
@@ -77,6 +77,8 @@ class PictureFormat:
     def read(self, path: str) -> npt.NDArray[np.uint8]:
         """The picture as (channels, rows, columns); ``BadPicture`` if it cannot be used."""
         with _told_as_bad(path), Image.open(path) as image:
+            if image.format == "TIFF":
+                _turn_upright(image)
             if self.half is not None:
                 _check_halves(path, _upright_size(image))
             if self.image_size is not None:
@@ -111,6 +113,19 @@ class PictureFormat:
         # Not resize's own ``box``: the filter would look beyond its edges.
         square = image.crop((left, top, left + side, top + side))
         return square.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Decode a TIFF, which Pillow turns as the camera's orientation has it while it does so.
+
+    It would map a file that it knows by name and whose pixels are not packed, and divide these into
+    rows by the size of the turned picture (Pillow 13.0): noise, where rows become columns.
+    """
+    if isinstance(image, ImageFile.ImageFile):
+        image.filename = ""
+    exif = image.getexif()
+    image.load()
+    exif.pop(ExifTags.Base.Orientation, None)  # which versions before leave there
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -120,8 +120,9 @@ def test_the_central_square_is_kept(tmp_path):
     assert (read(tmp_path / "high.png", channels=1, image_size=4) == 255).all()
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_two_squares_are_side_by_side_as_the_camera_held_them(tmp_path, orientation):
+def test_two_squares_are_side_by_side_as_the_camera_held_them(tmp_path, orientation, kind):
     pixels = np.zeros((8, 16), np.uint8)
     pixels[:, 8:] = 255
     upright, exif = Image.fromarray(pixels), Image.Exif()
@@ -129,12 +130,12 @@ def test_two_squares_are_side_by_side_as_the_camera_held_them(tmp_path, orientat
     to_stored = [None, *(Image.Transpose[way] for way in ways.split())][orientation - 1]
     stored = upright if to_stored is None else upright.transpose(to_stored)
     exif[0x0112] = orientation
-    stored.save(tmp_path / "pair.png", exif=exif)
+    stored.save(tmp_path / f"pair.{kind}", exif=exif)
     for half, shade in (("left", 0), ("right", 255)):
-        found = read(tmp_path / "pair.png", channels=1, half=half)
+        found = read(tmp_path / f"pair.{kind}", channels=1, half=half)
         assert found.shape == (1, 8, 8)
         assert (found == shade).all()
-    high = tmp_path / "high.png"  # as it is stored; upright it is one above the other
+    high = tmp_path / f"high.{kind}"  # as it is stored; upright it is one above the other
     exif[0x0112] = 6
     upright.save(high, exif=exif)
     with pytest.raises(BadPicture, match="8 x 16 pixels, which are not two squares"):
