@@ -190,13 +190,14 @@ def _in_groups_of_their_own() -> Iterator[None]:
     The shell of a closed terminal, ``timeout`` and batch systems send their signal to the whole
     group of a command: Ray would be gone before its workers could be asked for a checkpoint. It
     shields its processes from Ctrl-C alone. What is replaced is no public part of Ray; where it is
-    missing, nothing is.
+    missing, nothing is. Nor is it but on Linux, whose kernel ends them with their parent: elsewhere
+    Ray ends what is in its group, and would leave them behind when this process is killed.
     """
     from ray._private import services
 
     name = "ConsolePopen"
     popen = getattr(services, name, None)
-    if popen is None or os.name != "posix":
+    if popen is None or not sys.platform.startswith("linux"):
         yield
         return
     setattr(services, name, functools.partial(popen, process_group=0))

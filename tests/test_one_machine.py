@@ -64,6 +64,7 @@ def test_another_version_of_ray_gets_the_usual_trainer(
     assert type(trainer(tmp_path, alone=True)) is TorchTrainer
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux alone")
 def test_what_ends_the_group_of_a_command_does_not_reach_the_processes_of_its_ray(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -75,6 +76,10 @@ def test_what_ends_the_group_of_a_command_does_not_reach_the_processes_of_its_ra
     finally:
         process.communicate()
     assert services.ConsolePopen is before
+    with monkeypatch.context() as elsewhere:  # where Ray ends the group of a process that is killed
+        elsewhere.setattr(sys, "platform", "darwin")
+        with _in_groups_of_their_own():
+            assert services.ConsolePopen is before
     monkeypatch.delattr(services, "ConsolePopen")  # another version of Ray
     with _in_groups_of_their_own():
         assert not hasattr(services, "ConsolePopen")
