@@ -360,7 +360,7 @@ def _check_apart(storage: Path, pictures: Path | None) -> None:
     if pictures is None or not storage.resolve().is_relative_to(pictures.resolve()):
         return
     inner = storage.resolve().relative_to(pictures.resolve()).parts
-    if inner and inner[0].startswith("."):  # which is not looked into
+    if any(name.startswith(".") for name in inner):  # which is not looked into
         return
     raise UserError(
         f"--storage {storage} lies in {pictures}, whose folders are read as classes of pictures: "

@@ -166,7 +166,8 @@ def test_runs_among_the_pictures_that_they_would_become_a_class_of_are_refused(
     line = f"train gan --data {data} --data-root . --batch-size 8 {HERE}"
     assert refusal(capsys, line).startswith(f"--storage {tmp_path / 'runs'} lies in {tmp_path}")
     assert not (tmp_path / "runs").exists()
-    plan(f"{line} --storage .runs".split()[1:])  # which is not looked into
+    for hidden in (".runs", "a/.runs"):  # which are not looked into
+        plan(f"{line} --storage {hidden}".split()[1:])
     if data == "pairs":
         plan(f"{line} --input-folder a --target-folder b".split()[1:])
 
