@@ -334,6 +334,13 @@ def test_runs_are_read_from_mlflow_as_from_their_folders(
     assert (found.status, found.step) == ("finished", 20)
     with pytest.raises(UserError, match="no experiment 'other'"):
         read_experiment(uri, "other")
+    own = {"variant": "gan", "study": "search", "kind": "trial"}
+    trial = Tracker(write_run(tmp_path, "trial_0001", 3.0), uri=uri, tags=own, models=False)
+    trial.send()
+    trial.close()
+    assert [e.name for e in read_experiment(uri, "gan")] == ["one"]
+    both = [e.name for e in read_experiment(uri, "gan", trials=True)]
+    assert sorted(both) == ["one", "search/trial_0001"], "as of a folder"
 
 
 def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
-from pipelines.launch import plan
+from pipelines.launch import check_here, plan
 from pipelines.mlflow_client import import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
@@ -182,6 +182,8 @@ def test_a_folder_that_no_address_can_name_is_refused(
         tracking_uri()
     with pytest.raises(UserError, match=r"has a \? in its name"):  # before anything is started
         plan(["gan", "--data", "ring"])
+    begun = make_config({"variant": "gan", "data": "ring", "name": "begun"})
+    check_here(begun, resume=True)  # in a database of its own, wherever that is
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert plan(["gan", "--data", "ring"])[0] is not None
 
