@@ -108,12 +108,12 @@ def _tell_left_out(entries: list[Entry]) -> None:
 
 
 def _all(names: list[str], options: CompareOptions) -> list[Entry]:
-    from pipelines.comparison.entries import read_folders, read_named
+    from pipelines.comparison.entries import read_folders, read_named, runs_in
 
     storage = runs_folder(options.storage)
     if names:
-        folders = dict.fromkeys(find_run(name, storage) for name in names)  # each once
-        return [entry for folder in folders for entry in read_named(folder)]
+        found = dict.fromkeys(run for name in names for run in runs_in(find_run(name, storage)))
+        return [read_named(run) for run in found]  # each once
     if options.experiment is not None:
         from pipelines.cluster import base_folder
         from pipelines.comparison.from_mlflow import read_experiment

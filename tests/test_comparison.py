@@ -295,6 +295,7 @@ def test_a_search_that_is_named_means_its_trials_by_names_that_no_other_has(
     both = ["search/trial_0001", "search/trial_0002"]
     assert [e.name for e in chosen(["search"], own)] == both
     assert [e.name for e in chosen(["search/trial_0002"] * 2, own)] == both[1:]
+    assert [e.name for e in chosen(["search", "search/trial_0001"], own)] == both
     of_searches = CompareOptions(storage=str(tmp_path), trials=True)
     assert [e.name for e in chosen([], of_searches)] == both
     with pytest.raises(UserError, match=r"ask for others, such as those of searches \(--trials\)"):

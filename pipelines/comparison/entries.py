@@ -164,26 +164,30 @@ def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
     """All runs in ``storage``; with ``trials`` those of searches as well."""
     from pipelines.tuning.study import is_study
 
-    found = []
+    found: list[Entry] = []
     for path in sorted(storage.glob("*/config.yaml")):
         if trials or not is_study(path.parent):
-            found += read_named(path.parent)
+            found += map(read_named, runs_in(path.parent))
     return found
 
 
-def read_named(folder: Path) -> list[Entry]:
-    """The run in ``folder``, or all trials of the search there."""
+def runs_in(folder: Path) -> list[Path]:
+    """The folder of a run itself; of a search those of its trials."""
     from pipelines.tuning.study import is_study
 
-    if is_study(folder):
-        found = sorted(path.parent for path in folder.glob("*/config.yaml"))
-        return [_named_as_trial(read_folder(path), folder.name) for path in found]
+    if not is_study(folder):
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.yaml"))
+
+
+def read_named(folder: Path) -> Entry:
+    """The run in ``folder``; a trial by a name that no other search's trial has."""
+    from pipelines.tuning.study import is_study
+
     entry = read_folder(folder)
-    return [_named_as_trial(entry, folder.parent.name) if is_study(folder.parent) else entry]
-
-
-def _named_as_trial(entry: Entry, search: str) -> Entry:
-    return dataclasses.replace(entry, name=trial_name(search, entry.name))
+    if not is_study(folder.parent):
+        return entry
+    return dataclasses.replace(entry, name=trial_name(folder.parent.name, entry.name))
 
 
 def trial_name(search: str, trial: str) -> str:
