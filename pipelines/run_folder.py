@@ -23,6 +23,7 @@ from gan_core.engine.checkpoint import (
 )
 from gan_core.errors import UserError
 from gan_core.journal import last_status
+from gan_core.options import flag
 
 SUMMARY, TRACE, STOP, LOCK = "summary.json", "failure.txt", "STOP", ".run.lock"
 
@@ -71,7 +72,7 @@ class RunFolder:
         """
         self._check_known(resume)
         self._take()
-        changes = changes_of(self.config) if resume else []
+        changes = [*changes_of(self.config), *self._decided_otherwise()] if resume else []
         checkpoint = find_checkpoint(self.path) if resume else None
         if resume and checkpoint is None and last_status(self.path) is not None:
             instead = ""
@@ -140,7 +141,26 @@ class RunFolder:
 
     def _starts(self) -> int:
         """How often the run has begun to play."""
-        return sum(e["kind"] == "start" for e, _ in journal.read(self.path / journal.FILE))
+        return len(self._beginnings())
+
+    def _beginnings(self) -> list[dict[str, Any]]:
+        return [e for e, _ in journal.read(self.path / journal.FILE) if e["kind"] == "start"]
+
+    def _decided_otherwise(self) -> list[str]:
+        """What the version that played before had decided of options that were left open, in words,
+        where this one decides otherwise by the same options.
+        """
+        before = [{}, *(start.get("decided") or {} for start in self._beginnings())][-1]
+        game, kept = self.config.game, kept_config(self.path).game
+        return [
+            f"{name}: {before[name]} -> {now}, as this version decides ({flag(name)} "
+            f"{before[name]} keeps it)"
+            for name, now in game.decided.items()
+            if isinstance(before.get(name), (int, float))
+            and getattr(game, name) is None
+            and now != before[name]
+            and now == kept.decided.get(name)
+        ]
 
 
 @contextlib.contextmanager

@@ -73,6 +73,44 @@ def test_a_resumption_that_came_to_nothing_leaves_the_configuration(
     assert ((run.folder / "config.yaml").read_text() == before) is not others_played
 
 
+def test_what_another_version_decided_of_options_left_open_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_config({"variant": "lapgan", "storage": str(tmp_path), "name": "mine"})
+    run.folder.mkdir(parents=True)
+    write_config(run, run.folder / "config.yaml")
+    decided = run.game.decided
+    book = Journal(run.folder)
+    book.write("start", 0, decided={n: decided[n] for n in ("lr_d", "lr_g")})
+    with RunFolder(run) as folder:
+        folder.open(resume=True)
+        assert capsys.readouterr().out == ""
+        book.write("start", 0, decided={"lr_d": 0.02, "lr_g": decided["lr_g"], "gone": 7})
+        folder.open(resume=True)
+    change = "lr_d: 0.02 -> 0.01, as this version decides (--lr-d 0.02 keeps it)"
+    assert capsys.readouterr().out == f"resuming run mine with {change}\n"
+    kept = make_config({**run.to_dict(), "options": {**run.options, "lr_d": 0.02}})
+    with RunFolder(kept) as folder:
+        folder.open(resume=True)
+    assert "as this version decides" not in capsys.readouterr().out
+
+
+def test_what_the_users_options_decide_is_not_put_down_to_the_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_config({"variant": "gan", "storage": str(tmp_path), "name": "mine"})
+    run.folder.mkdir(parents=True)
+    write_config(run, run.folder / "config.yaml")
+    Journal(run.folder).write("start", 0, decided=run.game.decided)
+    other = make_config({**run.to_dict(), "options": {**run.options, "loss": "wasserstein"}})
+    assert run.game.decided["gradient_penalty"] != other.game.decided["gradient_penalty"]
+    with RunFolder(other) as folder:
+        folder.open(resume=True)
+    told = capsys.readouterr().out
+    assert "gradient_penalty" in told
+    assert "as this version decides" not in told
+
+
 def test_a_configuration_that_cannot_be_written_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
