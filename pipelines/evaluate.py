@@ -431,7 +431,7 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
             _write_to_journal(folder, scores, step, split)
             return
         try:
-            tracker = tracking.Tracker(folder)
+            tracker = tracking.Tracker(folder, say=lambda text: _warn(text, "note"))
         except tracking.Busy:
             _warn(f"the run is being sent: {alone}")
             return

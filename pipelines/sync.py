@@ -17,7 +17,8 @@ def sync_command(arguments: list[str]) -> int:
     parser = Parser(
         "sync",
         description="Send to MLflow what could not be sent while it was away. Without names: "
-        "everything that any run, or trial of a search, in the storage has kept.",
+        "everything that any run, or trial of a search, in the storage has kept. With names also "
+        "what had been sent and was deleted in MLflow since, or went with its database.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
     parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
@@ -33,7 +34,8 @@ def sync_command(arguments: list[str]) -> int:
 def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
     """Send what ``runs`` (folders) have kept; without any, every tracked run in ``storage``.
 
-    A run that was played without MLflow is sent if it is named. Prints a line a run and returns
+    If it is named, a run that was played without MLflow is sent, one that was deleted in MLflow is
+    brought back, and one that MLflow has lost is sent anew. Prints a line a run and returns
     the number of values and pictures sent. Raises ``UserError`` if a run could not be sent.
     """
     folders = [Path(run) for run in runs] or sorted(p.parent for p in storage.glob(f"*/{FILE}"))
@@ -43,7 +45,7 @@ def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
     failed: dict[str, list[str]] = {}  # why, and which: runs of one server fail alike
     for folder in folders:
         try:
-            count = sync_run(folder)
+            count = sync_run(folder, look_up=bool(runs))
         except Busy:
             print(f"{folder.name}: is being sent by the process that trains it")
         except Exception as error:
@@ -57,9 +59,9 @@ def sync(storage: Path, runs: Sequence[Path] = ()) -> int:
     return total
 
 
-def sync_run(folder: Path) -> int:
+def sync_run(folder: Path, *, look_up: bool = False) -> int:
     """Send the run in ``folder``, or the search with its trials, and end it in MLflow; the number
-    of values and pictures sent.
+    of values and pictures sent. ``look_up``: also where all had been sent before.
 
     A run whose journal has no end and that no process sends (its driver was killed) is ended as
     stopped; it can be resumed.
@@ -68,11 +70,12 @@ def sync_run(folder: Path) -> int:
 
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run: it has no config.yaml")
-    count = send_all(Tracker(folder))
+    tracker = Tracker(folder, look_up=look_up, say=print)
+    count = send_all(tracker)
     if is_study(folder):
         from pipelines.tuning.family import sync_trials
 
-        count += sync_trials(folder)
+        count += sync_trials(folder, look_up=look_up or tracker.renewed)
     return count
 
 

@@ -18,7 +18,7 @@ import os
 import re
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from pipelines.run_folder import unwritten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, RunTag
+    from mlflow.entities import Metric, Run, RunTag
 
 FILE = "mlflow.json"
 PARAMS_BATCH = 100
@@ -118,9 +118,12 @@ class Tracker:
 
     ``uri``: the tracking server of a run that has none yet. A run that has one keeps it, unless
     ``MLFLOW_TRACKING_URI`` names another: there the run is looked up, or sent from its beginning.
+    One that was deleted there is brought back, and one that is there no more (its database was
+    removed) is sent from its beginning: ``renewed`` is true then, and ``say`` gets a line.
     Methods that talk to the server raise whatever MLflow raises; nothing is lost by that.
     Only one process at a time may have a tracker of a run (``Busy``). ``models``: whether the
-    generators are logged as models at the end, which takes seconds.
+    generators are logged as models at the end, which takes seconds. ``look_up``: ask for the run
+    even where there is nothing new to send.
     """
 
     def __init__(
@@ -130,16 +133,20 @@ class Tracker:
         uri: str | None = None,
         tags: Mapping[str, str] | None = None,
         models: bool = True,
+        look_up: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = folder
+        self.renewed = False
+        self._say = say
         self._lock = _lock_file(folder)
         self._client: MlflowClient | None = None
         self.config = yaml.safe_load((folder / "config.yaml").read_text())
         self.state = State.load(folder) or self._fresh(uri or tracking_uri())
-        given = os.environ.get("MLFLOW_TRACKING_URI")
-        self._moved = bool(given) and given != self.state.tracking_uri
-        if self._moved and self.state.run_id is None:
-            self.state.tracking_uri, self._moved = str(given), False
+        given = os.environ.get("MLFLOW_TRACKING_URI") or self.state.tracking_uri
+        if self.state.run_id is None:
+            self.state.tracking_uri = given
+        self._look_up = look_up or given != self.state.tracking_uri
         self.state.tags.update(tags or {})
         self.state.log_models = self.state.log_models and models
         self.state.save(folder)
@@ -155,8 +162,9 @@ class Tracker:
         """The client, with the experiment and the run made on the server."""
         if self._client is not None:
             return self._client
-        if self._moved:
-            self._move(str(os.environ["MLFLOW_TRACKING_URI"]))
+        if self.state.run_id is not None:
+            self._find_run(os.environ.get("MLFLOW_TRACKING_URI") or self.state.tracking_uri)
+        self._look_up = False
         client = connect(self.state.tracking_uri)
         if self.state.run_id is None:
             self._create_run(client)
@@ -165,20 +173,31 @@ class Tracker:
         self._client = client
         return client
 
-    def _move(self, uri: str) -> None:
-        """Go on at another address: the same server has the run, a new one gets all of it."""
+    def _find_run(self, uri: str) -> None:
+        """Look the run up at ``uri``: the same server has it, a new one gets all of it."""
         from mlflow.exceptions import MlflowException
 
+        client = connect(uri)
         try:
-            connect(uri).get_run(str(self.state.run_id))
-            self.state.tracking_uri = uri
+            run = client.get_run(str(self.state.run_id))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
+            if uri == self.state.tracking_uri:
+                self._renew("is not in MLflow any more: it is sent from its beginning")
             carried = {name: getattr(self.state, name) for name in ("tags", "notes", "log_models")}
             self.state = dataclasses.replace(self._fresh(uri), **carried)
-        self._moved = False
+        else:
+            self.state.tracking_uri = uri
+            if run.info.lifecycle_stage == "deleted":
+                _restore(client, run)
+                self._renew("had been deleted in MLflow: it is brought back")
         self.state.save(self.folder)
+
+    def _renew(self, told: str) -> None:
+        self.renewed = True
+        if self._say is not None:
+            self._say(f"{self.folder.name} {told}")
 
     def _create_run(self, client: MlflowClient) -> None:
         experiment_id = _experiment(client, self.state.experiment, self.state.tracking_uri)
@@ -210,7 +229,7 @@ class Tracker:
     def send(self) -> int:
         """Send what the journal has beyond what was sent; the number of values and pictures."""
         path = self.folder / journal.FILE
-        if not path.exists() or (path.stat().st_size <= self.state.offset and not self._moved):
+        if not path.exists() or (path.stat().st_size <= self.state.offset and not self._look_up):
             return 0
         client = self.connect()
         count = 0
@@ -307,7 +326,9 @@ class Tracker:
         Can be repeated: what was sent already is not sent again. Whatever cannot be sent or kept,
         the run is ended first.
         """
-        if self.state.ended == status and not self._moved:
+        if self._look_up:
+            self.connect()
+        if self.state.ended == status:
             return
         client, run_id = self.connect(), str(self.state.run_id)
         try:
@@ -427,6 +448,15 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
         return None
     folder = re.sub(r"[^\w\-.]", "_", experiment)
     return str(database.parent / "mlartifacts" / folder)
+
+
+def _restore(client: MlflowClient, run: Run) -> None:
+    """Bring back a deleted run, with its experiment where that was deleted."""
+    experiment = client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage == "deleted":  # and all of its runs with it
+        client.restore_experiment(experiment.experiment_id)
+    if client.get_run(run.info.run_id).info.lifecycle_stage == "deleted":
+        client.restore_run(run.info.run_id)
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:

@@ -333,7 +333,7 @@ def track(config: RunConfig, watch: Watch) -> Shipper:
         "mlflow.source.name": "python -m pipelines train",
     }
     try:
-        tracker = Tracker(config.folder, uri=tracking_uri(base_folder()), tags=tags)
+        tracker = Tracker(config.folder, uri=tracking_uri(base_folder()), tags=tags, say=watch.say)
     except Busy:
         raise UserError(
             f"run '{config.name}' is being sent to MLflow by another process: try again after it"

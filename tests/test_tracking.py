@@ -24,7 +24,7 @@ from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.launch import check_here, plan
-from pipelines.mlflow_client import import_mlflow, tracking_uri
+from pipelines.mlflow_client import _let_go_of, import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
 from pipelines.shipper import Shipper
@@ -640,6 +640,48 @@ def test_another_tracking_server_gets_the_whole_run(
     tags = Server(other).runs()[0].data.tags
     assert (tags["variant"], tags["protocol"]) == ("gan", "fid: all")
     assert not moved.state.log_models, "a trial's generators are logged nowhere"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("deleted", ["run", "experiment"])
+def test_a_run_that_was_deleted_in_mlflow_is_brought_back_where_it_goes_on_or_is_named(
+    tracker: Tracker, uri: str, capsys: pytest.CaptureFixture[str], deleted: str
+) -> None:
+    tracker.state.log_models = False
+    end(tracker.folder)
+    tracking.send_all(tracker)
+    client, run_id = Server(uri).client, str(tracker.state.run_id)
+    if deleted == "run":
+        client.delete_run(run_id)
+    else:
+        client.delete_experiment(str(tracker.state.experiment_id))
+    assert sync(tracker.folder.parent) == 0
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted", "nothing was to be sent"
+    assert sync(tracker.folder.parent, [tracker.folder]) == 0
+    assert "first had been deleted in MLflow: it is brought back" in capsys.readouterr().out
+    assert [run.info.run_id for run in Server(uri).runs()] == [run_id]
+
+
+@pytest.mark.integration
+def test_a_run_that_mlflow_has_lost_is_sent_from_its_beginning(
+    tracker: Tracker, uri: str, capsys: pytest.CaptureFixture[str], empty_database: Path
+) -> None:
+    tracker.state.log_models = False
+    end(tracker.folder)
+    tracking.send_all(tracker)
+    lost = str(tracker.state.run_id)
+    _let_go_of(uri)
+    shutil.copy(empty_database, tracker.folder.parents[1] / "mlflow.db")
+    assert sync(tracker.folder.parent, [tracker.folder]) == 7
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "first is not in MLflow any more: it is sent from its beginning",
+        "first: 7 values and pictures sent",
+    ]
+    (run,) = Server(uri).runs()
+    assert (run.info.status, run.data.tags["variant"]) == ("FINISHED", "gan")
+    assert run.info.run_id != lost
+    assert len(Server(uri).history("loss/generator")) == 3
 
 
 @pytest.mark.integration

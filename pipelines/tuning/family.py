@@ -44,7 +44,12 @@ class Family(Sender):
             "mlflow.source.name": source,
         }
         self.parent = Tracker(
-            study.folder, uri=self._uri, tags={**self._tags, "kind": "search"}, models=False
+            study.folder,
+            uri=self._uri,
+            tags={**self._tags, "kind": "search"},
+            models=False,
+            look_up=True,
+            say=say,
         )
         self._children: dict[str, Tracker] = {}
         self._closed: set[str] = set()
@@ -92,7 +97,7 @@ class Family(Sender):
             tags = trial_tags(self.parent.state, str(self.study.run.name))
             try:
                 self._children[folder.name] = Tracker(
-                    folder, uri=self._uri, tags=tags, models=False
+                    folder, uri=self._uri, tags=tags, models=False, look_up=self.parent.renewed
                 )
             except Busy:
                 return None
@@ -136,9 +141,10 @@ def trial_tags(parent: State, study: str) -> dict[str, str]:
     return {**parent.tags, **own}
 
 
-def sync_trials(folder: Path) -> int:
+def sync_trials(folder: Path, *, look_up: bool = False) -> int:
     """Send what the trials of the search in ``folder`` have kept, when the search itself has been
-    sent; the number of values and pictures. May raise what MLflow raises.
+    sent; the number of values and pictures. ``look_up``: those, too, that MLflow had once. May
+    raise what MLflow raises.
     """
     parent = State.load(folder)
     assert parent is not None, "sent before its trials"
@@ -146,7 +152,9 @@ def sync_trials(folder: Path) -> int:
     for trial in trial_folders(folder):
         if (trial / CONFIG).exists():
             tags = trial_tags(parent, folder.name)
-            tracker = Tracker(trial, uri=parent.tracking_uri, tags=tags, models=False)
+            tracker = Tracker(
+                trial, uri=parent.tracking_uri, tags=tags, models=False, look_up=look_up
+            )
             count += send_all(tracker)
     return count
 
