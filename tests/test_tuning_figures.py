@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -90,6 +91,9 @@ def planned(words: str, storage: Path) -> Study:
         ("gan --data ring --metric fid", "; there are modes_covered, mode_kl,"),
         ("gan --data ring --require mode_covered>=8", "--require mode_covered is no figure"),
         ("gan --data ring --require mixture_score>=2", "high_quality_share, smallest_mode_share"),
+        ("gan --data ring --require modes_covered>=9", "modes_covered is between 0 and 8 on ring"),
+        ("gan --data ring --require modes_covered>8", "--require modes_covered>8 can never be met"),
+        ("gan --require precision_classifier<0", "precision_classifier is between 0 and 1 on dig"),
         ("gan --data digits --metric mixture_score", "is no figure of gan on digits"),
         ("gan --metric fid_clasifier", "did you mean 'fid_classifier'?"),
         ("gan --metric loss/generator", "each with _classifier or nothing or _mobilenet_v2 behind"),
@@ -117,6 +121,7 @@ def test_a_wrong_figure_is_refused_by_names_alone(words: str, told: str, tmp_pat
     [
         "gan --data ring --metric mixture_score --require high_quality_share>=0.9",
         "gan --metric fid --require modes_covered>=9",
+        "gan --data ring --metric mode_kl --require modes_covered>=8 --require mode_kl<0.1",
         "gan --metric min_class_recall_classifier",
         "cgan --metric class_accuracy --require ms_ssim<=0.7",
         "gan --metric vendi_ratio_classifier --mode max",
@@ -137,6 +142,7 @@ def test_a_figure_that_there_may_be_is_let_through(words: str, tmp_path: Path) -
     ("words", "told"),
     [
         ("gan --data digits --metric fid", "did you mean 'fid_classifier'?"),
+        ("gan --data digits --require modes_covered>10", "is between 0 and 10 on digits"),
         ("gan --data digits --metric fid_inception", "--metric fid_inception is no figure of gan"),
         ("gan --data digits --metric coverage_mobilenet_v2", "is no figure of gan on digits"),
         ("gan --data negatives --batch-size 8 --metric modes_covered", "are fid, kid, "),
@@ -202,6 +208,13 @@ def test_figures_that_the_data_do_not_allow_are_refused(
     words += "--patch-layers 1 --extractor none --max-steps 9 --metric l1"
     with pytest.raises(UserError, match="--metric l1 is no figure of pairless on pairs"):
         prepared(words, tmp_path / "runs")
+
+
+def test_shares_and_modes_have_limits_but_ones_own_figures_have_none() -> None:
+    names = FigureNames(("modes_covered", "recall"), ("recall",), ("", "_a"), ("recall",), 8)
+    assert names.limits("modes_covered") == (0, 8)
+    assert names.limits("recall_a") == (0, 1)
+    assert names.limits("recall") == (-math.inf, math.inf)
 
 
 def test_names_by_several_extractors_stay_short() -> None:

@@ -6,6 +6,7 @@ So a wrong name is answered at once, not when the first generator is judged.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Literal
@@ -39,6 +40,11 @@ OF_DATA = (
     "l1_inverse_input", "ssim_inverse_input", "chord_share_real", "unique_share_real",
 )  # fmt: skip
 """What real examples, or no network at all, would have: the same for every generator."""
+_SHARES = (
+    "precision", "recall", "coverage", "ndb", "copied_share", "min_class_recall", "class_accuracy",
+    "least_mode_ratio", "high_quality_share", "smallest_mode_share",
+)  # fmt: skip
+"""Figures between 0 and 1."""
 DIRECTIONS: dict[str, Good | None] = {
     **dict.fromkeys(_LOW, "low"),
     **dict.fromkeys(_HIGH, "high"),
@@ -62,15 +68,30 @@ def direction(figure: str) -> Good | None:
 
 @dataclasses.dataclass(frozen=True)
 class FigureNames:
-    """``plain`` names, and ``stems`` which the extractor in use ends by one of ``endings``."""
+    """``plain`` names, and ``stems`` which the extractor in use ends by one of ``endings``.
+
+    ``own``: those of ``plain`` that are the variant's. ``modes``: how many the data have.
+    """
 
     plain: tuple[str, ...]
     stems: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    modes: float = math.inf
 
     def all(self) -> set[str]:
         """Every name."""
         return {*self.plain, *(stem + ending for stem in self.stems for ending in self.endings)}
+
+    def limits(self, name: str) -> tuple[float, float]:
+        """The least and the most that the figure ``name`` can be; of one's own, any number."""
+        if name in self.own:
+            return -math.inf, math.inf
+        ends = sorted(self.endings, key=len, reverse=True)
+        stem = next((name.removesuffix(end) for end in ends if name.endswith(end)), name)
+        if stem == "modes_covered":
+            return 0.0, self.modes
+        return (0.0, 1.0) if stem in _SHARES else (-math.inf, math.inf)
 
     def nearest(self, name: str) -> str | None:
         """The name that was meant by ``name``, if one is near."""
@@ -103,7 +124,7 @@ def evaluation_names(
     variant's own figures; ``held_out``: samples are compared with held-out examples.
     """
     if mixture:
-        return FigureNames((*own, *_OF_MIXTURES))
+        return FigureNames((*own, *_OF_MIXTURES), own=tuple(own))
     plain, stems = list(own), list(_OF_FEATURES if extractors else ())
     if held_out and extractors:
         stems.remove("copied_share")
@@ -113,7 +134,8 @@ def evaluation_names(
         plain += [*_OF_CLASSES, *(["class_accuracy"] if "label" in conditions else [])]
     if "text" in conditions and extractors:
         stems += _OF_TEXTS
-    return FigureNames(tuple(plain), tuple(stems), tuple(map(ending_of, extractors)))
+    endings = tuple(map(ending_of, extractors))
+    return FigureNames(tuple(plain), tuple(stems), endings, own=tuple(own))
 
 
 def ending_of(extractor: str) -> str:

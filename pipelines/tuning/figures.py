@@ -8,6 +8,7 @@ whether there is one is let through, and tried.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -33,7 +34,9 @@ class Asked:
         return found if self.metric is None else [("--metric", self.metric), *found]
 
     def check(self, config: RunConfig, names: FigureNames | None) -> None:
-        """Raises ``UserError`` for a figure that is not among ``names`` (``None``: unknown)."""
+        """Raises ``UserError`` for a figure that is not among ``names`` (``None``: unknown), and
+        for a requirement that it can never meet.
+        """
         if names is None:
             return
         for option, name in self.names():
@@ -43,6 +46,13 @@ class Asked:
                 known = dataclasses.replace(names, plain=(*names.plain, MIXTURE_SCORE))
             if name not in known.all():
                 raise _unknown(option, name, config, known)
+        for requirement in map(parse_requirement, self.require):
+            least, most = names.limits(requirement.figure)
+            if not requirement.possible(least, most):
+                raise UserError(
+                    f"--require {requirement} can never be met: {requirement.figure} is between "
+                    f"{least:g} and {most:g} on {config.data}"
+                )
 
 
 def declared_mode(config: RunConfig, metric: str) -> str | None:
@@ -70,7 +80,8 @@ def names_of_data(config: RunConfig, facts: Mapping[str, Any]) -> FigureNames | 
     pictures = facts["target"] == "image" and len(facts["shape"]) == 3
     labels = facts["classes"] > 1  # one class tells nothing apart
     extractors = extractor_names(config, labels) if pictures else ()
-    return names_to_come(config, extractors, labels=labels)
+    modes = facts["classes"] if labels else math.inf
+    return names_to_come(config, extractors, labels=labels, modes=modes)
 
 
 def names_to_come(
@@ -79,16 +90,17 @@ def names_to_come(
     *,
     labels: bool,
     own: Collection[str] | None = None,
+    modes: float = math.inf,
 ) -> FigureNames | None:
     """What it gives by ``extractors``; ``None`` if the variant may give any.
 
-    ``own``: the variant's own figures, where they are known by now.
+    ``own``: the variant's own figures, ``modes``: classes of the data, where known by now.
     """
     variant = VARIANTS[config.variant](config.game)
     known = declared_figures(type(variant)) if own is None else own
     if known is None:
         return None
-    return evaluation_names(
+    names = evaluation_names(
         extractors,
         labels=labels,
         mixture=config.data in MIXTURES,
@@ -96,3 +108,6 @@ def names_to_come(
         own=known,
         held_out=variant.asks_held_out,
     )
+    if config.data in MIXTURES:
+        modes = len(MIXTURES[config.data].modes)
+    return dataclasses.replace(names, modes=modes)

@@ -48,6 +48,11 @@ class Requirement:
             return 0.0
         return max(abs(value - self.bound) / max(abs(self.bound), 1e-9), 1e-9)
 
+    def possible(self, least: float, most: float) -> bool:
+        """Whether a figure between ``least`` and ``most`` can meet it."""
+        compare = _COMPARISONS[self.comparison]
+        return compare(least, self.bound) or compare(most, self.bound)
+
     def __str__(self) -> str:
         return f"{self.figure}{self.comparison}{self.bound:g}"
 
