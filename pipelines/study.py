@@ -274,7 +274,8 @@ class GanStudy:
         if not best.exists():
             raise UserError(
                 f"the search of {variant} found no configuration to train: see "
-                f"{self.search_folder(variant) / 'report.html'}"
+                f"{self.search_folder(variant) / 'report.html'}, then begin another study "
+                f"(--name) with a greater --budget, or with --{variant} '--stop-on divergence'"
             )
         for seed, name in enumerate(self.run_names(variant), start=1):
             folder = self.storage / name

@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping
@@ -376,6 +377,17 @@ class Tracker:
                     folder, f"generator_{which}", self.state.tracking_uri, str(self.state.run_id)
                 )
                 self._mark(models={**self.state.models, which: fingerprint})
+
+
+def how_to_see(state: State) -> list[str]:
+    """The lines for a user who wants to see the run in MLflow, to be pasted into a shell."""
+    uri, page = state.tracking_uri, f"#/experiments/{state.experiment_id}/runs/{state.run_id}"
+    if uri.startswith("http"):
+        return [f"MLflow {uri.rstrip('/')}/{page}"]
+    return [
+        f"MLflow mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000",
+        f"       then open http://127.0.0.1:5000/{page}",
+    ]
 
 
 def send_all(tracker: Tracker) -> int:

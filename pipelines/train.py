@@ -54,7 +54,7 @@ from pipelines.run_folder import (
 )
 from pipelines.runs import named
 from pipelines.shipper import Shipper
-from pipelines.tracking import Busy, State, Tracker, code_version
+from pipelines.tracking import Busy, State, Tracker, code_version, how_to_see
 from pipelines.trainer import make_trainer
 
 POLL = 0.2  # seconds between looks at the journal
@@ -505,16 +505,9 @@ def _place(config: RunConfig) -> str:
 
 def _mlflow_lines(config: RunConfig, state: State, complete: bool) -> list[str]:
     """How to see the run in MLflow, or how to send it there."""
-    uri = state.tracking_uri
     if not complete or state.run_id is None:
         return [
-            f"MLflow at {uri} did not take everything; send it with: "
+            f"MLflow at {state.tracking_uri} did not take everything; send it with: "
             f"python -m pipelines sync {_place(config)}"
         ]
-    page = f"#/experiments/{state.experiment_id}/runs/{state.run_id}"
-    if uri.startswith("http"):
-        return [f"MLflow {uri.rstrip('/')}/{page}"]
-    return [
-        f"MLflow mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000",
-        f"       then open http://127.0.0.1:5000/{page}",
-    ]
+    return how_to_see(state)

@@ -34,8 +34,9 @@ from pipelines.tracking import (
     State,
     Tracker,
     code_version,
+    how_to_see,
 )
-from pipelines.train import RunFailed, _mlflow_lines, conclude, explained, give_up
+from pipelines.train import RunFailed, conclude, explained, give_up
 
 CONFIG = {
     "variant": "gan",
@@ -191,7 +192,7 @@ def test_a_folder_that_no_address_can_name_is_refused(
 def test_how_to_see_a_run_can_be_pasted_into_a_shell() -> None:
     uri = "sqlite:////home/anna/anna's runs/mlflow.db"
     state = State(uri, "gan", "key", run_id="1", experiment_id="2")
-    told, _ = _mlflow_lines(make_config({"variant": "gan", "data": "ring"}), state, complete=True)
+    told, _ = how_to_see(state)
     assert shlex.split(told)[:5] == ["MLflow", "mlflow", "ui", "--backend-store-uri", uri]
 
 

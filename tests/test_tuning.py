@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -631,6 +632,17 @@ def test_where_every_trial_was_stopped_the_last_words_say_what_to_try(tmp_path: 
     write_trial(study, 2, {90: 1.0})
     trials = read_trials(study)
     assert "--stop-on" not in "\n".join(last_words(study, trials, best_trial(trials), True))
+
+
+def test_the_last_words_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "anna's runs")
+    write_trial(study, 1, {90: 1.0})
+    trials = read_trials(study)
+    best = best_trial(trials)
+    (train,) = (line for line in last_words(study, trials, best, True) if "--seed" in line)
+    assert shlex.split(train)[4:6] == ["--config", str(study.folder / "best.yaml")]
+    resume = last_words(study, trials, best, False)[-1]
+    assert shlex.split(resume.partition(": ")[2])[-2:] == ["--storage", study.run.storage]
 
 
 def test_what_is_required_of_trials_is_told_with_the_best_or_the_nearest(tmp_path: Path) -> None:

@@ -278,3 +278,6 @@ def test_a_registry_that_fails_is_a_line(study: Study, monkeypatch: pytest.Monke
     told = crown("model", folder, study.objective, {"fid_classifier": 3.0}, {})
     assert told.startswith("not registered as model: MLflow failed")
     assert "the server has gone" in told
+    assert told.endswith("; the same command tries again")
+    told = crown("model", folder, study.objective, {"fid_classifier": 3.0}, {}, again="later")
+    assert told.endswith("; later")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from gan_core.errors import first_line
 
@@ -46,8 +46,8 @@ def _name(trial: Trial) -> str:
     return str(trial.custom_dirname)
 
 
-class Telling(Callback):
-    """Tells the board."""
+class Telling(TrialProgressCallback):
+    """Tells the board, in the place of Tune's callback, whose lines would break into the table."""
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

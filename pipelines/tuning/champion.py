@@ -25,6 +25,7 @@ def crown(
     protocol: Mapping[str, str],
     *,
     generator: str = "last",
+    again: str = "the same command tries again",
 ) -> str:
     """Register a generator of the run in ``folder`` as ``name``; a line about it.
 
@@ -32,7 +33,8 @@ def crown(
 
     It becomes the champion if there is none, or if it beats the present one by ``objective``. A
     champion that was measured by another metric or protocol cannot be compared: it stays, and the
-    line says so. The run must have been sent to MLflow; if that does not answer, the line says so.
+    line says so. The run must have been sent to MLflow; if that does not answer, the line says so,
+    and how it is tried ``again``.
     """
     from mlflow.exceptions import MlflowException
 
@@ -49,7 +51,7 @@ def crown(
         return _challenge(name, folder / "generator" / generator, objective, state, tags)
     except (MlflowException, UnusableDatabase, OSError) as error:
         why = reason(error)
-        return f"not registered as {name}: MLflow failed ({why}); the same command tries again"
+        return f"not registered as {name}: MLflow failed ({why}); {again}"
 
 
 def _challenge(

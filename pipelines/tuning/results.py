@@ -14,6 +14,7 @@ import yaml
 
 from gan_core.journal import Journal
 from pipelines.run_folder import append
+from pipelines.tracking import how_to_see
 from pipelines.tuning.champion import crown
 from pipelines.tuning.family import Family
 from pipelines.tuning.objective import WORST
@@ -62,13 +63,12 @@ def conclude(study: Study, family: Family, complete: bool) -> Outcome:
     _note(study, status, summary, trials)
     sent = family.end(status)
     print("\n".join(last_words(study, trials, best, complete)))
-    if complete and best is not None and sent:
-        _register(study, best)
     if not sent:
-        print(
-            "MLflow did not take everything; send it with: python -m pipelines tune --resume "
-            f"{study.run.name} --storage {study.run.storage}"
-        )
+        print(f"MLflow at {family.where} did not take everything; send it with: {_resuming(study)}")
+        return Outcome(study, trials, best, complete)
+    print("\n".join(how_to_see(family.parent.state)))
+    if complete and best is not None:
+        _register(study, best)
     return Outcome(study, trials, best, complete)
 
 
@@ -151,7 +151,8 @@ def last_words(
         if best.went_on:
             lines.append(f"       {LAST_SETTINGS.format(best.went_on)}")
         lines.append(f"config {study.folder / BEST}")
-        lines.append(f"       python -m pipelines train --config {study.folder / BEST} --seed 1")
+        config = shlex.quote(str(study.folder / BEST))
+        lines.append(f"       python -m pipelines train --config {config} --seed 1")
     if (study.folder / REPORT).exists():
         lines.append(f"report {study.folder / REPORT}")
     if not complete:
@@ -181,11 +182,23 @@ def required_figures(study: Study) -> list[str]:
 
 def how_to_go_on(study: Study) -> str:
     """The line for a user whose search has been stopped."""
+    return f"go on with: {_resuming(study)}"
+
+
+def _resuming(study: Study) -> str:
     name, storage = shlex.quote(str(study.run.name)), shlex.quote(study.run.storage)
-    return f"go on with: python -m pipelines tune --resume {name} --storage {storage}"
+    return f"python -m pipelines tune --resume {name} --storage {storage}"
 
 
 def _register(study: Study, best: Trial) -> None:
     name = study.options.register or f"{study.run.variant}-{study.run.data}"
     if name != "none":
-        print("model  " + crown(name, best.folder, study.objective, best.figures, best.protocol))
+        told = crown(
+            name,
+            best.folder,
+            study.objective,
+            best.figures,
+            best.protocol,
+            again=f"try again with: {_resuming(study)}",
+        )
+        print(f"model  {told}")
