@@ -234,7 +234,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
         _check_room(study, cluster)
         from pipelines.tuning.driver import run, tidy
 
-        study.save()
+        study.save(new=not resume)
         table = Table(
             str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
         )

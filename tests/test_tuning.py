@@ -634,6 +634,14 @@ def test_where_every_trial_was_stopped_the_last_words_say_what_to_try(tmp_path: 
     assert "--stop-on" not in "\n".join(last_words(study, trials, best_trial(trials), True))
 
 
+def test_a_search_does_not_write_over_one_that_took_its_name_meanwhile(tmp_path: Path) -> None:
+    make_study(tmp_path).save(new=True)
+    kept = load_study(make_study(tmp_path).folder)
+    with pytest.raises(UserError, match="'search' was begun by another process meanwhile"):
+        make_study(tmp_path, trials=99).save(new=True)
+    assert load_study(kept.folder) == kept
+
+
 def test_the_last_words_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
     study = make_study(tmp_path / "anna's runs")
     write_trial(study, 1, {90: 1.0})

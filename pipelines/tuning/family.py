@@ -58,7 +58,7 @@ class Family(Sender):
     @property
     def where(self) -> str:
         """The address of the tracking server."""
-        return self._uri
+        return str(self.parent.state.tracking_uri)
 
     def run(self) -> None:
         """Follow the journals; at the end send the rest and end the runs."""

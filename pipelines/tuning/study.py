@@ -262,14 +262,20 @@ class Study:
             "run": self.run.to_dict(),
         }
 
-    def save(self) -> None:
+    def save(self, *, new: bool = False) -> None:
         """Write the study's ``config.yaml``, by which it is found and resumed.
 
-        Raises ``UserError`` if it cannot be written.
+        Raises ``UserError`` if it cannot be written, or if a ``new`` one's name has been taken
+        since it was seen to be free.
         """
         path = self.folder / CONFIG
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=not new)
+        except FileExistsError:
+            raise UserError(
+                f"search '{self.run.name}' was begun by another process meanwhile: give this one "
+                "another --name"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"cannot make {self.folder} ({error.strerror}): use --storage"
