@@ -226,8 +226,8 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
         family.start()
         with _ended_by_a_full_disk(study, family):
             return conclude(study, family, complete=True)
-    if not resume and on_this_machine():
-        _check_here(study)
+    if on_this_machine():  # a resumed search, too: without its data all that is left would fail
+        _check_here(study, resume)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(search=True))
         study = study if resume else _grounded(study, cluster)
@@ -281,13 +281,16 @@ def _asked(options: TuneOptions) -> Asked:
     return Asked(options.metric, options.require)
 
 
-def _check_here(study: Study) -> None:
-    """The data, and whether they can be judged as the user asks, before Ray is started."""
+def _check_here(study: Study, resume: bool) -> None:
+    """The data, and of a new search whether they can be judged as the user asks, before Ray is
+    started.
+    """
     from gan_core.preparing import check_data
     from pipelines.tuning.figures import names_of_data
 
-    facts = check_data(study.run)
-    _asked(study.options).check(study.run, names_of_data(study.run, facts))
+    facts = check_data(study.run, resumed=resume)
+    if not resume:
+        _asked(study.options).check(study.run, names_of_data(study.run, facts))
 
 
 def _say(text: str) -> None:

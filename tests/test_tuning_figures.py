@@ -157,6 +157,17 @@ def test_data_on_this_machine_are_looked_at_before_ray_is_started(
     assert not list(tmp_path.glob("*"))
 
 
+def test_a_resumed_search_whose_data_have_gone_is_refused_before_its_trials_fail(
+    tmp_path: Path, no_ray: None
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    study = planned(f"gan --data folder --data-root {tmp_path}/pictures", tmp_path / "runs")
+    study.save()
+    (tmp_path / "pictures").rmdir()
+    with pytest.raises(UserError, match=f"no folder {tmp_path}/pictures"):
+        tune(study, resume=True)
+
+
 def test_a_right_figure_goes_as_far_as_ray(tmp_path: Path, no_ray: None) -> None:
     with pytest.raises(AssertionError, match="Ray is started"):
         tune(planned("gan --data digits --metric kid_classifier", tmp_path))
