@@ -11,7 +11,7 @@ from gan_core.metrics.numerics import exact_float32, squared_distances
 
 BINS = 100
 """Bins of the method's own experiments; fewer where less than 10 examples would find one each, or
-be counted in it."""
+less than 10 of either side be counted in it: by one or two hardly any difference is told."""
 SEEKERS = 10_000
 """The most examples by which the bins' centres are found."""
 CRITICAL = 1.959964
@@ -29,13 +29,16 @@ class BinFigures:
     jensen_shannon: float
 
 
-def count_bins(real: int, most: int = BINS) -> int:
-    """How many bins there are of ``real`` examples, of which a half at least is put into them."""
-    return max(1, min(most, real // 2 // _FEWEST))
+def count_bins(real: int, samples: int | None = None) -> int:
+    """How many bins there are of ``real`` examples, of which a half at least is put into them, to
+    be compared with so many ``samples`` (``None``: with many).
+    """
+    fewest = real // 2 if samples is None else min(real // 2, samples)
+    return max(1, min(BINS, fewest // _FEWEST))
 
 
 class Bins:
-    """The regions of the nearest of K centres, found by k-means in a part of ``real`` (N, d).
+    """Regions of the nearest of ``bins`` centres, found by k-means in a part of ``real`` (N, d).
 
     The others are counted: centres lie nearer to the examples that they are the means of than to
     any others. In many dimensions, or of few examples, those would fall into other bins than new
@@ -44,12 +47,13 @@ class Bins:
     two views of each thing take turns.
     """
 
-    def __init__(self, real: Tensor, bins: int = BINS, seed: int = 0) -> None:
+    def __init__(self, real: Tensor, bins: int | None = None, seed: int = 0) -> None:
         self.centre = real.mean(0)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(real), generator=generator).to(real.device)
         seeking = min(SEEKERS, -(-len(real) // 2))
-        self.centres = _k_means(real[order[:seeking]] - self.centre, count_bins(len(real), bins))
+        bins = count_bins(len(real)) if bins is None else bins
+        self.centres = _k_means(real[order[:seeking]] - self.centre, bins)
         self.counts = self._count(real[order[seeking:]])
 
     def _count(self, points: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan_core.metrics.bins import Bins
+from gan_core.metrics.bins import Bins, count_bins
 from gan_core.metrics.manifold import spread, squared_radii
 from gan_core.metrics.numerics import exact_float32, squared_distances
 
@@ -49,13 +49,16 @@ def birthday_support(distances: Tensor, near: float) -> float:
 
 
 class RealDiversity:
-    """What samples are compared with: the features ``real`` (N, d) of the training examples."""
+    """What samples are compared with: the features ``real`` (N, d) of the training examples.
 
-    def __init__(self, real: Tensor) -> None:
+    ``samples``: how many there will be, where that is known (``None``: many).
+    """
+
+    def __init__(self, real: Tensor, samples: int | None = None) -> None:
         self.centre = real.mean(0)
         self._real = real - self.centre
         chosen = self._real[self._chosen(len(real))]
-        self.bins = Bins(real)
+        self.bins = Bins(real, count_bins(len(real), samples))
         self._vendi: dict[int, float] = {}
         self.distance = float(distances_of_pairs(chosen).mean())
         (radii,) = squared_radii(chosen, (1,))

@@ -103,7 +103,7 @@ class Evaluator:
             if world.leads
         }
         self._diversity = {
-            name: diversity.RealDiversity(features)
+            name: diversity.RealDiversity(features, samples)
             for name, features in self._real.items()
             if world.leads
         }
@@ -290,7 +290,7 @@ class Evaluator:
             f"resized to native: {self.resizer}"
         )
         size = distances.kernel_subset_size(real, self.samples)
-        bins = count_bins(real)
+        bins = count_bins(real, self.samples)
         settings = (
             f"kid {distances.SUBSETS} subsets of {size}, "
             f"inception score {distances.score_splits(self.samples)} splits, "

@@ -115,6 +115,15 @@ def test_small_data_have_fewer_bins() -> None:
     assert len(Bins(gaussian(400)).centres) == 20
 
 
+def test_few_samples_have_fewer_bins_in_which_a_collapse_is_seen() -> None:
+    assert [count_bins(1257, n) for n in (5, 64, 600, 2000)] == [1, 6, 60, 62]
+    real, collapsed = gaussian(1257), gaussian(64, seed=1) * 0.01
+    assert RealDiversity(real).figures(collapsed)["ndb"] < 0.1  # one or two in most bins
+    assert RealDiversity(real, samples=64).figures(collapsed)["ndb"] > 0.5
+    alike = RealDiversity(real, samples=64).figures(gaussian(64, seed=2))
+    assert alike["ndb"] < 0.2
+
+
 def test_no_example_both_finds_a_bin_and_is_counted_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [int(Bins(gaussian(n, 2)).counts.sum()) for n in (2, 401)] == [1, 200]
     monkeypatch.setattr("gan_core.metrics.bins.SEEKERS", 30)
