@@ -176,9 +176,9 @@ class Tracker:
 
     def _find_run(self, uri: str) -> None:
         """Look the run up at ``uri``: the same server has it, a new one gets all of it."""
+        client = connect(uri)  # first: it sees to it that MLflow is imported quietly
         from mlflow.exceptions import MlflowException
 
-        client = connect(uri)
         try:
             run = client.get_run(str(self.state.run_id))
         except MlflowException as error:

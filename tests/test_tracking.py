@@ -685,6 +685,21 @@ def test_a_run_that_mlflow_has_lost_is_sent_from_its_beginning(
     assert len(Server(uri).history("loss/generator")) == 3
 
 
+def test_mlflow_is_imported_quietly_where_a_run_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(make_run(tmp_path / "first"), uri=NOBODY)
+    tracker.state.run_id = "1"
+
+    def first(uri: str) -> None:
+        raise ConnectionError(uri)
+
+    monkeypatch.setattr(tracking, "connect", first)
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)  # importing it fails
+    with pytest.raises(ConnectionError):
+        tracker.connect()
+
+
 @pytest.mark.integration
 def test_a_run_played_without_mlflow_is_sent_when_it_is_named(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
