@@ -15,6 +15,7 @@ from gan_core import journal
 from gan_core.journal import Journal
 from pipelines.run_folder import append
 from pipelines.sync import sync
+from pipelines.tracking import State
 from pipelines.tuning.champion import ALIAS, crown
 from pipelines.tuning.family import Family, forget_lost_trials
 from pipelines.tuning.objective import Objective
@@ -103,6 +104,21 @@ def test_a_search_that_goes_on_keeps_its_runs(study: Study) -> None:
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     history = client(study).get_metric_history(after["trial_0002"].info.run_id, "fid_classifier")
     assert [(m.step, m.value) for m in history] == [(10, 9.0), (90, 1.0)]
+
+
+def test_new_trials_go_where_the_search_is_wherever_it_is_resumed(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    send(study, "stopped")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    trial = write_trial(study, 1, {10: 3.0})
+    family = Family(study, tmp_path / "elsewhere", print, interval=0.05)
+    family.start()
+    assert family.end("finished")
+    parent, child = State.load(study.folder), State.load(trial)
+    assert parent is not None
+    assert child is not None
+    assert (child.tracking_uri, child.experiment_id) == (parent.tracking_uri, parent.experiment_id)
 
 
 def test_on_a_full_disk_the_search_and_its_trials_are_ended_in_mlflow(

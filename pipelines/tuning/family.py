@@ -36,7 +36,6 @@ class Family(Sender):
             "the trials", "the search goes on, they are kept in its folder", say, interval
         )
         self.study = study
-        self._uri = tracking_uri(base)
         self._tags = {
             "variant": study.run.variant,
             "dataset": study.run.data,
@@ -45,7 +44,7 @@ class Family(Sender):
         }
         self.parent = Tracker(
             study.folder,
-            uri=self._uri,
+            uri=tracking_uri(base),
             tags={**self._tags, "kind": "search"},
             models=False,
             look_up=True,
@@ -97,7 +96,7 @@ class Family(Sender):
             tags = trial_tags(self.parent.state, str(self.study.run.name))
             try:
                 self._children[folder.name] = Tracker(
-                    folder, uri=self._uri, tags=tags, models=False, look_up=self.parent.renewed
+                    folder, uri=self.where, tags=tags, models=False, look_up=self.parent.renewed
                 )
             except Busy:
                 return None
