@@ -144,16 +144,20 @@ class Tracker:
         self._client: MlflowClient | None = None
         self.config = yaml.safe_load((folder / "config.yaml").read_text())
         self.state = State.load(folder) or self._fresh(uri or tracking_uri())
-        given = os.environ.get("MLFLOW_TRACKING_URI") or self.state.tracking_uri
         if self.state.run_id is None:
-            self.state.tracking_uri = given
-        self._look_up = look_up or given != self.state.tracking_uri
+            self.state.tracking_uri = self.address
+        self._look_up = look_up or self.address != self.state.tracking_uri
         self.state.tags.update(tags or {})
         self.state.log_models = self.state.log_models and models
         self.state.save(folder)
 
     def _fresh(self, uri: str) -> State:
         return State(uri, str(self.config.get("experiment") or "gan"), uuid.uuid4().hex)
+
+    @property
+    def address(self) -> str:
+        """Where the run is looked up, or made."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or self.state.tracking_uri
 
     def close(self) -> None:
         """Let other processes send this run."""
@@ -164,7 +168,7 @@ class Tracker:
         if self._client is not None:
             return self._client
         if self.state.run_id is not None:
-            self._find_run(os.environ.get("MLFLOW_TRACKING_URI") or self.state.tracking_uri)
+            self._find_run(self.address)
         self._look_up = False
         client = connect(self.state.tracking_uri)
         if self.state.run_id is None:

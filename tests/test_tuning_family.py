@@ -271,6 +271,21 @@ def test_a_search_that_was_deleted_in_mlflow_is_brought_back_with_its_trials(stu
     assert runs(study).keys() == {"search", "trial_0001"}
 
 
+def test_no_run_is_made_to_forget_a_trial_that_mlflow_has_lost(study: Study) -> None:
+    from mlflow.entities import ViewType
+
+    write_trial(study, 1, {10: 9.0}, status=None)
+    send(study, "stopped")
+    before = {run.info.run_id for run in runs(study).values()}
+    folder = study.folder / "trial_0001"
+    lost = State.load(folder)
+    assert lost is not None
+    dataclasses.replace(lost, run_id=32 * "0").save(folder)
+    assert forget_lost_trials(study, set()) == ["trial_0001"]
+    listed = client(study).search_runs([str(lost.experiment_id)], run_view_type=ViewType.ALL)
+    assert {run.info.run_id for run in listed} == before
+
+
 def test_lost_trials_are_forgotten_here_while_the_server_is_away(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan_core.journal import last_status
-from pipelines.mlflow_client import tracking_uri
+from pipelines.mlflow_client import connect, tracking_uri
 from pipelines.sender import Sender
 from pipelines.tracking import Busy, State, Tracker, Unkept, code_version, send_all
 from pipelines.tuning.records import trial_folders
@@ -168,8 +168,8 @@ def forget_lost_trials(study: Study, known: set[str]) -> list[str]:
         tracker = Tracker(folder) if (folder / CONFIG).exists() else None
         if tracker is not None:
             with contextlib.suppress(Exception):
-                if tracker.state.run_id is not None:
-                    tracker.connect().delete_run(tracker.state.run_id)
+                if tracker.state.run_id is not None:  # one that is not there is not made for this
+                    connect(tracker.address).delete_run(tracker.state.run_id)
             tracker.close()
         shutil.rmtree(folder, ignore_errors=True)
     return [folder.name for folder in lost]
