@@ -44,7 +44,14 @@ def played(
     return on_host(state), on_host({"": samples})[""], seen
 
 
-@pytest.mark.parametrize("row", {r[0]: r for r in reversed(ROWS)}.values(), ids=lambda row: row[0])
+_FIRST = {row[0]: row for row in reversed(ROWS)}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=() if row is _FIRST[row[0]] else pytest.mark.slow) for row in ROWS],
+    ids=[f"{row[0]}-{i}" for i, row in enumerate(ROWS)],
+)
 def test_a_game_on_a_device_is_the_one_on_the_host(
     row: tuple[str, dict[str, Any], DataSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
