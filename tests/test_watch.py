@@ -73,12 +73,18 @@ def test_a_resumption_that_came_to_nothing_leaves_the_configuration(
     assert ((run.folder / "config.yaml").read_text() == before) is not others_played
 
 
+def begun(storage: Path, variant: str) -> RunConfig:
+    """A run by the defaults of ``variant``, of which there is a configuration."""
+    run = make_config({"variant": variant, "storage": str(storage), "name": "mine"})
+    run.folder.mkdir(parents=True)
+    write_config(run, run.folder / "config.yaml")
+    return run
+
+
 def test_what_another_version_decided_of_options_left_open_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_config({"variant": "lapgan", "storage": str(tmp_path), "name": "mine"})
-    run.folder.mkdir(parents=True)
-    write_config(run, run.folder / "config.yaml")
+    run = begun(tmp_path, "lapgan")
     decided = run.game.decided
     book = Journal(run.folder)
     book.write("start", 0, decided={n: decided[n] for n in ("lr_d", "lr_g")})
@@ -98,9 +104,7 @@ def test_what_another_version_decided_of_options_left_open_is_told(
 def test_what_the_users_options_decide_is_not_put_down_to_the_version(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_config({"variant": "gan", "storage": str(tmp_path), "name": "mine"})
-    run.folder.mkdir(parents=True)
-    write_config(run, run.folder / "config.yaml")
+    run = begun(tmp_path, "gan")
     Journal(run.folder).write("start", 0, decided=run.game.decided)
     other = make_config({**run.to_dict(), "options": {**run.options, "loss": "wasserstein"}})
     assert run.game.decided["gradient_penalty"] != other.game.decided["gradient_penalty"]
