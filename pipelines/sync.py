@@ -17,8 +17,8 @@ def sync_command(arguments: list[str]) -> int:
     parser = Parser(
         "sync",
         description="Send to MLflow what could not be sent while it was away. Without names: "
-        "everything that any run, or trial of a search, in the storage has kept. With names also "
-        "what had been sent and was deleted in MLflow since, or went with its database.",
+        "everything\nthat any run, or trial of a search, in the storage has kept. With names also "
+        "what had\nbeen sent and was deleted in MLflow since, or went with its database.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names or folders of runs")
     parser.add_argument("--storage", metavar="FOLDER", help="where the runs are (default: runs)")
