@@ -103,6 +103,17 @@ def test_dimensions_and_samples_are_uncorrelated() -> None:
     assert abs(neighbours) < 4.5 / np.sqrt(20_000)
 
 
+def test_noise_is_what_earlier_versions_drew() -> None:
+    """A run that goes on, and a generator's samples by number, need the very same."""
+    assert stream_key(3, "train", "latent") == 0x1A4DAFC0376014DE
+    words = random_words(7, torch.arange(40), 6)
+    first, second = ((words.numpy()[:, i::2] + 0.5) / 2**32 for i in (0, 1))
+    pairs = np.sqrt(-2 * np.log(first)) * np.exp(2j * np.pi * second)
+    expected = np.stack([pairs.real, pairs.imag], axis=2).reshape(40, 8)[:, :6].reshape(40, 2, 3)
+    values = draw(Gaussian(), 7, torch.arange(40), (2, 3))
+    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_extreme_words_give_finite_noise_inside_the_bounds() -> None:
     words = torch.tensor([[0, 0, FULL, FULL], [0, FULL, FULL, 0]])
     assert torch.isfinite(Gaussian().from_words(words)).all()
@@ -133,6 +144,7 @@ def test_priors_are_created_by_name_and_take_their_bounds() -> None:
     values = draw(create_prior("uniform", 2.0, 3.0), 0, torch.arange(1000), (4,))
     assert 2 < values.min() < 2.01
     assert 2.99 < values.max() < 3
+    assert create_prior("uniform") == Uniform() == Uniform(-1.0, 1.0)
 
 
 def test_drawing_leaves_the_global_random_state_alone() -> None:
