@@ -24,6 +24,7 @@ COMMANDS = sorted(
 NOWHERE = {
     "cifar": ["--data-root", "nowhere", "--extractors", "classifier"],
     "dcgan_features": ["--data-root", "nowhere"],
+    "evaluation": ["--data", "mnist", "--data-root", "nowhere"],
     "lapgan": ["--data-root", "nowhere", "--weights", "weights"],
     "melodies": ["--data-root", "nowhere"],
     "mnist": ["--data-root", "nowhere"],
@@ -41,7 +42,7 @@ NOWHERE = {
     "translation": ["--data-root", "nowhere", "--weights", "weights"],
 }
 """Commands that read a folder, given one that does not exist."""
-OWN_DATA = {"diagnosis_cost", "overhead", "search", "sensitivity", "startup"}
+OWN_DATA = {"diagnosis_cost", "on_a_gpu", "overhead", "search", "sensitivity", "startup"}
 
 
 def test_every_command_is_looked_at() -> None:
