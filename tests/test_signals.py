@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_accuracies_are_shares_of_right_decisions_on_each_kind() -> None:
     game.variant.generator = Constant(1.0)  # type: ignore[assignment]
     found = {name: value.item() for name, value in signals.judgement(game).items()}
     for name, which in (("train", False), ("held_out", True)):
-        seen = game.examples_for_judgement(signals.JUDGED, which)["point"]
+        seen = signals.judged_examples(game, which)["point"]
         assert len(seen) == signals.JUDGED
         whole = (held_out if which else train).tensors["point"]
         assert all((row == whole).all(1).any() for row in seen)
@@ -194,6 +195,26 @@ def test_a_copy_that_shares_weights_sees_the_same_and_owns_its_buffers() -> None
         for d in (network, copied)
     ]
     assert not torch.equal(*means)
+
+
+def test_others_are_judged_at_each_step_and_the_same_ones_at_a_second_look() -> None:
+    game = game_of(points(3000, 0), points(3000, 1))
+    for held_out in (False, True):
+        first = signals.judged_examples(game, held_out)["point"]
+        assert torch.equal(signals.judged_examples(game, held_out)["point"], first)
+        game.play(1)
+        later = signals.judged_examples(game, held_out)["point"]
+        assert len(torch.cat((first, later)).unique(dim=0)) > 1.5 * signals.JUDGED
+
+
+def test_samples_like_the_examples_are_as_far_from_their_nearest_where_there_are_few() -> None:
+    ratios = []
+    for seed in range(20):
+        game = game_of(points(12, seed), points(300, 100 + seed))
+        game.variant.generator = torch.nn.Linear(3, 2, bias=False)
+        game.variant.generator.weight.data = torch.eye(2, 3)  # as the examples are
+        ratios.append(signals.diversity(game, {})["neighbour_distance"].item())
+    assert statistics.mean(ratios) == pytest.approx(1.0, abs=0.15)  # among 48 samples 0.5
 
 
 def test_a_small_split_is_judged_whole() -> None:
@@ -266,7 +287,7 @@ def test_what_is_seen_in_training_examples_alone_is_overfitting() -> None:
     game = game_of(train, held_out)
     game.variant.discriminator = Threshold(0.0)  # type: ignore[assignment]
     game.variant.generator = Constant(0.0)  # type: ignore[assignment]
-    seen = [game.examples_for_judgement(signals.JUDGED, h)["point"][:, 0] for h in (False, True)]
+    seen = [signals.judged_examples(game, h)["point"][:, 0] for h in (False, True)]
     expected = (seen[0].mean() - seen[1].mean()) / seen[0].mean()
     found = signals.judgement(game)["overfitting/rv"].item()
     assert found == pytest.approx(expected.item(), rel=1e-5)

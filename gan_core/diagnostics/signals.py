@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import get_total_norm
 
+from gan_core.data.examples import Batch
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import copy_networks, undisturbed
 from gan_core.priors import draw
@@ -62,7 +63,7 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     """How different samples at fixed noise are from each other and from what they were.
 
     All are distances of pixels or points over those of real examples, of which there are as many
-    unless the training split holds fewer:
+    unless the training split holds fewer (then the nearest are sought among so few samples):
 
     - ``diversity``: mean distance of two samples over that of two real ones; a collapse to few
       pictures shows as a fall towards 0; noise of high contrast shows as more than 1
@@ -86,7 +87,7 @@ def diversity(game: Game, memory: Memory) -> dict[str, Tensor]:
     scale = mean_pairwise_distance(real).clamp_min(1e-12)
     found = {
         "diversity": mean_pairwise_distance(fake) / scale,
-        "neighbour_distance": mean_nearest_distance(fake)
+        "neighbour_distance": mean_nearest_distance(fake[: len(real)])
         / mean_nearest_distance(real).clamp_min(1e-12),
     }
     before = memory.get("samples")
@@ -112,6 +113,16 @@ def judging_copy(game: Game, *, share_weights: bool = False) -> Variant:
     return clone
 
 
+def judged_examples(game: Game, held_out: bool) -> Batch:
+    """The examples that D is asked about at this step.
+
+    They are others at each step: of the same few, what is chance would be so at every logging
+    point, and no median over several would tell.
+    """
+    start = stream_key(game.seed, "judged", str(game.step))
+    return game.examples_for_judgement(min(JUDGED, looked_at(game)), held_out, start)
+
+
 @torch.no_grad()
 def judgement(game: Game) -> dict[str, Tensor]:
     """What D thinks of training, held-out and generated examples, all judged in one batch.
@@ -125,8 +136,7 @@ def judgement(game: Game) -> dict[str, Tensor]:
     ``slope/generator``: mean size of the generator's loss's derivative at the logits; beside it
     what the minimax and the non-saturating loss would have there: sigmoid(a), 1 - sigmoid(a).
     """
-    count = min(JUDGED, looked_at(game))
-    train, held_out = (game.examples_for_judgement(count, held_out=h) for h in (False, True))
+    train, held_out = (judged_examples(game, held_out=h) for h in (False, True))
     batch = {name: torch.cat((train[name], held_out[name])) for name in train}
     first = len(next(iter(train.values())))
     index = torch.arange(len(next(iter(batch.values()))), device=game.world.device)
