@@ -18,9 +18,15 @@ _TILE = 1 << 22  # distances in memory at once
 
 
 def spread(count: int, limit: int = LIMIT) -> Tensor:
-    """At most ``limit`` positions (int64), evenly spread over 0..count, so over sorted classes."""
+    """At most ``limit`` positions (int64), evenly spread over 0..count, so over sorted classes.
+
+    Each is drawn in a stretch of its own, always alike: every tenth example, say, may be all of
+    one kind, as where ten kinds take turns.
+    """
     kept = min(count, limit)
-    return torch.arange(kept) * count // kept
+    bounds = torch.arange(kept + 1) * count // kept
+    places = torch.rand(kept, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return bounds[:-1] + (places * bounds.diff()).long()
 
 
 def _rows(columns: int) -> int:

@@ -75,7 +75,16 @@ def test_radii_of_few_points_reach_the_farthest():
 
 def test_positions_spread_over_sorted_examples():
     assert manifold.spread(7, 10).tolist() == list(range(7))
-    assert manifold.spread(10, 4).tolist() == [0, 2, 5, 7]
+    chosen = manifold.spread(10_000, 1_000)
+    assert torch.equal(chosen, manifold.spread(10_000, 1_000))
+    assert (chosen // 10).tolist() == list(range(1_000))  # as many of each stretch
+
+
+def test_positions_spread_over_kinds_that_take_turns():
+    kinds = torch.bincount(manifold.spread(20_000, 2_000) % 10, minlength=10)
+    assert kinds.min() > 150  # 200 expected, standard deviation 13
+    kinds = torch.bincount(manifold.spread(15_001, 10_000) % 2, minlength=2)
+    assert kinds.min() > 4_700
 
 
 def test_recall_by_class_is_the_mean_of_its_examples():
