@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,17 @@ def test_more_samples_than_examples_go_round(tmp_path: Path) -> None:
     twice = held_out_figures(sampler, held_out, 2 * HELD_OUT, World())
     assert twice["l1"] == pytest.approx(once["l1"], rel=1e-6)
     assert twice["count"] == 2 * HELD_OUT
+
+
+def test_samples_that_are_not_finite_make_every_figure_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(config_of(tmp_path, steps=1), World(), FolderObserver(tmp_path / "run", World()))
+    run.game.variant.generator.weight.data.fill_(math.nan)  # type: ignore[union-attr]
+    figures = held_out_figures(run.game.sampler(), run.game.held_out_examples(), HELD_OUT, World())
+    assert set(figures) == {"l1", "count"}
+    assert all(map(math.isnan, figures.values()))
+    assert "not finite" in caplog.text
 
 
 def test_the_figure_that_decides_may_be_good_when_high() -> None:

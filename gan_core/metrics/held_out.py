@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 import torch
 
 from gan_core.data.examples import Batch
@@ -9,6 +12,8 @@ from gan_core.engine.sampling import Sampler
 from gan_core.engine.world import World
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.sampling import windows
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZE = 100
 """Examples at once on each rank."""
@@ -21,11 +26,17 @@ def held_out_figures(
 
     ``held_out``: the held-out examples as the networks see them, on ``world.device``; sample i is
     made for example i (of each series: i modulo its length). All ranks get the same figures.
+    If a sample is not finite all are NaN, and a warning says so.
     """
     generated = _generate(sampler, count, world)
     examples = {n: t[torch.arange(count, device=t.device) % len(t)] for n, t in held_out.items()}
     variant, stage = sampler.variant, sampler.stage
-    return on_leader(world, lambda: variant.figures(stage, generated, examples))
+    figures = on_leader(world, lambda: variant.figures(stage, generated, examples))
+    if all(bool(values.isfinite().all()) for values in generated.values()):
+        return figures
+    if world.leads:
+        log.warning("samples are not finite: all figures of held-out examples are NaN")
+    return dict.fromkeys(figures, math.nan)
 
 
 def _generate(sampler: Sampler, count: int, world: World) -> Batch:
