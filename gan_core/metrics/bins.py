@@ -23,7 +23,8 @@ _FEWEST = 10
 @dataclasses.dataclass(frozen=True)
 class BinFigures:
     """``ndb``: the share of bins with statistically different proportions, about 0.05 for equal
-    distributions; ``jensen_shannon``: the divergence between the proportions, in nats."""
+    distributions; ``jensen_shannon``: the divergence between the proportions, in nats, which chance
+    makes about (K - 1) (1 / N + 1 / M) / 8 for equal ones, of N and M counted in K bins."""
 
     ndb: float
     jensen_shannon: float

@@ -100,7 +100,8 @@ class RealDiversity:
     def figures(self, fake: Tensor) -> dict[str, float]:
         """Figures of features ``fake`` (M, d); every ratio is 1 for samples like the real ones.
 
-        - ``ndb``, ``bin_divergence``: see :class:`gan_core.metrics.bins.Bins`; 0.05 and 0 at best
+        - ``ndb``, ``bin_divergence``: see :class:`gan_core.metrics.bins.BinFigures`; about 0.05 and
+          a little more than 0 for such samples
         - ``vendi_ratio``, ``distance_ratio``: :func:`vendi_score` (of features with the real mean
           taken off; of as many samples as real examples) and the mean distance of two samples over
           those of real examples

@@ -110,6 +110,14 @@ def test_a_dropped_half_of_the_data_shows_in_most_bins() -> None:
     assert Bins(real).compare(half).ndb > 0.5
 
 
+def test_the_divergence_of_equal_distributions_is_what_the_docstring_says() -> None:
+    found = [
+        Bins(gaussian(4000, seed=2 * s)).compare(gaussian(3000, seed=2 * s + 1)).jensen_shannon
+        for s in range(4)
+    ]
+    assert np.mean(found) == pytest.approx(99 * (1 / 2000 + 1 / 3000) / 8, rel=0.15)
+
+
 def test_small_data_have_fewer_bins() -> None:
     assert (count_bins(5), count_bins(400), count_bins(50_000)) == (1, 20, BINS)
     assert len(Bins(gaussian(400)).centres) == 20
