@@ -49,7 +49,8 @@ def mixture_figures(points: Tensor, modes: Tensor, sigma: float) -> dict[str, fl
     quality within 3 sigma of its nearest mode; a mode is found with one such point.
     ``high_quality_share``: a perfect sampler in two dimensions scores 1 - e^-4.5 = 98.89 %.
     ``smallest_mode_share``: the high-quality points of the rarest mode, as a share of all points;
-    a perfect sampler of a balanced mixture scores 98.89 % / K. ``mode_kl`` and
+    a perfect sampler of a balanced mixture scores 98.89 % / K of many points, less of few, of which
+    one mode has the fewest by chance (2,500 of 25 modes: 3.2 % instead of 4.0). ``mode_kl`` and
     ``least_mode_ratio`` are of the shares of points nearest to each mode, of whatever quality.
     """
     modes = torch.as_tensor(modes, dtype=torch.float64).to(points.device)

@@ -83,7 +83,8 @@ class RealManifold:
 
     Precision and recall: Kynkaanniemi et al. 2019 (arXiv:1904.06991), k = 3. Density and
     coverage: Naeem et al. 2020 (arXiv:2002.09797), k = 5. Identical distributions score density
-    1 and coverage about 1 - 2^-5.
+    1 and coverage about 1 - (N / (N + M))^5, with N real and M fake points: 0.97 with as many of
+    both, 0.60 with 2,000 fakes of 10,000. Their precision and recall depend on the data, too.
     """
 
     def __init__(self, features: Tensor) -> None:

@@ -97,7 +97,7 @@ def check_direction(metric: str, mode: str | None) -> None:
 
 
 def mixture_score(figures: Mapping[str, float], modes: int) -> float:
-    """One number for a mixture of ``modes`` Gaussians: 0 at worst, 3 for perfect samples.
+    """One number for a mixture of ``modes`` Gaussians: 0 at worst, 3 at best.
 
     The share of modes found, the share of samples of high quality, and the share of the rarest
     mode as part of 1 / modes: the first tells bad from worse, the last good from better.

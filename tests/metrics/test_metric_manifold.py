@@ -49,6 +49,12 @@ def test_identical_distributions_score_as_the_paper_derives():
     assert result.coverage == pytest.approx(1 - 2**-5, abs=0.01)
 
 
+def test_of_fewer_samples_than_examples_coverage_is_what_the_docstring_says():
+    result = manifold.RealManifold(normal(4000, 8, 0)).compare(normal(800, 8, 1))
+    assert result.density == pytest.approx(1, abs=0.05)
+    assert result.coverage == pytest.approx(1 - (4000 / 4800) ** 5, abs=0.02)
+
+
 def test_a_collapsed_generator_is_precise_and_recalls_nothing():
     real = normal(200, 4, 0)
     result = manifold.RealManifold(real).compare(real[:1].repeat(50, 1))
