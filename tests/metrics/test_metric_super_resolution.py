@@ -99,3 +99,9 @@ def test_two_greys_that_no_eye_tells_apart_are_alike() -> None:
     assert closeness(grey, other)["ssim"] == pytest.approx(expected, abs=1e-5)
     small = (grey[..., :8, :8], other[..., :8, :8])  # less than the window
     assert closeness(*small)["ssim"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_even_pictures_are_equal_to_themselves_whatever_their_grey() -> None:
+    for grey in (-0.3, 0.7, 0.9):
+        even = torch.full((1, 3, 40, 40), grey)
+        assert closeness(even, even)["ssim"] == pytest.approx(1, abs=1e-6)
