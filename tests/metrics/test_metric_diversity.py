@@ -231,6 +231,17 @@ def test_pictures_that_the_data_hold_twice_hide_no_copies(twice: int, noise: flo
     assert reference.figures(gaussian(400, 64, seed=1))["copied_share"] < 0.05
 
 
+def test_new_samples_are_no_copies_where_classes_lie_far_from_each_other() -> None:
+    def kinds(count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        far = 300.0 * torch.randint(2, (count, 1), generator=generator)
+        return torch.cat((far, gaussian(count, 5, seed=seed)), 1)
+
+    reference = RealDiversity(kinds(4000, 0))
+    assert reference.figures(kinds(2000, 1))["copied_share"] < 0.02  # 0.01 expected
+    assert reference.figures(kinds(4000, 0)[:2000])["copied_share"] == 1.0
+
+
 def test_copies_are_seen_in_data_that_hold_everything_twice() -> None:
     real = gaussian(500, 16).repeat(2, 1)
     assert RealDiversity(real).figures(real[::3])["copied_share"] == 1.0
