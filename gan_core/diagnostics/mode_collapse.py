@@ -21,7 +21,8 @@ DIVERSITY = Threshold(0.6, 0.3)
 NEIGHBOURS = Threshold(0.35, 0.15)
 """Distance of pictures to the nearest other sample, over real ones': the same come again."""
 SUPPORT = Threshold(400, 150)
-"""How many different pictures there are, by the birthday paradox: too few for any data set."""
+"""How many different pictures there are, by the birthday paradox: too few for any data
+set, but for one of which more than a twentieth is one and the same."""
 PAIRS = 10
 """Pairs of samples, for each picture of the larger :data:`SUPPORT`, from which on the paradox says
 anything: of fewer pairs there are as few where none is the same."""

@@ -242,6 +242,15 @@ def test_new_samples_are_no_copies_where_classes_lie_far_from_each_other() -> No
     assert reference.figures(kinds(4000, 0)[:2000])["copied_share"] == 1.0
 
 
+def test_a_picture_that_the_data_repeat_is_counted_as_often_as_it_is_made() -> None:
+    def data(count: int, seed: int) -> Tensor:
+        return gaussian(count, 64, seed=seed).index_fill_(0, torch.arange(count // 10), 3.0)
+
+    found = RealDiversity(data(1000, 0)).figures(data(1000, 1))
+    assert found["birthday_support"] == pytest.approx(100, rel=0.02)  # 1 / 0.1^2
+    assert found["copied_share"] == pytest.approx(0.11, abs=0.01)
+
+
 def test_copies_are_seen_in_data_that_hold_everything_twice() -> None:
     real = gaussian(500, 16).repeat(2, 1)
     assert RealDiversity(real).figures(real[::3])["copied_share"] == 1.0
