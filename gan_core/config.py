@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -204,6 +205,14 @@ def import_plugins(names: tuple[str, ...] | list[str]) -> None:
             raise UserError(_import_failure(name, error)) from error
 
 
+_NOT_THEIRS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
+"""Folders with the code of others than a plugin's author: a mistake is where that was called."""
+
+
+def _is_below(file: str, folders: tuple[str, ...]) -> bool:
+    return any(Path(file).is_relative_to(folder) for folder in folders)
+
+
 def _import_failure(name: str, error: Exception) -> str:
     """What to say of the plugin ``name``: it is not there, or it fails in some line."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
@@ -215,7 +224,9 @@ def _import_failure(name: str, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         reason, place = error.msg, f"{error.filename}, line {error.lineno}"
     else:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [frame for frame in frames if not _is_below(frame.filename, _NOT_THEIRS)]
+        frame = (theirs or frames)[-1]
         reason, place = str(error), f"{frame.filename}, line {frame.lineno}"
     return f"--plugin {name} cannot be imported: {type(error).__name__}: {reason} ({place})"
 

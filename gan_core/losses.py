@@ -140,7 +140,7 @@ def smoothed_discriminator(real_logits: Tensor, fake_logits: Tensor, smoothing: 
     return right + wrong + F.softplus(precise(fake_logits)).mean()
 
 
-LOSSES: Registry[AdversarialLoss] = Registry("loss")
+LOSSES: Registry[AdversarialLoss] = Registry("loss", AdversarialLoss)
 for _name, _loss in {
     "minimax": AdversarialLoss(
         "the original game; the generator's gradient vanishes where D is sure",

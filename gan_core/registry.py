@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from gan_core.errors import unknown_word
+from gan_core.errors import UserError, unknown_word
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A mapping from names to things; a wrong name is answered with the nearest right one."""
+    """A mapping from names to things; a wrong name is answered with the nearest right one.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    ``form``: the type that they are of, where it is none that they derive from.
+    """
+
+    def __init__(self, kind: str, form: type | None = None) -> None:
+        self.kind, self._form = kind, form
         self._entries: dict[str, T] = {}
         self._origins: dict[str, Any] = {}
 
@@ -23,10 +26,15 @@ class Registry(Generic[T]):
         """A decorator that enters its argument under ``name``; a name is given only once.
 
         What is defined anew in the same place (a notebook's cell is run again) replaces what was;
-        of what is neither a class nor a function, what is entered by the same module.
+        of what is neither a class nor a function, what is entered by the same module. Raises
+        ``UserError`` for what cannot be used: a class that lacks methods, a thing of another type.
         """
+        if not isinstance(name, str):
+            given = getattr(name, "__name__", name)
+            raise UserError(f'{given} is registered as a {self.kind} without a name: give ("NAME")')
 
         def enter(entry: T) -> T:
+            self._check(name, entry)
             origin = _origin(entry) or caller
             if self._entries.get(name, entry) is not entry and self._origins[name] != origin:
                 raise ValueError(f"{self.kind} '{name}' is registered already")
@@ -35,6 +43,17 @@ class Registry(Generic[T]):
 
         caller = str(sys._getframe(1).f_globals.get("__name__"))
         return enter
+
+    def _check(self, name: str, entry: T) -> None:
+        missing = sorted(getattr(entry, "__abstractmethods__", ()))
+        if missing:
+            raise UserError(
+                f"{self.kind} '{name}' lacks {', '.join(missing)}: write what is missing"
+            )
+        if self._form is not None and not isinstance(entry, self._form):
+            raise UserError(
+                f"{self.kind} '{name}' is a {type(entry).__name__}, not an {self._form.__name__}"
+            )
 
     def __getitem__(self, name: str) -> T:
         """The thing called ``name``; raises ``UserError`` with the nearest name otherwise."""

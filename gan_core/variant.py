@@ -380,10 +380,11 @@ VARIANTS: Registry[type[Variant]] = Registry("variant")
 
 def register(name: str) -> Callable[[type[Variant]], type[Variant]]:
     """A decorator that enters a variant under ``name``."""
+    into = VARIANTS.register(name)
 
     def enter(cls: type[Variant]) -> type[Variant]:
         cls.name = name
-        return VARIANTS.register(name)(cls)
+        return into(cls)
 
     return enter
 

@@ -199,6 +199,43 @@ BROKEN = {
 }
 
 
+UNUSABLE = {
+    'register_variant("a")(type("A", (Variant,), {"build": None}))': (
+        "variant 'a' lacks noise, sample, stages: write what is missing"
+    ),
+    'register_source("a")(type("A", (Source,), {}))': (
+        "data source 'a' lacks load: write what is missing"
+    ),
+    'register_extractor("a")(type("A", (Extractor,), {"forward": None}))': (
+        "extractor 'a' lacks create: write what is missing"
+    ),
+    "register_variant(Variant)": 'Variant is registered as a variant without a name: give ("NAME")',
+    'register_loss("a")(len)': ("loss 'a' is a builtin_function_or_method, not an AdversarialLoss"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_what_cannot_be_used_is_not_registered(
+    write: Write, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    write("unusable", f"from gan_core import *\n{what}\n")
+    assert answer(capsys, "train gan --plugin unusable") == f"error: {UNUSABLE[what]}\n"
+
+
+def test_a_mistake_told_by_others_is_placed_where_they_were_called(
+    write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    taken = "from gan_core.variant import register\n\nregister('gan')(type('A', (), {}))"
+    unordered = (
+        "import dataclasses\nfrom gan_core import *\n\n@dataclasses.dataclass(frozen=True)\n"
+        "class A(GameOptions):\n    x: int"
+    )
+    for text, line in ((taken, 3), (unordered, 4)):
+        write("placed", text)
+        said = answer(capsys, "train gan --plugin placed")
+        assert f"({tmp_path}/placed.py, line {line})" in said
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_plugin_that_fails_is_told_with_its_place(
     write: Write, capsys: pytest.CaptureFixture[str], what: str, tmp_path: Path
@@ -418,7 +455,8 @@ def test_what_is_defined_anew_in_one_place_replaces_what_was() -> None:
         "from gan_core.variant import register\n"
         "from gan_core.losses import LOSSES, AdversarialLoss\n"
         "from gan_core.variants.adversarial import AdversarialVariant\n"
-        "@register('cell')\nclass Cell(AdversarialVariant): number = {}\n"
+        "@register('cell')\nclass Cell(AdversarialVariant):\n"
+        "    number = {}\n    make_generator = make_discriminator = None\n"
         "def ours(real, fake): return real\n"
         "def theirs(fake, real=None): return fake\n"
         "LOSSES.register('cell')(AdversarialLoss('{}', ours, theirs))\n"

@@ -141,10 +141,12 @@ def test_a_variant_without_a_module_has_the_shared_space_if_it_has_the_shared_op
     from gan_core.variant import GameOptions, register
     from gan_core.variants.adversarial import AdversarialVariant
 
+    networks = {"make_generator": None, "make_discriminator": None}
     try:
-        register("two_nets")(type("TwoNets", (AdversarialVariant,), {}))
+        register("two_nets")(type("TwoNets", (AdversarialVariant,), networks))
         assert set(space_of("two_nets").dimensions) == set(adversarial())
-        register("other")(type("Other", (AdversarialVariant,), {"Options": GameOptions}))
+        other = {**networks, "Options": GameOptions}
+        register("other")(type("Other", (AdversarialVariant,), other))
         with pytest.raises(UserError, match=r"tune_spaces/other\.py"):
             space_of("other")
     finally:
