@@ -110,15 +110,25 @@ def concatenate(first: Examples, second: Examples, split: Split) -> Examples:
 def check_examples(examples: Examples, *, batch_size: int) -> None:
     """Raises ``UserError`` if a run on ``examples`` would fail or mean nothing.
 
-    Checked are: at least one global batch; every tensor's shape, type, length, finiteness and
-    range against the specification; labels in [0, classes), and in training data every class.
+    Checked are: a target; at least one global batch; every tensor's shape, type, length, finiteness
+    and range against the specification; labels in [0, classes), and in training data every class.
     """
     where = f"the {examples.split} split of '{examples.source}'"
+    if examples.spec.target not in examples.spec.tensors:
+        raise UserError(
+            f"{where} has no specification of its target '{examples.spec.target}', but of "
+            f"{', '.join(sorted(examples.spec.tensors))}: give its DataSpec one of them as target"
+        )
     own = examples.spec.tensors[examples.spec.target].series
     for name, spec in examples.spec.tensors.items():
         if name not in examples.tensors:
             raise UserError(f"{where} has no tensor '{name}', which its specification promises")
         tensor = examples.tensors[name]
+        if not isinstance(tensor, Tensor):
+            raise UserError(
+                f"'{name}' in {where} is a {type(tensor).__name__}, not a torch.Tensor: make it "
+                "one (torch.from_numpy, torch.tensor)"
+            )
         count = len(tensor) if spec.series != own else len(examples)
         _check_form(f"'{name}' in {where}", tensor, spec, count)
         if len(tensor) < batch_size:

@@ -231,3 +231,19 @@ def test_a_promised_tensor_that_is_missing_is_named():
     examples = labelled()
     wrong = dataclasses.replace(examples, tensors={"image": examples.tensors["image"]})
     assert "no tensor 'label'" in complaint(wrong)
+
+
+def test_arrays_and_lists_are_told_to_be_made_tensors():
+    for name, values, kind in (("image", labelled().tensors["image"].numpy(), "ndarray"),
+                               ("label", ["a", "b", "c"] * 4, "list")):  # fmt: skip
+        examples = labelled()
+        wrong = dataclasses.replace(examples, tensors={**examples.tensors, name: values})
+        told = f"'{name}' in the train split of 'letters' is a {kind}, not a torch.Tensor: make it"
+        assert complaint(wrong).startswith(told)
+
+
+def test_a_target_without_a_specification_is_named():
+    examples = points(torch.zeros(8, 2))
+    spec = DataSpec(examples.spec.tensors)  # whose target is a picture, as nothing else is said
+    told = "the train split of 'points' has no specification of its target 'image', but of point"
+    assert complaint(dataclasses.replace(examples, spec=spec)).startswith(told)
