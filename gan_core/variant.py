@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gan_core.data.examples import Batch, DataSpec
 from gan_core.data.views import View
-from gan_core.errors import UserError
+from gan_core.errors import UserError, unknown_word
 from gan_core.options import flag, option, parse
 from gan_core.priors import Prior
 from gan_core.registry import Registry
@@ -47,7 +47,8 @@ class Loss:
     """What an objective returns; everything stays on the device.
 
     ``total`` is the scalar to minimise; ``diagnostics`` are scalars to log, by name;
-    ``carry`` are tensors for the players that come after in an iteration of one batch.
+    ``carry`` are tensors (N, ...) for the players that come after in an iteration of one batch, in
+    the place of what that has by their names.
 
     Names that mean something: "loss/NAME" is watched for divergence and shown while a run plays
     (one that is no plain loss of logits has an entry in :meth:`Variant.loss_scales`);
@@ -87,6 +88,10 @@ class OptimizerSpec:
     rate: Callable[[int], float] = constant
     annealing: Callable[[float], float] = constant
     momentum: Callable[[int], float] = lambda _: 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("adam", "sgd"):
+            raise unknown_word("kind of optimiser", self.kind, ("adam", "sgd"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +138,10 @@ class Stage:
     batch: Literal["turn", "iteration"] = "turn"
 
     def __post_init__(self) -> None:
+        if self.batch not in ("turn", "iteration"):
+            raise unknown_word("kind of batch", self.batch, ("turn", "iteration"))
+        if len({p.name for p in self.players}) < len(self.players):
+            raise ValueError(f"stage {self.name}: each player needs a name of its own")
         if self.batch == "iteration" and any(p.batch_scale != 1 for p in self.players):
             raise ValueError(f"stage {self.name}: players that share a batch cannot scale it")
 

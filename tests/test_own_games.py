@@ -261,3 +261,64 @@ def test_pictures_of_floats_in_memory_are_refused_before_they_are_rounded_to_bla
     for train, held_out in ((held, pixels), (pixels, held)):
         with pytest.raises(UserError, match=refused):
             Game(create("dcgan", pixels.spec, options), train, held_out, batch_size=8)
+
+
+def game_of(cls: type[Variant], **methods: Any) -> Game:
+    """A game of a subclass of ``cls`` that has those methods of its own."""
+    variant, examples = type("Wrong", (cls,), methods)(cls.Options()), some("point")
+    variant.build(examples.spec)
+    return Game(variant, examples, examples, batch_size=10)
+
+
+SCALAR = torch.ones(())
+WRONG_LOSSES: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "returned a NoneType: it must return Loss"),
+    "a number": (1.0, "returned a float: it must return Loss"),
+    "no total": (Loss(1.0), "returned a Loss whose 'total' is no scalar tensor, but float"),  # type: ignore[arg-type]
+    "many": (Loss(torch.ones(3)), r"returned a Loss whose 'total' is no scalar tensor, but \(3,\)"),
+    "numbers": (Loss(SCALAR, {"l1": 1.0}), "whose 'l1' is no scalar tensor, but float"),  # type: ignore[dict-item]
+    "detached": (Loss(SCALAR), "returned a total without a gradient"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_LOSSES)
+def test_an_objective_that_returns_no_loss_is_told(what: str) -> None:
+    returned, expected = WRONG_LOSSES[what]
+    game = game_of(Own, d_loss=lambda self, batch: returned)
+    with pytest.raises(UserError, match=f"the objective of discriminator .*{expected}"):
+        game.play(1)
+
+
+def test_an_objective_that_reads_what_its_batch_lacks_is_told_what_that_has() -> None:
+    game = game_of(Own, g_loss=lambda self, batch: batch["point"])
+    told = "KeyError 'point' in the objective of generator, whose batch has z "
+    with pytest.raises(LookupError, match=told):
+        game.play(1)
+    game = game_of(Own, g_loss=lambda self, batch: {}[next(iter(batch))])
+    with pytest.raises(KeyError, match="z"):
+        game.play(1)
+
+
+def reading(*names: str) -> Any:
+    def stages(self: Own) -> tuple[Stage, ...]:
+        d = Player("d", ("discriminator",), self.d_loss, OptimizerSpec(), names)
+        return (Stage("train", (d,), 5),)
+
+    return stages
+
+
+def test_what_a_game_names_and_lacks_is_told_before_it_begins() -> None:
+    with pytest.raises(UserError, match="player d reads 'image', which the data lack: they have p"):
+        game_of(Own, stages=reading("point", "image"))
+    with pytest.raises(UserError, match="samples are made by the network 'decoder', which there"):
+        game_of(Own, sampling_networks=lambda self, stage: ("decoder",))
+
+
+def test_words_that_the_contract_does_not_know_are_refused() -> None:
+    player = Player("p", (), lambda batch: Loss(SCALAR), OptimizerSpec())
+    with pytest.raises(UserError, match="unknown kind of optimiser 'adamw': did you mean 'adam'"):
+        OptimizerSpec("adamw")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown kind of batch 'iterations': did you mean 'iter"):
+        Stage("s", (player,), 1, batch="iterations")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="stage s: each player needs a name of its own"):
+        Stage("s", (player, player), 1)

@@ -386,6 +386,16 @@ def test_a_subclass_may_refuse_to_see_real_and_fake_in_one_batch() -> None:
         assert variant.one_pass is expected
 
 
+def test_a_generator_of_another_shape_is_told_what_is_wanted() -> None:
+    wide = {"make_generator": lambda self, data: nn.Linear(self.options.latent, 3)}
+    examples = load_examples("ring", None, "train")
+    variant = type("Wide", (Lines,), wide)(Lines.Options())
+    variant.build(examples.spec)
+    game = Game(variant, examples, examples, batch_size=8)
+    with pytest.raises(UserError, match=r"made targets of the shape \(3,\), not \(2,\): make_gen"):
+        game.play(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Deciding(AdversarialOptions):
     slope: str | None = None

@@ -32,9 +32,11 @@ class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
-    a multiple of the number of workers, each worker's share one that suits the variant, and no
-    noise has the name of a tensor of the data: else ``UserError``. Everything random follows from
-    ``seed``. ``engine`` says how turns are played; captured ones need one worker on a GPU.
+    a multiple of the number of workers, each worker's share one that suits the variant, no noise
+    has the name of a tensor of the data, and players read what these have: else ``UserError``. What
+    else may be wrong with examples, :func:`gan_core.check_examples` tells. Everything random
+    follows from ``seed``. ``engine`` says how turns are played; captured ones need one worker on a
+    GPU.
     ``examples_on``: "device", "host" (batches are copied ahead of their turn), or "auto": on the
     device, but for the largest tensors of a training split that does not fit there.
     """
@@ -68,7 +70,8 @@ class Game:
         self._examples_on = examples_on
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
-        self._check_noise()
+        for stage in self.stages:
+            self._check_names(stage)
         self.seats: list[Seat] = []
         self.step = 0
         self.stage_start = 0  # the step after which the stage that is being played began
@@ -77,14 +80,28 @@ class Game:
         variant.initial_values(self._stored)
         self._enter(0)
 
-    def _check_noise(self) -> None:
-        """Raises ``UserError`` if noise and data would stand under one name in a batch."""
-        for stage in self.stages:
-            seen = stage.view.through(self.train.spec).tensors
-            for name in sorted({spec.name for spec in self.variant.noise(stage.name)} & set(seen)):
+    def _check_names(self, stage: Stage) -> None:
+        """Raises ``UserError`` if noise and data would stand under one name in a batch, or if what
+        is read or sampled from is not there.
+        """
+        seen = stage.view.through(self.train.spec).tensors
+        for name in sorted({spec.name for spec in self.variant.noise(stage.name)} & set(seen)):
+            raise UserError(
+                f"the noise '{name}' has the name of a tensor of the data: give its NoiseSpec "
+                "another"
+            )
+        for player in stage.players:
+            for name in player.reads:
+                if name not in seen:
+                    raise UserError(
+                        f"player {player.name} reads '{name}', which the data lack: they have "
+                        f"{', '.join(sorted(seen))}"
+                    )
+        for name in self.variant.sampling_networks(stage.name):
+            if not hasattr(self.variant, name):
                 raise UserError(
-                    f"the noise '{name}' has the name of a tensor of the data: give its NoiseSpec "
-                    "another"
+                    f"samples are made by the network '{name}', which there is none of: the "
+                    "variant's method sampling_networks says which"
                 )
 
     # -- stages ------------------------------------------------------------------------------

@@ -34,12 +34,45 @@ class Objective(nn.Module):
     def __init__(self, variant: Variant, player: Player) -> None:
         super().__init__()
         self.networks = nn.ModuleList([getattr(variant, name) for name in player.networks])
-        self._loss = player.objective
+        self._player, self._loss = player.name, player.objective
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Batch]:
         """The scalar to minimise, diagnostics and carried tensors."""
-        loss: Loss = self._loss(batch)
+        try:
+            loss = self._loss(batch)
+        except KeyError as error:
+            if error.args[0] in batch:
+                raise
+            raise LookupError(self._not_found(error, batch)) from error
+        _check_loss(loss, self._player)
         return loss.total, loss.diagnostics, loss.carry
+
+    def _not_found(self, error: KeyError, batch: Batch) -> str:
+        return (
+            f"KeyError {error} in the objective of {self._player}, whose batch has "
+            f"{', '.join(sorted(batch))} (of the data what its Player.reads names, and noise)"
+        )
+
+
+def _check_loss(loss: object, player: str) -> None:
+    """Raises ``UserError`` if ``loss`` is not what the objective of ``player`` is to return."""
+    what = f"the objective of {player}"
+    if not isinstance(loss, Loss):
+        raise UserError(
+            f"{what} returned a {type(loss).__name__}: it must return Loss(total, diagnostics), "
+            "total a scalar tensor"
+        )
+    for name, value in {"total": loss.total, **loss.diagnostics}.items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(
+                f"{what} returned a Loss whose '{name}' is no scalar tensor, but {kind}"
+            )
+    if not loss.total.requires_grad:
+        raise UserError(
+            f"{what} returned a total without a gradient: it depends on none of the player's "
+            "networks, is detached, or is played under torch.no_grad or inference_mode"
+        )
 
 
 def _data_parallel(objective: Objective, world: World) -> nn.Module:

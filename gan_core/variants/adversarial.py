@@ -344,7 +344,13 @@ class AdversarialVariant(Variant):
 
     def fake_targets(self, batch: Batch) -> Tensor:
         """Generated targets, as the discriminator shall learn from them."""
-        return self._shown(self.generate(batch), batch, "fake")
+        targets = self.generate(batch)
+        if targets.shape[1:] != self.data.target_shape:
+            raise UserError(
+                f"the generator made targets of the shape {tuple(targets.shape[1:])}, not "
+                f"{tuple(self.data.target_shape)}: make_generator finds it in data.target_shape"
+            )
+        return self._shown(targets, batch, "fake")
 
     def _shown(self, targets: Tensor, batch: Batch, kind: str) -> Tensor:
         """``targets`` augmented, disturbed and packed, as the options say."""
