@@ -57,8 +57,9 @@ class SamplePictures:
         game, spec = self._game, self._game.train.spec
         if "label" in game.variant.conditions():
             labels = torch.arange(min(spec.classes, CLASSES)).repeat_interleave(EACH)
-            conditions = {"label": labels.to(game.world.device)}
-            samples = sampler(torch.arange(len(labels)), conditions=conditions)[spec.target]
+            index = torch.arange(len(labels))
+            conditions = sampler.conditions(index) | {"label": labels.to(game.world.device)}
+            samples = sampler(index, conditions=conditions)[spec.target]
             return sample_picture(samples.cpu(), spec, None, EACH)
         points = len(spec.target_shape) == 1
         samples = sampler(torch.arange(POINTS if points else GRID))[spec.target]

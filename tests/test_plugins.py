@@ -156,6 +156,34 @@ def test_an_extractor_of_ones_own_judges_a_run_and_what_it_made(
     )
 
 
+WRONG_EXTRACTORS = {
+    "a name": (
+        'name = "corners"',
+        'name = "edges"',
+        "extractor 'corners' has the name 'edges', by w",
+    ),
+    "no name": ('name = "corners"', "", "extractor 'corners' has the name '', by which"),
+    "nothing": (
+        "return cls(",
+        "print(",
+        "`create` of extractor 'corners' gave NoneType: it must re",
+    ),
+    "no pair": (".flatten(1), None", ".flatten(1)", "'corners' must return features and logits"),
+    "maps": (".flatten(1), None", ", None", "gave features of the shape (500, 3, 3) for 500"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_EXTRACTORS)
+def test_an_extractor_that_gives_something_else_is_told(
+    write: Write, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    right, wrong, expected = WRONG_EXTRACTORS[what]
+    write("wrong", EXTRACTOR.replace(right, wrong))
+    line = "train gan --plugin wrong --data digits --extractor corners --samples 60 --steps 3"
+    said = answer(capsys, f"{line} --workers 0 --name e")
+    assert expected in said.splitlines()[-1]
+
+
 def test_options_need_no_more_than_a_type_and_a_default(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

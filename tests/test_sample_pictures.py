@@ -11,7 +11,7 @@ from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
 from gan_core.engine.game import Game
 from gan_core.pictures import sample_picture
 from gan_core.sample_pictures import SamplePictures
-from gan_core.variant import create
+from gan_core.variant import Variant, create
 
 SMALL = {"gan": {"latent": 3, "hidden": 8}, "dcgan": {"latent": 3, "width": 2, "image_size": 16}}
 SMALL["cgan"] = {"latent": 3, "hidden_latent": 4, "hidden_label": 4, "hidden": 8}
@@ -49,6 +49,25 @@ def test_samples_that_are_asked_for_by_class_stand_in_a_row_each() -> None:
     picture, _ = drawn(game)
     assert picture is not None
     assert torch.equal(picture, sample_picture(samples, game.train.spec, None, 10))
+
+
+def test_what_is_asked_for_beside_the_class_is_there_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    game = game_of("cgan")
+    asked: list[Batch] = []
+    variant = type(game.variant)
+
+    def sample(self: Variant, stage: str, batch: Batch) -> Batch:
+        asked.append(batch)
+        return {"image": torch.zeros(len(batch["label"]), 1, 8, 8)}
+
+    monkeypatch.setattr(variant, "conditions", lambda self: ("label", "image"))
+    monkeypatch.setattr(variant, "sample", sample)
+    picture, _ = drawn(game)
+    assert picture is not None
+    assert torch.equal(asked[-1]["label"], torch.arange(3).repeat_interleave(10))
+    assert asked[-1]["image"].shape == (30, 1, 8, 8)
 
 
 @pytest.mark.parametrize(("examples", "shown"), [(20, 8), (5, 5)])

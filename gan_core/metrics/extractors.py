@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gan_core.data.examples import Examples
 from gan_core.engine.world import World
+from gan_core.errors import UserError
 from gan_core.metrics.classifier import ClassifierExtractor
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.metrics.pretrained import InceptionExtractor, MobileNetExtractor
@@ -40,4 +41,15 @@ def create_extractor(
     or if the extractor cannot be had.
     """
     setup = ExtractorSetup(world, train, test, weights, download, cache)
-    return EXTRACTORS[name].create(setup)
+    made: object = EXTRACTORS[name].create(setup)
+    if not isinstance(made, Extractor):
+        raise UserError(
+            f"`create` of extractor '{name}' gave {type(made).__name__}: it must return an object "
+            "of its class"
+        )
+    if made.name != name:
+        raise UserError(
+            f"extractor '{name}' has the name '{made.name}', by which its figures would be called: "
+            f'give its class name = "{name}"'
+        )
+    return made

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gan_core.data.examples import Examples
 from gan_core.engine.world import World
+from gan_core.errors import UserError
 from gan_core.metrics.numerics import exact_float32
 from gan_core.registry import Registry
 
@@ -65,12 +66,26 @@ class Extractor(abc.ABC):
     def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (N, d) and logits (N, K) or ``None``, float32, of images (N, C, H, W).
 
-        The images' values are in [-1, 1]. Exact float32 whatever the caller's settings.
+        The images' values are in [-1, 1]. Exact float32 whatever the caller's settings. Raises
+        ``UserError`` where :meth:`forward` gives something else.
         """
         with exact_float32():
-            parts = [self.forward(c) for c in images.to(self.device).float().split(self.chunk)]
+            parts = [self._seen(c) for c in images.to(self.device).float().split(self.chunk)]
         logits = [part for _, part in parts if part is not None]
         return torch.cat([part for part, _ in parts]), torch.cat(logits) if logits else None
+
+    def _seen(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        found: object = self.forward(images)
+        what = f"`forward` of extractor '{self.name}'"
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UserError(f"{what} must return features and logits (None, if there are none)")
+        features, logits = found
+        if features.ndim != 2 or len(features) != len(images):
+            raise UserError(
+                f"{what} gave features of the shape {tuple(features.shape)} for {len(images)} "
+                f"pictures: it must be ({len(images)}, d)"
+            )
+        return features, logits
 
     @property
     def fingerprint(self) -> str:

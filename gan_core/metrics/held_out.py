@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -31,12 +32,17 @@ def held_out_figures(
     generated = _generate(sampler, count, world)
     examples = {n: t[torch.arange(count, device=t.device) % len(t)] for n, t in held_out.items()}
     variant, stage = sampler.variant, sampler.stage
-    figures = on_leader(world, lambda: variant.figures(stage, generated, examples))
+    figures = on_leader(world, lambda: _numbers(variant.figures(stage, generated, examples)))
     if all(bool(values.isfinite().all()) for values in generated.values()):
         return figures
     if world.leads:
         log.warning("samples are not finite: all figures of held-out examples are NaN")
     return dict.fromkeys(figures, math.nan)
+
+
+def _numbers(figures: Mapping[str, object]) -> dict[str, float]:
+    """A variant's figures as plain numbers, where it gives tensors."""
+    return {name: float(value) for name, value in figures.items()}  # type: ignore[arg-type]
 
 
 def _generate(sampler: Sampler, count: int, world: World) -> Batch:

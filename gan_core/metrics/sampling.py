@@ -45,7 +45,7 @@ def generated(
         targets = generate(index).detach()
         if tuple(targets.shape) != (len(index), *shape):
             raise ValueError(
-                f"generate returned {tuple(targets.shape)}, not {(len(index), *shape)}"
+                f"samples have the shape {tuple(targets.shape)}, not {(len(index), *shape)}"
             )
         targets = targets[new].to(world.device, torch.float32)
         finite = targets.isfinite().flatten(1).all(1)
