@@ -119,3 +119,8 @@ def test_importing_the_engine_and_the_variants_loads_nothing_heavy_but_torch() -
     loaded = loaded_by("import gan_core.variants, gan_core.engine.game, gan_core.data")
     assert "torch" in loaded
     assert loaded & {"ray", "mlflow", "torchvision", "sklearn", "scipy", "torchmetrics"} == set()
+
+
+@pytest.mark.parametrize("package", ["gan_core", "pipelines", "tune_spaces"])
+def test_type_checkers_of_those_who_import_a_package_see_its_types(package: str) -> None:
+    assert (ROOT / package / "py.typed").exists()
