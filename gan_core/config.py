@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import sysconfig
 import traceback
 from collections.abc import Mapping
@@ -236,9 +237,17 @@ _WORDS = ("config", "resume", "plugin", "help")
 
 
 def check_option_names(variant: str) -> None:
-    """Raises ``UserError`` if an option of ``variant`` has the name of one that every run has."""
+    """Raises ``UserError`` if an option of ``variant`` has the name of one that every run has, or
+    if its options are no dataclass of their own, which would not know them.
+    """
+    cls = VARIANTS[variant].Options
+    if "__dataclass_fields__" not in vars(cls) and inspect.get_annotations(cls):
+        raise UserError(
+            f"the options of variant '{variant}' are no dataclass: put "
+            f"@dataclasses.dataclass(frozen=True) before its class {cls.__name__}"
+        )
     taken = {field.name for field in dataclasses.fields(RunConfig)} | set(_WORDS)
-    for field in dataclasses.fields(VARIANTS[variant].Options):
+    for field in dataclasses.fields(cls):
         if field.name in taken:
             raise UserError(
                 f"the option {flag(field.name)} of variant '{variant}' has the name of one that "

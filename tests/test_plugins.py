@@ -227,6 +227,17 @@ BROKEN = {
 }
 
 
+def test_options_that_are_no_dataclass_are_told(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = VARIANT.format(field="width: int = 8")
+    write("bare", text.replace("@dataclasses.dataclass(frozen=True)\n", ""))
+    told = "options of variant 'mine' are no dataclass: put @dataclasses.dataclass(frozen=True) bef"
+    assert told in answer(capsys, "train mine --plugin bare --data ring --width 4")
+    write("no_own", VARIANT.format(field="pass").replace("@dataclasses.dataclass(frozen=True)", ""))
+    assert "--latent" in answer(capsys, "train mine --plugin no_own --data ring --help")
+
+
 UNUSABLE = {
     'register_variant("a")(type("A", (Variant,), {"build": None}))': (
         "variant 'a' lacks noise, sample, stages: write what is missing"
