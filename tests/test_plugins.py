@@ -428,6 +428,10 @@ def test_a_subclass_may_refuse_to_see_real_and_fake_in_one_batch() -> None:
 def test_a_generator_of_another_shape_is_told_what_is_wanted() -> None:
     wide = {"make_generator": lambda self, data: nn.Linear(self.options.latent, 3)}
     examples = load_examples("ring", None, "train")
+    listed = DataSpec({"point": TensorSpec([2])}, "point")  # type: ignore[arg-type]
+    lines = Lines(Lines.Options())
+    lines.build(listed)
+    Game(lines, examples, examples, batch_size=8).play(1)
     variant = type("Wide", (Lines,), wide)(Lines.Options())
     variant.build(examples.spec)
     game = Game(variant, examples, examples, batch_size=8)

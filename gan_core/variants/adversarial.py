@@ -345,10 +345,11 @@ class AdversarialVariant(Variant):
     def fake_targets(self, batch: Batch) -> Tensor:
         """Generated targets, as the discriminator shall learn from them."""
         targets = self.generate(batch)
-        if targets.shape[1:] != self.data.target_shape:
+        made, wanted = tuple(targets.shape[1:]), tuple(self.data.target_shape)
+        if made != wanted:
             raise UserError(
-                f"the generator made targets of the shape {tuple(targets.shape[1:])}, not "
-                f"{tuple(self.data.target_shape)}: make_generator finds it in data.target_shape"
+                f"the generator made targets of the shape {made}, not {wanted}: make_generator "
+                "finds it in data.target_shape"
             )
         return self._shown(targets, batch, "fake")
 
