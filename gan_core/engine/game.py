@@ -35,8 +35,7 @@ class Game:
     a multiple of the number of workers, each worker's share one that suits the variant, no noise
     has the name of a tensor of the data, and players read what these have: else ``UserError``. What
     else may be wrong with examples, :func:`gan_core.check_examples` tells. Everything random
-    follows from ``seed``. ``engine`` says how turns are played; captured ones need one worker on a
-    GPU.
+    follows from ``seed``. ``engine`` says how turns are played; captured ones need a GPU.
     ``examples_on``: "device", "host" (batches are copied ahead of their turn), or "auto": on the
     device, but for the largest tensors of a training split that does not fit there.
     """

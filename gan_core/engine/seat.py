@@ -41,7 +41,7 @@ class Objective(nn.Module):
         try:
             loss = self._loss(batch)
         except KeyError as error:
-            if error.args[0] in batch:
+            if not error.args or error.args[0] in batch:
                 raise
             raise LookupError(self._not_found(error, batch)) from error
         _check_loss(loss, self._player)

@@ -295,13 +295,13 @@ class Evaluator:
             f"kid {distances.SUBSETS} subsets of {size}, "
             f"inception score {distances.score_splits(self.samples)} splits, "
             f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
-            f"k={manifold.DENSITY_NEIGHBOURS} on {min(real, manifold.LIMIT)} against "
-            f"{min(self.samples, manifold.LIMIT)}, class recall by "
+            f"k={manifold.DENSITY_NEIGHBOURS} on {_drawn(real, manifold.LIMIT)} against "
+            f"{_drawn(self.samples, manifold.LIMIT)}, class recall by "
             f"{'the fakes of the class' if self.conditional else 'all fakes'}, ndb K={bins} "
             "found and counted in different real ones, vendi on "
             f"{min(diversity.LIMIT, real, self.samples)} of both, distance, birthday on "
-            f"{min(diversity.LIMIT, real)} against "
-            f"{min(diversity.LIMIT, self.samples)}"
+            f"{_drawn(real, diversity.LIMIT)} against "
+            f"{_drawn(self.samples, diversity.LIMIT)}"
         )
         lines = {n: f"{e}: {against}; {settings}" for n, e in self.extractors.items()}
         if self.classifier is not None and self._labels is not None:
@@ -317,3 +317,8 @@ class Evaluator:
                 f"{coverage.HIGH_QUALITY:g} sigma of a mode, found with one such point"
             )
         return lines
+
+
+def _drawn(count: int, limit: int) -> str:
+    """How many of ``count`` are compared, and that they are drawn, where those are not all."""
+    return str(count) if count <= limit else f"{limit} drawn"
