@@ -43,7 +43,7 @@ from gan_core.splits import load_training_data
 
 MAKING, SEEING, OTHER = "making samples", "features", "all else"
 FIGURES: dict[str, list[tuple[Any, str]]] = {
-    "fid": [(distances, "frechet_distance")],
+    "fid": [(distances.RealMoments, "frechet_distance")],
     "kid": [(distances, "kernel_distance")],
     "precision, recall, density, coverage": [
         (manifold.RealManifold, "compare"),

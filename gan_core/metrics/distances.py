@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score of features, as torchmetrics defines and mostly computes them."""
+"""FID, KID and Inception Score of features, defined as by torchmetrics, which computes two."""
 
 from __future__ import annotations
 
@@ -35,21 +35,43 @@ def _quietly(seed: int = 0) -> Iterator[None]:
         yield
 
 
-def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """FID (Heusel et al. 2017, arXiv:1706.08500) of features (N, d) and (M, d), in float64.
+class RealMoments:
+    """Mean and covariance of the real features (N, d), and what is needed of them each time.
 
-    Biased in N and M, and singular below d of either: compare at equal numbers only.
+    FID (Heusel et al. 2017, arXiv:1706.08500), in float64, of a Gaussian fitted to either side:
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). With S1 = R R^T the eigenvalues of S1 S2 are those
+    of R^T S2 R, which is symmetric: torchmetrics, which asks for those of the product and sums over
+    the real side each time, takes five times as long.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
 
-    with _quietly():
-        # The features are whole already: torchmetrics must not sum them over the ranks again.
-        metric = FrechetInceptionDistance(_Given(real.shape[1]), sync_on_compute=False)
-        metric.to(real.device)
-        for features, is_real in ((real, True), (fake, False)):
-            for chunk in features.split(_CHUNK):
-                metric.update(chunk.double(), real=is_real)
-        return float(metric.cpu().compute())  # a small eigenvalue problem: LAPACK is quicker
+    def __init__(self, real: Tensor) -> None:
+        self.mean, covariance = _moments(real)
+        self.trace = covariance.trace()
+        values, vectors = torch.linalg.eigh(covariance)
+        self.root = vectors * values.clamp_min(0).sqrt()
+
+    def frechet_distance(self, fake: Tensor) -> float:
+        """FID of ``fake`` (M, d). Biased in N and M, and singular below d of either: compare at
+        equal numbers only.
+        """
+        mean, covariance = _moments(fake)
+        squares = torch.linalg.eigvalsh(self.root.T @ covariance @ self.root)
+        apart = (mean - self.mean).square().sum()
+        return float(
+            apart + self.trace + covariance.trace() - 2 * squares.clamp_min(0).sqrt().sum()
+        )
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) of (N, d), summed up in float64 where these are, then on the
+    CPU: the eigenvalue problems are small, and LAPACK is quicker.
+    """
+    mean = features.mean(0, dtype=torch.float64)
+    scatter = mean.new_zeros(len(mean), len(mean))
+    for chunk in features.split(_CHUNK):
+        centred = chunk.double() - mean
+        scatter.addmm_(centred.T, centred)
+    return mean.cpu(), scatter.cpu() / (len(features) - 1)
 
 
 def kernel_subset_size(real: int, fake: int) -> int:

@@ -97,6 +97,11 @@ class Evaluator:
             name: real_features(reference, extractor, world, cache, batch_size)
             for name, extractor in self.extractors.items()
         }
+        self._moments = {
+            name: distances.RealMoments(features)
+            for name, features in self._real.items()
+            if world.leads
+        }
         self._manifolds = {
             name: manifold.RealManifold(features[self._compared(len(features))])
             for name, features in self._real.items()
@@ -222,7 +227,7 @@ class Evaluator:
     def _distance_figures(self, name: str, fake: Tensor, logits: Tensor | None) -> dict[str, float]:
         real, suffix = self._real[name], ending_of(name)
         figures = {
-            f"fid{suffix}": distances.frechet_distance(real, fake),
+            f"fid{suffix}": self._moments[name].frechet_distance(fake),
             f"kid{suffix}": distances.kernel_distance(real, fake),
         }
         if logits is not None:

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gan_core.metrics import distances
+
+
+def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
+    return distances.RealMoments(real).frechet_distance(fake)
 
 
 def whitened(count: int, dimension: int, seed: int) -> torch.Tensor:
@@ -25,15 +30,13 @@ def whitened(count: int, dimension: int, seed: int) -> torch.Tensor:
 def test_fid_of_equal_covariances_is_the_squared_distance_of_the_means():
     shift = torch.tensor([3.0, -1.0, 0.5, 0.0, 2.0], dtype=torch.float64)
     real, fake = whitened(300, 5, 0), whitened(200, 5, 1) + shift
-    assert distances.frechet_distance(real, fake) == pytest.approx(
-        shift.square().sum().item(), abs=1e-9
-    )
+    assert frechet_distance(real, fake) == pytest.approx(shift.square().sum().item(), abs=1e-9)
 
 
 def test_fid_of_diagonal_covariances_is_the_squared_distance_of_the_deviations():
     scales = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     real, fake = whitened(300, 3, 0), whitened(300, 3, 1) * scales
-    assert distances.frechet_distance(real, fake) == pytest.approx(
+    assert frechet_distance(real, fake) == pytest.approx(
         (scales - 1).square().sum().item(), abs=1e-9
     )
 
@@ -48,7 +51,22 @@ def test_fid_agrees_with_the_matrix_square_root_of_scipy():
     expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + np.trace(
         c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real
     )
-    assert distances.frechet_distance(real, fake) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"), [(300, 200), (40, 30), (300, 2), (2, 300), (300, 30_000)]
+)
+def test_fid_is_that_of_torchmetrics(real: int, fake: int) -> None:
+    """With fewer examples than dimensions, and more than are summed at a time, as well."""
+    generator = torch.Generator().manual_seed(real + fake)
+    mixing = torch.randn(64, 64, generator=generator)
+    first = (torch.randn(real, 64, generator=generator) @ mixing).relu() + 100
+    second = (torch.randn(fake, 64, generator=generator) @ mixing).abs() + 101
+    metric = FrechetInceptionDistance(distances._Given(64))
+    metric.update(first.double(), real=True)
+    metric.update(second.double(), real=False)
+    assert frechet_distance(first, second) == pytest.approx(metric.compute().item(), rel=1e-6)
 
 
 def brute_force_kid(real: np.ndarray, fake: np.ndarray) -> float:
@@ -144,7 +162,7 @@ def test_distances_leave_the_global_generator_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()
     features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    distances.frechet_distance(features, features + 1)
+    frechet_distance(features, features + 1)
     distances.kernel_distance(features, features[:15])
     distances.inception_score(features)
     assert torch.equal(torch.get_rng_state(), before)
