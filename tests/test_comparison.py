@@ -99,6 +99,32 @@ def test_figures_of_different_protocols_are_never_in_one_column(tmp_path: Path) 
     assert len([c for c in found if c.figure == "modes_covered"]) == 1
 
 
+def test_systems_of_other_sizes_and_conditions_compare_at_the_datas_own_size(
+    tmp_path: Path,
+) -> None:
+    def judged(resizer: str, recalled: str) -> str:
+        against = f"{HERE} against 200 generated, resized to native: {resizer}"
+        return f"{against}; precision and recall k=3, class recall by {recalled}, ndb K=9"
+
+    ways = (
+        judged("none", "all fakes"),
+        judged("16 px to 8 x 8, bicubic", "the fakes of the class"),
+    )
+    entries = []
+    for variant, protocol in zip(("gan", "acgan"), ways, strict=True):
+        folder = write_run(tmp_path, variant, 3.0, protocol=protocol, variant=variant)
+        book = Journal(folder)
+        book.write("metrics", 20, values={"min_class_recall_classifier": 0.5})
+        book.close()
+        entries.append(read_folder(folder))
+    found = columns(entries)
+    (fid,) = [c for c in found if c.figure == "fid_classifier"]
+    assert "against 200 generated, resized to native; precision" in fid.protocol
+    assert [fid.value(e) for e in entries] == [3.0, 3.0]
+    recalls = [c.protocol for c in found if c.figure == "min_class_recall_classifier"]
+    assert ["all fakes" in text for text in recalls] == [True, False], "it is another figure"
+
+
 def test_a_run_that_has_begun_with_anothers_networks_says_so_and_is_in_no_mean_with_others(
     tmp_path: Path,
 ) -> None:

@@ -213,8 +213,12 @@ def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
         type(found), "create_model_version", _version_maker(type(found).create_model_version)
     )
     objective = Objective("fid", "min")
+    native, resized = "A, resized to native: none; B", "A, resized to native: 16 px to 8 x 8; B"
     for folder, fid, protocol in zip(
-        folders, (3.0, 4.0, 2.0, 1.0, float("nan")), ("A", "A", "A", "B", "A"), strict=True
+        folders,
+        (3.0, 4.0, 2.0, 1.0, float("nan")),
+        (native, native, resized, "B", native),
+        strict=True,
     ):
         told = crown("m", folder, objective, {"fid": fid}, {"inception": protocol})
         versions.append(found.get_model_version_by_alias("m", ALIAS).version)

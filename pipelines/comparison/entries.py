@@ -10,7 +10,7 @@ from typing import Any
 from gan_core import journal
 from gan_core.config import read_config
 from gan_core.diagnostics.findings import called
-from pipelines.evaluate import PREFIXES, family, plain
+from pipelines.evaluate import PREFIXES, comparable, family, plain
 
 PROTOCOL = "protocol."
 _SIGNALS = {
@@ -80,7 +80,9 @@ class Entry:
 
 
 def _how(figure: str, protocols: dict[str, str]) -> str:
-    """Which of the ``protocols`` is about ``figure``; "" if none is."""
+    """Which of the ``protocols`` is about ``figure``, as far as systems compare by it; "" if none
+    is.
+    """
     split = next((s for prefix, s in PREFIXES.items() if figure.startswith(prefix)), None)
     if split is None:
         known = {k: v for k, v in protocols.items() if not k.startswith("evaluate.")}
@@ -88,7 +90,7 @@ def _how(figure: str, protocols: dict[str, str]) -> str:
         start = f"evaluate.{split}."
         known = {k.removeprefix(start): v for k, v in protocols.items() if k.startswith(start)}
     about = family(figure, known)
-    return known.get(about or "", "")
+    return comparable(figure, known.get(about or "", ""))
 
 
 def is_figure(name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.database import UnusableDatabase
+from pipelines.evaluate import comparable
 from pipelines.mlflow_client import connect, reason
 from pipelines.models import log_generator
 from pipelines.parcels import metric_name
@@ -82,7 +83,8 @@ def _compare(
         return f"{this} is the first {ALIAS}", True
     was = float(present.tags.get("value", "nan"))
     for key in ("metric", "protocol"):
-        if present.tags.get(key) != tags[key]:
+        its, own = (comparable(objective.metric, of.get(key, "")) for of in (present.tags, tags))
+        if its != own:
             return (
                 f"{this} does not compare with the present {ALIAS} (version {present.version}), "
                 f"which was measured by another {key}: that stays",
