@@ -5,6 +5,7 @@ MLflow runs this file by its path when it logs and when it loads the model; noth
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from gan_core.release import ReleasedGenerator, load_generator
+_CODE = Path(__file__).parent / "code" / "gan_core.zip"
+if _CODE.exists():  # beside the model, which brings this project's code along
+    sys.path.insert(0, str(_CODE))
+
+from gan_core.release import ReleasedGenerator, load_generator  # noqa: E402
 
 
 class GeneratorModel(PythonModel):

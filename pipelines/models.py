@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -36,18 +38,30 @@ def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> st
 
     description = json.loads((folder / "generator.json").read_text())
     here = Path(__file__).parent
-    with _run(tracking_uri, run_id):
+    with _packed_code() as code, _run(tracking_uri, run_id):
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(here / "generator_model.py"),
             artifacts={"generator": str(folder)},
-            code_paths=[str(Path(gan_core.__file__).parent)],
+            code_paths=[str(code)],
             signature=_signature(description),
             pip_requirements=_requirements(),
             step=int(description["step"]),
             metadata={"step": description["step"], "figures": description["figures"]},
         )
     return str(logged.model_uri)
+
+
+@contextmanager
+def _packed_code() -> Iterator[Path]:
+    """This project's own code in one file: MLflow asks a server once for each."""
+    package = Path(gan_core.__file__).parent
+    with tempfile.TemporaryDirectory(prefix="gan-code-") as scratch:
+        path = Path(scratch) / f"{package.name}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(package.rglob("*.py")):
+                packed.write(file, file.relative_to(package.parent))
+        yield path
 
 
 def _requirements() -> list[str]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
 from conftest import (
@@ -122,6 +124,24 @@ def test_the_generator_is_a_model_that_anyone_can_load(
     assert samples.dtype == np.float32
     assert samples.shape == (5, *loaded.metadata.signature.outputs.inputs[0].shape[1:])
     np.testing.assert_allclose(samples, wanted.numpy(), atol=1e-6)
+
+
+def test_a_model_brings_its_code_in_one_file_and_needs_no_other(
+    uninterrupted: tuple[Path, dict[str, Any]], tracking_database: str, tmp_path: Path
+) -> None:
+    folder, _ = uninterrupted
+    client, run = mlflow_run(tracking_database, folder.name)
+    models = client.search_logged_models([run.info.experiment_id])
+    place = next(m.artifact_location for m in models if m.source_run_id == run.info.run_id)
+    code = [path.name for path in (Path(urlparse(place).path) / "code").rglob("*")]
+    assert code == ["gan_core.zip"], "a file is a request to a server"
+    script = (
+        "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1]); "
+        "print(sys.modules['gan_core'].__file__)"
+    )
+    command = [sys.executable, "-c", script, place]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "gan_core.zip" in done.stdout, done.stdout + done.stderr
 
 
 def kill_a_worker() -> None:
