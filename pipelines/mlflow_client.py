@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,17 @@ def _let_go_of(uri: str) -> None:
         engine.dispose()
 
 
+_CONNECTION = re.compile(
+    r"host='(.*?)', port=(\d+)\).*\(Caused by \w+\([\"']?(?:\w+\(.*?\): )?(.*?)[\"']?\)\)$"
+)
+"""The line of an HTTP request that has failed, which says why at its very end."""
+
+
 def reason(error: BaseException) -> str:
     """``error`` in one line, without the addresses and advice that libraries add."""
     if isinstance(error, UserError):
         return str(error)
     line = named_line(error)
+    if found := _CONNECTION.search(line):
+        return "{}:{}: {}".format(*found.groups())
     return line if len(line) <= 200 else line[:200] + "..."

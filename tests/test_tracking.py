@@ -465,6 +465,7 @@ def test_a_server_that_is_down_is_mentioned_once_and_sync_sends_everything(
     assert not shipper.end("finished", timeout=20)
     assert len(said) == 1
     assert said[0].startswith(f"warning: MLflow at {NOBODY} does not take metrics (")
+    assert "(127.0.0.1:9: Failed to establish a new connection: [Errno " in said[0], "why"
     with pytest.raises(UserError, match="not everything could be sent to MLflow"):
         sync(folder.parent)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
