@@ -454,8 +454,8 @@ def conclude(
         print(f"warning: cannot write {folder / SUMMARY} ({lost})", file=sys.stderr)
     if shipper is not None:
         shipper.tracker.note(_protocol(summary))
+    print("\n".join(_lines(summary)), flush=True)  # a slow server has minutes for what is left
     complete = shipper is None or shipper.end(summary["status"])
-    print("\n".join(_lines(summary)))
     if shipper is not None:
         print("\n".join(_mlflow_lines(config, shipper.tracker.state, complete)))
     if summary["status"] == "stopped":

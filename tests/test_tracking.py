@@ -578,6 +578,27 @@ def test_a_summary_that_cannot_be_kept_is_still_told(
     assert told.err.endswith("summary.json (No space left on device)\n")
 
 
+def test_what_came_of_a_run_is_told_before_a_slow_server_has_had_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config({
+        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
+    })  # fmt: skip
+    shipper = Shipper(Tracker(make_run(config.folder), uri=NOBODY), print)
+    told: list[str] = []
+
+    def wait(status: str) -> bool:
+        told.append(capsys.readouterr().out)
+        return False
+
+    monkeypatch.setattr(shipper, "end", wait)
+    summary = {"status": "finished", "step": 3, "seconds": 1.0, "images_per_second": 9.0}
+    conclude(config, summary, shipper)
+    shipper.tracker.close()
+    assert "finished: first, step 3" in told[0]
+    assert "did not take everything" in capsys.readouterr().out
+
+
 def test_what_cannot_be_written_whole_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

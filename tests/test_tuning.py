@@ -17,6 +17,7 @@ from gan_core.errors import UserError
 from gan_core.journal import Journal
 from pipelines.launch import plan as plan_training
 from pipelines.tune import STOP_ON, plan, split, tune_command
+from pipelines.tuning.family import Family
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import (
     INFEASIBLE,
@@ -30,7 +31,7 @@ from pipelines.tuning.objective import (
 )
 from pipelines.tuning.pace import described, uneven
 from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
-from pipelines.tuning.results import last_words, saved_share, summarise, write_best
+from pipelines.tuning.results import conclude, last_words, saved_share, summarise, write_best
 from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
 from pipelines.tuning.table import Row, Table, show_value
 
@@ -682,6 +683,25 @@ def test_the_best_of_a_population_says_from_whom_it_went_on(tmp_path: Path) -> N
         last_words(study, trials, one, True)
     )
     assert "went on" not in "\n".join(last_words(study, trials, two, True))
+
+
+def test_what_came_of_a_search_is_told_before_a_slow_server_has_had_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {90: 3.0})
+    study.save()
+    family = Family(study, tmp_path, print)
+    told: list[str] = []
+
+    def wait(status: str) -> bool:
+        told.append(capsys.readouterr().out)
+        return False
+
+    monkeypatch.setattr(family, "end", wait)
+    conclude(study, family, complete=True)
+    assert "finished: search, 1 trials" in told[0]
+    assert "did not take everything" in capsys.readouterr().out
 
 
 def test_after_an_interruption_the_open_trials_are_counted_and_nothing_is_advised(

@@ -61,8 +61,8 @@ def conclude(study: Study, family: Family, complete: bool) -> Outcome:
 
         write_report(study, trials, study_space(study))
     _note(study, status, summary, trials)
-    sent = family.end(status)
-    print("\n".join(last_words(study, trials, best, complete)))
+    print("\n".join(last_words(study, trials, best, complete)), flush=True)
+    sent = family.end(status)  # for which a slow server has minutes
     if not sent:
         print(f"MLflow at {family.where} did not take everything; send it with: {_resuming(study)}")
         return Outcome(study, trials, best, complete)
