@@ -283,7 +283,7 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
         cluster = prepare(config, stack, resume)
         device = choose_device(config, cluster)
         if not cluster.own:
-            _preflight(config, resume)
+            check_data_on_cluster(config, resume)
         checkpoint = folder.open(resume)
         watch = stack.enter_context(Watch(config))
         shipper = track(config, watch)
@@ -305,8 +305,8 @@ def prepare(config: RunConfig, stack: ExitStack, resume: bool) -> Cluster:
     return stack.enter_context(connected())
 
 
-def _preflight(config: RunConfig, resume: bool) -> None:
-    """Check the data in a small task where the workers are, before a GPU is taken."""
+def check_data_on_cluster(config: RunConfig, resume: bool) -> dict[str, Any]:
+    """:func:`check_data` in a small task where the workers are, before a GPU is taken."""
     import ray
     from ray.exceptions import RayError
 
@@ -317,12 +317,13 @@ def _preflight(config: RunConfig, resume: bool) -> None:
         found = task.remote(config.to_dict(), resume)
         while not ray.wait([found], timeout=60)[0]:
             print("waiting for a free CPU to check the data", file=sys.stderr, flush=True)
-        ray.get(found)
+        facts: dict[str, Any] = ray.get(found)
     except RayError as error:
         cause = getattr(error, "cause", None) or error
         if isinstance(cause, UserError):
             raise UserError(str(cause)) from None
         raise RunFailed(f"the check of the data failed: {reason(cause)}") from error
+    return facts
 
 
 def track(config: RunConfig, watch: Watch) -> Shipper:

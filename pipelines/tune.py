@@ -217,6 +217,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     """
     from pipelines.cluster import absolute, connected, on_this_machine
     from pipelines.run_folder import append
+    from pipelines.train import check_data_on_cluster
     from pipelines.tuning.results import conclude
     from pipelines.tuning.table import Table
 
@@ -226,10 +227,13 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
         family.start()
         with _ended_by_a_full_disk(study, family):
             return conclude(study, family, complete=True)
-    if on_this_machine():  # a resumed search, too: without its data all that is left would fail
+    # Of a resumed search, too: without its data all that is left would fail.
+    if on_this_machine():
         _check_here(study, resume)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(search=True))
+        if resume and not cluster.own:
+            _check_same_data(study, check_data_on_cluster(study.run, resume))
         study = study if resume else _grounded(study, cluster)
         _check_room(study, cluster)
         from pipelines.tuning.driver import run, tidy
@@ -289,8 +293,25 @@ def _check_here(study: Study, resume: bool) -> None:
     from pipelines.tuning.figures import names_of_data
 
     facts = check_data(study.run, resumed=resume)
-    if not resume:
+    if resume:
+        _check_same_data(study, facts)
+    else:
         _asked(study.options).check(study.run, names_of_data(study.run, facts))
+
+
+def _check_same_data(study: Study, facts: Mapping[str, Any]) -> None:
+    """``UserError`` if trials have learned from other data than there are now (``facts``)."""
+    from gan_core.journal import FILE, read
+    from pipelines.tuning.records import trial_folders
+
+    now = facts["fingerprint"]
+    events = (event for folder in trial_folders(study.folder) for event, _ in read(folder / FILE))
+    was = next((e["data"] for e in events if e["kind"] == "start" and "data" in e), now)
+    if was != now:
+        raise UserError(
+            f"cannot resume {study.run.name}: its trials have learned from other data (fingerprint "
+            f"{was}, now {now}): bring those back, or begin another search"
+        )
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import yaml
 from gan_core.config import make_config
 from gan_core.errors import UserError
 from gan_core.journal import Journal
+from pipelines import cluster, train
+from pipelines.cluster import Cluster
 from pipelines.launch import plan as plan_training
-from pipelines.tune import STOP_ON, plan, split, tune_command
+from pipelines.run_folder import append
+from pipelines.tune import STOP_ON, plan, split, tune, tune_command
 from pipelines.tuning.family import Family
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import (
@@ -702,6 +706,31 @@ def test_what_came_of_a_search_is_told_before_a_slow_server_has_had_the_rest(
     conclude(study, family, complete=True)
     assert "finished: search, 1 trials" in told[0]
     assert "did not take everything" in capsys.readouterr().out
+
+
+def test_a_search_does_not_go_on_without_its_data_or_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {10: 9.0}, status=None)
+    append(study.folder / "trial_0001", "start", data="0123456789abcdef")
+    study.save()
+    for module, name, value in (
+        (cluster, "on_this_machine", lambda: False),
+        (cluster, "connected", lambda **_: nullcontext(Cluster(False, {"CPU": 2.0}, False))),
+        (train, "check_data_on_cluster", lambda *_: {"fingerprint": "fedcba9876543210"}),
+    ):
+        monkeypatch.setattr(module, name, value)
+    with pytest.raises(UserError, match=r"learned from other data.*now fedcba9876543210"):
+        tune(load_study(study.folder), resume=True)
+
+    def gone(*_: object) -> None:
+        raise UserError("no folder /mnt/data")
+
+    monkeypatch.setattr(train, "check_data_on_cluster", gone)
+    with pytest.raises(UserError, match="no folder /mnt/data"):
+        tune(load_study(study.folder), resume=True)
+    assert not read_trials(study)[0].ended, "it can still be played"
 
 
 def test_after_an_interruption_the_open_trials_are_counted_and_nothing_is_advised(
