@@ -18,7 +18,10 @@ OPTION = "option."
 
 
 def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
-    """The configuration as MLflow parameters: the variant's options stand beside the others."""
+    """The configuration as MLflow parameters: the variant's options stand beside the others.
+
+    A search's ``run``, of which its trials are variations, has its own behind "run.".
+    """
     flat: dict[str, str] = {}
     for name, value in config.items():
         if name == "options":
@@ -28,6 +31,8 @@ def flat_params(config: Mapping[str, Any]) -> dict[str, str]:
             flat.update({f"data_options.{k}": str(v) for k, v in (value or {}).items()})
         elif name == "plugins":
             flat[name] = ",".join(value)
+        elif name == "run":
+            flat.update({f"run.{k}": v for k, v in flat_params(value).items()})
         elif name == "begun_from":
             continue  # a tag of that name tells it in words
         else:

@@ -74,6 +74,9 @@ def test_trials_are_children_of_the_study_and_end_as_their_journals_say(study: S
     assert set(found) == {"search", "trial_0001", "trial_0002", "trial_0003"}
     parent = found.pop("search")
     assert parent.info.status == "FINISHED"
+    params = parent.data.params
+    assert (params["trials"], params["run.seed"], params["run.k"]) == ("4", "0", "1")
+    assert "run" not in params, "all of them in one"
     assert {r.data.tags["mlflow.parentRunId"] for r in found.values()} == {parent.info.run_id}
     assert [found[f"trial_000{n}"].info.status for n in (1, 2, 3)] == [
         "FINISHED",
