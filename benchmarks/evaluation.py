@@ -44,7 +44,7 @@ from gan_core.splits import load_training_data
 MAKING, SEEING, OTHER = "making samples", "features", "all else"
 FIGURES: dict[str, list[tuple[Any, str]]] = {
     "fid": [(distances.RealMoments, "frechet_distance")],
-    "kid": [(distances, "kernel_distance")],
+    "kid": [(distances.RealKernel, "distance")],
     "precision, recall, density, coverage": [
         (manifold.RealManifold, "compare"),
         (manifold, "class_recall"),

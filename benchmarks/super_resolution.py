@@ -34,7 +34,7 @@ from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.exit_codes import exit_code
 from gan_core.layers import bicubic
-from gan_core.metrics.distances import kernel_distance
+from gan_core.metrics.distances import RealKernel
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.sampling import quantised
 from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
@@ -186,10 +186,10 @@ def kernel_distances(
     extractor = create_extractor("mobilenet_v2", world=world, weights=arguments.weights)
     truth = unseen(arguments)
     real, _ = extractor.features(patches(truth))
-    found = {}
+    kernel, found = RealKernel(real), {}
     for name, enlarge in rows.items():
         made = [quantised(enlarge(bicubic.reduced(picture, SCALE))) for picture in truth]
-        found[name] = kernel_distance(real, extractor.features(patches(made))[0])
+        found[name] = kernel.distance(extractor.features(patches(made))[0])
     return found, len(real)
 
 

@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score of features, defined as by torchmetrics, which computes two."""
+"""FID, KID and Inception Score of features, as torchmetrics defines them."""
 
 from __future__ import annotations
 
@@ -75,69 +75,83 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def kernel_subset_size(real: int, fake: int) -> int:
-    """How many of each side a subset of :func:`kernel_distance` holds: 1,000, or all there are."""
+    """How many of each side a subset of :class:`RealKernel` holds: 1,000, or all there are."""
     return min(SUBSET_SIZE, real, fake)
 
 
-def kernel_distance(real: Tensor, fake: Tensor, subsets: int = SUBSETS, seed: int = 0) -> float:
-    """KID (Binkowski et al. 2018, arXiv:1801.01401) of features (N, d) and (M, d), in float64.
+class RealKernel:
+    """KID (Binkowski et al. 2018, arXiv:1801.01401) against the real features (N, d), in float64.
 
-    The unbiased MMD^2 of the kernel (x.y / d + 1)^3, averaged over random subsets of 1,000 (of
-    the smaller side's number, where that is less). The subsets depend on ``seed`` alone.
-
-    A hundred subsets of 1,000 look at most pairs of a few thousand examples dozens of times, for
-    seconds on a CPU. Where all pairs are less than half of the subsets', the kernel of each is
-    computed once, and the subsets sum over what they hold of it: the figure is the same.
+    The unbiased MMD^2 of the kernel (x.y / d + 1)^3, averaged over ``subsets`` random ones of 1,000
+    (of the smaller side's number, where that is less), which are torchmetrics' for ``seed``. That
+    takes three times as long or more: what the subsets hold of the real side is the same each time,
+    and they look at most pairs of few examples dozens of times.
     """
-    size = kernel_subset_size(len(real), len(fake))
-    if size == len(real) == len(fake):
-        subsets = 1  # they are all the same
-    pairs = len(real) ** 2 + len(fake) ** 2 + len(real) * len(fake)
-    way = _of_all_pairs if 2 * pairs < 3 * subsets * size**2 else _subset_by_subset
-    with _quietly(seed):
-        return way(real.double(), fake.double(), subsets, size)
+
+    def __init__(self, real: Tensor, subsets: int = SUBSETS, seed: int = 0) -> None:
+        self._real, self._subsets, self._seed = real, subsets, seed
+        self._drawn: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def distance(self, fake: Tensor) -> float:
+        """KID of ``fake`` (M, d)."""
+        of_real, of_fake, alike = self._draw(len(fake))
+        subsets, size = of_real.shape
+        alike = alike + _sum_of_others(fake, of_fake)
+        between = _sum_of_pairs(self._real, fake, of_real, of_fake)
+        return float((alike / (size * (size - 1)) - 2 * between / size**2) / subsets)
+
+    def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Who is in the subsets (subsets, size), of the real side and of ``count`` fakes; and the
+        sum over subsets of the kernels of two different real members.
+        """
+        if count not in self._drawn:
+            real, size = len(self._real), kernel_subset_size(len(self._real), count)
+            subsets = 1 if size == real == count else self._subsets  # they are all the same
+            with private_randomness(self._seed):
+                drawn = [  # in torchmetrics' order
+                    torch.randperm(side)[:size] for _ in range(subsets) for side in (real, count)
+                ]
+            members = torch.stack(drawn).to(self._real.device)
+            of_real, of_fake = members[::2], members[1::2]
+            self._drawn[count] = of_real, of_fake, _sum_of_others(self._real, of_real)
+        return self._drawn[count]
 
 
-def _subset_by_subset(real: Tensor, fake: Tensor, subsets: int, size: int) -> float:
-    """KID by torchmetrics."""
-    from torchmetrics.image.kid import KernelInceptionDistance
-
-    metric = KernelInceptionDistance(
-        _Given(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False
-    ).to(real.device)
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
-    return float(metric.compute()[0])
-
-
-def _of_all_pairs(real: Tensor, fake: Tensor, subsets: int, size: int) -> float:
-    """The same, from the kernel of all pairs and which examples the subsets hold."""
-    held = [torch.zeros(subsets, len(side), dtype=real.dtype) for side in (real, fake)]
-    for number in range(subsets):  # drawn in torchmetrics' order
-        for members in held:
-            members[number, torch.randperm(members.shape[1])[:size]] = 1
-    of_real, of_fake = (members.to(real.device) for members in held)
-    alike = _kernel_sum(real, real, of_real, of_real) - _diagonal_sum(real, of_real)
-    alike += _kernel_sum(fake, fake, of_fake, of_fake) - _diagonal_sum(fake, of_fake)
-    between = _kernel_sum(real, fake, of_real, of_fake)
-    return float((alike / (size * (size - 1)) - 2 * between / size**2) / subsets)
-
-
-def _kernel_sum(first: Tensor, second: Tensor, of_first: Tensor, of_second: Tensor) -> Tensor:
+def _sum_of_pairs(first: Tensor, second: Tensor, of_first: Tensor, of_second: Tensor) -> Tensor:
     """The sum over subsets of the kernels of all pairs of their members in ``first``, ``second``.
 
-    Features (N, d) and (M, d); members (subsets, N) and (subsets, M), 1 for those held, else 0.
+    Features (N, d) and (M, d); members (subsets, size) are their places. Where all pairs are less
+    than half of the subsets', the kernel of each is computed once.
     """
-    total = first.new_zeros(())
-    for rows, members in zip(first.split(_ROWS), of_first.split(_ROWS, dim=1), strict=True):
-        kernel = (rows @ second.T / second.shape[1] + 1).pow_(3)
-        total += ((members @ kernel) * of_second).sum()
+    total = torch.zeros((), dtype=torch.float64, device=first.device)
+    if 2 * len(first) * len(second) >= of_first.numel() * of_second.shape[1]:
+        for mine, theirs in zip(of_first, of_second, strict=True):
+            total += _kernel(first[mine], second[theirs]).sum()
+        return total
+    second, held = second.double(), _held(of_second, len(second))
+    for rows, of_rows in zip(
+        first.split(_ROWS), _held(of_first, len(first)).split(_ROWS, dim=1), strict=True
+    ):
+        total += ((of_rows @ _kernel(rows, second)) * held).sum()
     return total
 
 
-def _diagonal_sum(features: Tensor, members: Tensor) -> Tensor:
-    """The sum over subsets of the kernel of each member with itself."""
-    return (members @ (features.square().mean(dim=1) + 1).pow(3)).sum()
+def _sum_of_others(features: Tensor, members: Tensor) -> Tensor:
+    """The same of pairs of two different members of ``features``."""
+    own = (features.double().square().mean(dim=1) + 1).pow(3)
+    return _sum_of_pairs(features, features, members, members) - own[members].sum()
+
+
+def _kernel(first: Tensor, second: Tensor) -> Tensor:
+    return (first.double() @ second.double().T / first.shape[1] + 1).pow_(3)
+
+
+def _held(members: Tensor, count: int) -> Tensor:
+    """1 for each subset's members, else 0: (subsets, count)."""
+    return torch.zeros(len(members), count, dtype=torch.float64, device=members.device).scatter_(
+        1, members, 1
+    )
 
 
 def score_splits(samples: int, splits: int = SPLITS) -> int:

@@ -97,20 +97,15 @@ class Evaluator:
             name: real_features(reference, extractor, world, cache, batch_size)
             for name, extractor in self.extractors.items()
         }
-        self._moments = {
-            name: distances.RealMoments(features)
-            for name, features in self._real.items()
-            if world.leads
-        }
+        real = self._real if world.leads else {}
+        self._moments = {name: distances.RealMoments(f) for name, f in real.items()}
+        self._kernels = {name: distances.RealKernel(f) for name, f in real.items()}
         self._manifolds = {
             name: manifold.RealManifold(features[self._compared(len(features))])
-            for name, features in self._real.items()
-            if world.leads
+            for name, features in real.items()
         }
         self._diversity = {
-            name: diversity.RealDiversity(features, samples)
-            for name, features in self._real.items()
-            if world.leads
+            name: diversity.RealDiversity(features, samples) for name, features in real.items()
         }
 
     def __call__(
@@ -225,10 +220,10 @@ class Evaluator:
         return figures, per_class
 
     def _distance_figures(self, name: str, fake: Tensor, logits: Tensor | None) -> dict[str, float]:
-        real, suffix = self._real[name], ending_of(name)
+        suffix = ending_of(name)
         figures = {
             f"fid{suffix}": self._moments[name].frechet_distance(fake),
-            f"kid{suffix}": distances.kernel_distance(real, fake),
+            f"kid{suffix}": self._kernels[name].distance(fake),
         }
         if logits is not None:
             figures[f"inception_score{suffix}"] = distances.inception_score(logits)

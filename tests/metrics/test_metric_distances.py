@@ -9,12 +9,19 @@ import pytest
 import scipy.linalg
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_core.metrics import distances
 
 
 def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
     return distances.RealMoments(real).frechet_distance(fake)
+
+
+def kernel_distance(
+    real: torch.Tensor, fake: torch.Tensor, subsets: int = distances.SUBSETS, seed: int = 0
+) -> float:
+    return distances.RealKernel(real, subsets, seed).distance(fake)
 
 
 def whitened(count: int, dimension: int, seed: int) -> torch.Tensor:
@@ -91,43 +98,68 @@ def test_kid_of_one_subset_is_the_unbiased_mmd():
     real = torch.randn(30, 6, generator=generator)
     fake = torch.randn(30, 6, generator=generator) + 0.5
     expected = brute_force_kid(real.double().numpy(), fake.double().numpy())
-    assert distances.kernel_distance(real, fake) == pytest.approx(expected, rel=1e-10)
+    assert kernel_distance(real, fake) == pytest.approx(expected, rel=1e-10)
 
 
 def test_kid_of_random_subsets_tends_to_the_mmd_of_all():
     generator = torch.Generator().manual_seed(0)
     real = torch.randn(40, 6, generator=generator)
     fake = torch.randn(60, 6, generator=generator) + 1
-    values = [distances.kernel_distance(real, fake, seed=s) for s in range(4)]
+    values = [kernel_distance(real, fake, seed=s) for s in range(4)]
     halves = [
         brute_force_kid(real.double().numpy(), fake[s : s + 40].double().numpy()) for s in (0, 20)
     ]
     assert min(halves) * 0.8 < np.mean(values) < max(halves) * 1.2
-    assert distances.kernel_distance(real, fake, seed=1) == values[1]
+    assert kernel_distance(real, fake, seed=1) == values[1]
     assert len(set(values)) == 4
 
 
-@pytest.mark.parametrize(("real", "fake"), [(1_100, 1_300), (1_000, 1_001), (2_100, 1_500)])
-def test_kid_from_the_kernel_of_all_pairs_is_torchmetrics_kid(real, fake):
+@pytest.mark.parametrize(
+    ("real", "fake", "subsets"),
+    [
+        (1_100, 1_300, 4),
+        (2_100, 1_500, 4),
+        (4_000, 1_001, 2),
+        (90, 60, 3),
+        (60, 90, 3),
+        (50, 50, 3),
+    ],
+)
+def test_kid_is_that_of_torchmetrics(real: int, fake: int, subsets: int) -> None:
+    """By all pairs of either side or by the members of the subsets, whichever are less; again."""
     generator = torch.Generator().manual_seed(0)
-    sides = [
-        torch.randn(real, 7, generator=generator).double(),
-        torch.randn(fake, 7, generator=generator).double() + 0.3,
-    ]
-    found = []
-    for way in (distances._of_all_pairs, distances._subset_by_subset):
-        torch.manual_seed(5)
-        found.append(way(*sides, 4, 1_000))
-    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    first = torch.randn(real, 7, generator=generator)
+    second = torch.randn(fake, 7, generator=generator) + 0.3
+    size = min(1_000, real, fake)
+    metric = KernelInceptionDistance(distances._Given(7), subsets=subsets, subset_size=size)
+    metric.update(first.double(), real=True)
+    metric.update(second.double(), real=False)
+    torch.manual_seed(5)
+    expected = metric.compute()[0].item()
+    kernel = distances.RealKernel(first, subsets, seed=5)
+    assert kernel.distance(second) == pytest.approx(expected, rel=1e-9)
+    shifted = kernel.distance(second + 0.1)
+    assert shifted > kernel.distance(second)
+    assert kernel.distance(second) == pytest.approx(expected, rel=1e-9)
+    assert kernel.distance(second[:-1]) == kernel_distance(first, second[:-1], subsets, 5)
 
 
-def test_kid_takes_the_way_of_fewer_pairs(monkeypatch):
-    taken = []
-    for name in ("_of_all_pairs", "_subset_by_subset"):
-        monkeypatch.setattr(distances, name, lambda *_, name=name: taken.append(name) or 0.0)
-    for count in (2_000, 7_000, 7_100):
-        distances.kernel_distance(torch.zeros(count, 1), torch.zeros(count, 1))
-    assert taken == ["_of_all_pairs", "_of_all_pairs", "_subset_by_subset"]
+def test_kid_looks_at_no_more_pairs_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    plain = distances._kernel
+
+    def counted(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        seen.append(len(first) * len(second))
+        return plain(first, second)
+
+    monkeypatch.setattr(distances, "_kernel", counted)
+    kernel = distances.RealKernel(torch.zeros(8_000, 1))
+    for of_real in (100 * 1_000**2, 0):  # once
+        seen.clear()
+        kernel.distance(torch.zeros(2_000, 1))
+        assert sum(seen) == of_real + 8_000 * 2_000 + 2_000**2
+    kernel.distance(torch.zeros(7_100, 1))
+    assert sum(seen[-300:]) == 3 * 100 * 1_000**2
 
 
 def test_kid_subsets_hold_a_thousand_or_all_there_are():
@@ -163,7 +195,7 @@ def test_distances_leave_the_global_generator_alone():
     before = torch.get_rng_state()
     features = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     frechet_distance(features, features + 1)
-    distances.kernel_distance(features, features[:15])
+    kernel_distance(features, features[:15])
     distances.inception_score(features)
     assert torch.equal(torch.get_rng_state(), before)
 

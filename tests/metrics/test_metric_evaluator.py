@@ -99,7 +99,7 @@ def test_figures_are_those_of_the_features_of_all_samples():
     assert figures["fid_classifier"] == pytest.approx(
         distances.RealMoments(real).frechet_distance(fake)
     )
-    assert figures["kid_classifier"] == pytest.approx(distances.kernel_distance(real, fake))
+    assert figures["kid_classifier"] == pytest.approx(distances.RealKernel(real).distance(fake))
     assert figures["inception_score_classifier"] == pytest.approx(distances.inception_score(logits))
     balls = manifold.RealManifold(real).compare(fake)
     for name in ("precision", "recall", "density", "coverage"):
