@@ -236,6 +236,19 @@ def test_a_critic_is_bounded_by_default_and_not_without_a_penalty(name: str) -> 
     assert create(name, data, bare | {"r1": 1.0}).recipe.gradient_penalty == 0
 
 
+@each_game
+@pytest.mark.parametrize("penalty", [None, "r1", "gradient_penalty"])
+def test_a_penalty_however_small_is_told_to_the_engine(name: str, penalty: str | None) -> None:
+    """It must not compile a network that is differentiated twice, and draws what it is told to."""
+    options, data, _ = GAMES[name]
+    variant = create(name, data, options | ({} if penalty is None else {penalty: 0.01}))
+    stage = variant.stages()[-1]
+    twice = {network for player in stage.players for network in player.second_order}
+    assert bool(twice) == (penalty is not None)
+    drawn = [spec.name for spec in variant.noise(stage.name) if spec.name.startswith("mix")]
+    assert bool(drawn) == (penalty == "gradient_penalty")
+
+
 @pytest.mark.parametrize("name", list_variants())
 def test_every_system_has_the_penalties_the_augmentation_and_the_average(name: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(VARIANTS[name].Options)}
