@@ -392,7 +392,9 @@ def comparable(figure: str, protocol: str) -> str:
     All samples are judged at the data's own size, from whatever size a system has brought them to
     it. Whether it is conditional matters to the recall of single classes alone.
     """
-    text = _OWN_SIZE.sub("", protocol)
+    from gan_core.judging import decisive
+
+    text = _OWN_SIZE.sub("", decisive(plain(figure), protocol))
     return text if plain(figure).startswith("min_class_recall") else _CLASS_RECALL.sub("", text)
 
 
