@@ -16,8 +16,9 @@ from gan_core.engine.game import Game
 from gan_core.errors import UserError
 from gan_core.losses import LOSSES
 from gan_core.options import parse
+from gan_core.priors import Uniform
 from gan_core.variant import VARIANTS, Variant, create
-from gan_core.variants.adversarial import AdversarialOptions, default
+from gan_core.variants.adversarial import AdversarialOptions, decisions, default
 
 LABELLED = DataSpec(
     {"image": TensorSpec((1, 16, 16), -1.0, 1.0), "label": TensorSpec((), classes=3)}
@@ -127,6 +128,16 @@ def test_a_critic_s_values_mean_something_against_each_other_alone() -> None:
     assert named[1]["prob/fake"] < 0.6
 
 
+@pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])
+def test_decisions_are_about_the_middle_between_both_means(loss: str) -> None:
+    real, fake = torch.tensor([9.0, 5.0, 4.0]), torch.tensor([1.0, 7.0, 2.0])
+    middle = (18 / 3 + 10 / 3) / 2
+    found = decisions(LOSSES[loss], real, fake)
+    assert found["prob/real"].item() == pytest.approx(torch.sigmoid(real - middle).mean().item())
+    assert found["prob/fake"].item() == pytest.approx(torch.sigmoid(fake - middle).mean().item())
+    assert found["accuracy/batch"].item() == pytest.approx((2 / 3 + 2 / 3) / 2)
+
+
 @pytest.mark.parametrize("name", list(TINY))
 def test_penalties_enter_the_loss_with_their_weights(name: str) -> None:
     variant = small(name, r1=3.0, gradient_penalty=7.0).eval()
@@ -233,6 +244,7 @@ def test_the_mixing_numbers_are_drawn_only_for_the_gradient_penalty() -> None:
         ("latent", (8,), True),
         ("mix", (), False),
     ]
+    assert with_penalty[1].prior == Uniform(0.0, 1.0)  # between real and generated, not beyond
     assert [n.name for n in small("gan").noise("train")] == ["latent"]
 
 
