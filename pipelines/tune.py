@@ -80,7 +80,8 @@ def _help() -> str:
     )
     group = parser.add_argument_group("the search")
     add_fields(group, TuneOptions, [f.name for f in dataclasses.fields(TuneOptions)])
-    group.add_argument("--resume", metavar="STUDY", help="go on with a search: its name or folder")
+    group.add_argument("--resume", metavar="STUDY", help="go on with a search: its name or "
+                       "folder (with --data-root, where its data are elsewhere now)")  # fmt: skip
     add_plugin(group)
     return parser.format_help()
 
@@ -191,16 +192,19 @@ def _check_device(device: str, gpus: float | None) -> None:
 
 
 def _resumed(name: str, own: dict[str, Any], rest: list[str]) -> Study:
-    """The study ``name`` as it was begun; nothing about it can be changed."""
+    """The study ``name`` as it was begun; of it nothing can be changed but where its data are."""
     from pipelines.command_line import Parser
     from pipelines.runs import resolve
 
     parser = Parser("tune --resume STUDY", add_help=False)
     parser.add_argument("--storage")
+    parser.add_argument("--data-root")
     if own:
         raise UserError(f"{flag(next(iter(own)))} cannot change a search that goes on")
     given, others = parser.parse_known_args(rest)
     study = load_study(resolve(name, getattr(given, "storage", "runs")))
+    root = getattr(given, "data_root", study.run.data_root)
+    study = dataclasses.replace(study, run=dataclasses.replace(study.run, data_root=root))
     other = next((word for word in others if word != study.run.variant), None)
     if other is not None:
         raise UserError(
@@ -310,7 +314,7 @@ def _check_same_data(study: Study, facts: Mapping[str, Any]) -> None:
     if was != now:
         raise UserError(
             f"cannot resume {study.run.name}: its trials have learned from other data (fingerprint "
-            f"{was}, now {now}): bring those back, or begin another search"
+            f"{was}, now {now}): name the folder of those with --data-root, or begin another search"
         )
 
 

@@ -350,7 +350,7 @@ def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:
     again = ["--resume", "search", "--storage", str(tmp_path)]
     for words, told in (
         (["gan", "--data", "ring"], "--data cannot change a search that goes on"),
-        (["--data-root=here"], "--data-root cannot"),
+        (["--seed=3"], "--seed cannot"),
         (["dcgan"], "dcgan cannot"),
         (["--trials", "9"], "--trials cannot"),
     ):

@@ -18,7 +18,7 @@ from gan_core.metrics.names import FigureNames
 from gan_core.variant import VARIANTS, Stage
 from gan_core.variants.pix2pix import Pix2Pix
 from pipelines import cluster
-from pipelines.tune import plan, split, tune
+from pipelines.tune import plan, split, tune, tune_command
 from pipelines.tuning.figures import Asked
 from pipelines.tuning.prepare import Ground, prepare, with_metric
 from pipelines.tuning.study import Study
@@ -164,8 +164,12 @@ def test_a_resumed_search_whose_data_have_gone_is_refused_before_its_trials_fail
     study = planned(f"gan --data folder --data-root {tmp_path}/pictures", tmp_path / "runs")
     study.save()
     (tmp_path / "pictures").rmdir()
-    with pytest.raises(UserError, match=f"no folder {tmp_path}/pictures"):
-        tune(study, resume=True)
+    words = ["--resume", study.run.name, "--storage", str(tmp_path / "runs")]
+    with pytest.raises(UserError, match=f"no folder {tmp_path}/pictures: give .* with --data-root"):
+        tune_command(words)
+    (tmp_path / "moved").mkdir()
+    with pytest.raises(UserError, match=f"no pictures .* in {tmp_path}/moved"):
+        tune_command([*words, "--data-root", f"{tmp_path}/moved"])
 
 
 def test_a_right_figure_goes_as_far_as_ray(tmp_path: Path, no_ray: None) -> None:
