@@ -12,7 +12,7 @@ from gan_core import journal
 from gan_core.errors import UserError
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.runs import check_writable, find_run, out_file, refuse_search, runs_folder
+from pipelines.runs import check_run_writable, find_run, out_file, refuse_search, runs_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def diagnose_command(arguments: list[str]) -> int:
     out = out_file(options.out) if options.out else folder / PICTURE
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png")
-    check_writable(folder, str(folder))
+    check_run_writable(folder)
     diagnosis = diagnose(folder)
     verdict = {name: finding.to_dict() for name, finding in diagnosis.findings.items()}
     (folder / FILE).write_text(json.dumps(verdict, indent=1) + "\n")

@@ -17,7 +17,7 @@ from gan_core.extractor_words import extractor_words
 from gan_core.journal import finite
 from gan_core.options import option
 from pipelines.command_line import Parser, add_fields, checked_options
-from pipelines.runs import check_writable, open_generator, resolve, without_extractor
+from pipelines.runs import check_run_writable, open_generator, resolve, without_extractor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,7 @@ def evaluate_command(arguments: list[str]) -> int:
     options = checked_options(EvaluateOptions, without_extractor(given))
     path = resolve(given["run"], options.storage)
     folder = run_folder(path) or path
-    check_writable(folder, str(folder))
+    check_run_writable(folder)
     generator = open_generator(path, options.device)
     options = checked_options(EvaluateOptions, given)  # the run's plugins are here now
     scores = evaluate(generator, options, cache=folder.parent / "cache")

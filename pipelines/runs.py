@@ -111,15 +111,22 @@ def check_checkpoints(folder: Path) -> None:
         raise UserError(f"cannot resume: {broken}, and no other is whole; start a new run")
 
 
-def check_writable(folder: Path, what: str) -> None:
-    """That files can be written into ``folder`` (made if missing), by doing so."""
+def check_writable(folder: Path, what: str, remedy: str = "choose another folder") -> None:
+    """That files can be written into ``folder`` (made if missing), by doing so; else ``UserError``
+    with ``what`` it is and a ``remedy``.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"cannot write to {what} ({reason}): choose another folder") from None
+        raise UserError(f"cannot write to {what} ({reason}): {remedy}") from None
+
+
+def check_run_writable(folder: Path) -> None:
+    """The same of the run in ``folder``, for what is found out about it and kept there."""
+    check_writable(folder, str(folder), "make it writable, or copy the run")
 
 
 def pick_device(name: str) -> str:

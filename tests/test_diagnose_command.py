@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,23 @@ def test_the_journal_tells_what_the_run_told(
     assert "try --packing 2" in shown
     with Image.open(tmp_path / "run" / "diagnosis.png") as picture:
         assert picture.size[0] > 1000
+
+
+@pytest.mark.parametrize("verb", ["diagnose", "evaluate"])
+def test_a_run_on_a_read_only_disk_is_told_before_it_is_looked_at(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(tmp_path)
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert main([verb, "run", "--storage", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: cannot write to {tmp_path / 'run'} (Read-only file system): make it writable, or "
+        "copy the run\n"
+    )
 
 
 def test_the_run_and_its_journal_know_by_what_weights_losses_are_summed(
