@@ -35,7 +35,7 @@ def translation(images: Tensor, numbers: Tensor) -> Tensor:
     """Shifted by whole pixels, each way up to an eighth of the side; what comes in is 0."""
     for axis, place in ((2, 0), (3, 1)):
         size = images.shape[axis]
-        furthest = round(size * SHIFT)
+        furthest = int(size * SHIFT + 0.5)
         steps = _whole(numbers[:, place], 2 * furthest + 1) - furthest
         images = _shifted(images, steps, axis)
     return images
@@ -53,7 +53,7 @@ def cutout(images: Tensor, numbers: Tensor) -> Tensor:
     kept = []
     for axis, place in ((2, 0), (3, 1)):
         size = images.shape[axis]
-        side = round(size * CUT)
+        side = int(size * CUT + 0.5)
         first = _whole(numbers[:, place], size + 1 - side % 2) - side // 2
         places = torch.arange(size, device=images.device)
         inside = (places >= first[:, None]) & (places < first[:, None] + side)

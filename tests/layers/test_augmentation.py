@@ -12,9 +12,9 @@ from gan_core.layers.augmentation import OPERATIONS, Augmentation
 EDGE = 1 - 1e-9
 
 
-def pictures(n: int, size: int = 16) -> Tensor:
+def pictures(n: int, height: int = 40, width: int = 24) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand((n, 3, size, size), generator=generator, dtype=torch.float64) * 2 - 1
+    return torch.rand((n, 3, height, width), generator=generator, dtype=torch.float64) * 2 - 1
 
 
 def numbers(n: int, count: int) -> Tensor:
@@ -30,22 +30,26 @@ def colored(image: Tensor, u: list[float]) -> Tensor:
 
 
 def translated(image: Tensor, u: list[float]) -> Tensor:
-    size = image.shape[1]
-    down, right = (int(v * (2 * (size // 8) + 1)) - size // 8 for v in u)
+    height, width = image.shape[1:]
+    down, right = (
+        int(v * (2 * ((n + 4) // 8) + 1)) - (n + 4) // 8
+        for v, n in zip(u, (height, width), strict=True)
+    )
     result = torch.zeros_like(image)
-    for y in range(size):
-        for x in range(size):
-            if 0 <= y - down < size and 0 <= x - right < size:
+    for y in range(height):
+        for x in range(width):
+            if 0 <= y - down < height and 0 <= x - right < width:
                 result[:, y, x] = image[:, y - down, x - right]
     return result
 
 
 def cut(image: Tensor, u: list[float]) -> Tensor:
-    size = image.shape[1]
-    side = size // 2
-    top, left = (int(v * (size + (1 - side % 2))) - side // 2 for v in u)
-    result = image.clone()
-    result[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
+    result, inside = image.clone(), []
+    for v, size in zip(u, image.shape[1:], strict=True):
+        side = (size + 1) // 2
+        first = int(v * (size + (1 - side % 2))) - side // 2
+        inside.append(slice(max(first, 0), max(first + side, 0)))
+    result[:, inside[0], inside[1]] = 0
     return result
 
 
@@ -60,14 +64,15 @@ REFERENCES = {"color": colored, "translation": translated, "cutout": cut, "flip"
 def test_pictures_in_bfloat16_are_changed_in_the_same_places(name: str) -> None:
     augmentation = Augmentation((name,))
     chosen = numbers(200, augmentation.numbers).float()
-    shown = pictures(200, 256).float()[:, :1].bfloat16()  # a real picture and a generated one
+    shown = pictures(200, 256, 256).float()[:, :1].bfloat16()  # a real picture and a generated one
     assert torch.equal(augmentation(shown, chosen), augmentation(shown.float(), chosen).bfloat16())
 
 
 @pytest.mark.parametrize("name", list(OPERATIONS))
-def test_an_operation_is_its_reference(name: str) -> None:
+@pytest.mark.parametrize("shape", [(16, 16), (40, 24), (20, 23)])
+def test_an_operation_is_its_reference(name: str, shape: tuple[int, int]) -> None:
     operation = Augmentation.parse(name)
-    images, given = pictures(40), numbers(40, operation.numbers)
+    images, given = pictures(40, *shape), numbers(40, operation.numbers)
     expected = [REFERENCES[name](i, u) for i, u in zip(images, given.tolist(), strict=True)]
     torch.testing.assert_close(operation(images, given), torch.stack(expected))
 
@@ -96,7 +101,7 @@ def test_operations_follow_each_other_in_one_order_with_numbers_of_their_own() -
 
 def test_gradients_flow_twice() -> None:
     operation = Augmentation.parse("color,translation,cutout,flip")
-    images, given = pictures(2, 8), numbers(2, operation.numbers)
+    images, given = pictures(2, 8, 8), numbers(2, operation.numbers)
     assert torch.autograd.gradcheck(
         lambda x: operation(x, given), (images.requires_grad_(),), fast_mode=True
     )
