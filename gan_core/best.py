@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gan_core.judging import decisive, tracked_figure, tracked_protocol
+from gan_core.judging import tracked_figure, tracked_protocol
 
 Best = dict[str, Any]
 """``metric``, ``value``, ``step``, ``score`` (the lower, the better), ``protocol`` (how it was
@@ -60,7 +60,7 @@ def _compares(best: Best, now: Best, stage_start: int) -> bool:
     if not math.isfinite(best["score"]):  # as earlier versions kept it
         return False
     was, how = best.get("protocol"), now["protocol"]  # those of earlier versions do not say
-    alike = not was or not how or decisive(now["metric"], was) == decisive(now["metric"], how)
+    alike = None in (was, how) or was == how
     return bool(best["metric"] == now["metric"] and alike and best["step"] > stage_start)
 
 

@@ -92,26 +92,11 @@ def tracked_protocol(metric: str, protocol: Mapping[str, str], own: str) -> str 
     return protocol.get(_FAMILIES.get(metric) or next(of_extractor, own))
 
 
-def decisive(figure: str, text: str) -> str:
-    """What a line of the protocol says of how ``figure`` was measured.
-
-    For a Frechet distance not the settings of the other figures, which follow in it and change as
-    figures are added: what is measured alike goes on being compared.
-    """
-    if not figure.startswith("fid"):
-        return text
-    measured, *others = text.split("; ")
-    return "; ".join([measured, *(part for part in others if part == _ALSO_VALIDATION)])
-
-
-_ALSO_VALIDATION = "trained on validation as well"
-
-
 def told_of_training(config: RunConfig, split: str, protocol: dict[str, str]) -> dict[str, str]:
     """``protocol`` of figures on ``split``, which says so where the run has learned from that."""
     if split != "validation" or config.train_split == "train":
         return protocol
-    return {name: f"{text}; {_ALSO_VALIDATION}" for name, text in protocol.items()}
+    return {name: f"{text}; trained on validation as well" for name, text in protocol.items()}
 
 
 def check_reference(real: Examples) -> None:

@@ -392,9 +392,7 @@ def comparable(figure: str, protocol: str) -> str:
     All samples are judged at the data's own size, from whatever size a system has brought them to
     it. Whether it is conditional matters to the recall of single classes alone.
     """
-    from gan_core.judging import decisive
-
-    text = _OWN_SIZE.sub("", decisive(plain(figure), protocol))
+    text = _OWN_SIZE.sub("", protocol)
     return text if plain(figure).startswith("min_class_recall") else _CLASS_RECALL.sub("", text)
 
 

@@ -119,7 +119,7 @@ def test_systems_of_other_sizes_and_conditions_compare_at_the_datas_own_size(
         entries.append(read_folder(folder))
     found = columns(entries)
     (fid,) = [c for c in found if c.figure == "fid_classifier"]
-    assert fid.protocol.endswith("against 200 generated, resized to native")
+    assert "against 200 generated, resized to native; precision" in fid.protocol
     assert [fid.value(e) for e in entries] == [3.0, 3.0]
     recalls = [c.protocol for c in found if c.figure == "min_class_recall_classifier"]
     assert ["all fakes" in text for text in recalls] == [True, False], "it is another figure"
