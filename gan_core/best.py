@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gan_core.judging import tracked_figure, tracked_protocol
+from gan_core.judging import comparable, tracked_figure, tracked_protocol
 
 Best = dict[str, Any]
 """``metric``, ``value``, ``step``, ``score`` (the lower, the better), ``protocol`` (how it was
@@ -60,8 +60,9 @@ def _compares(best: Best, now: Best, stage_start: int) -> bool:
     if not math.isfinite(best["score"]):  # as earlier versions kept it
         return False
     was, how = best.get("protocol"), now["protocol"]  # those of earlier versions do not say
-    alike = None in (was, how) or was == how
-    return bool(best["metric"] == now["metric"] and alike and best["step"] > stage_start)
+    metric = now["metric"]
+    alike = was is None or how is None or comparable(metric, was) == comparable(metric, how)
+    return bool(best["metric"] == metric and alike and best["step"] > stage_start)
 
 
 def note_doubled(best: Best, now: Best) -> str | None:

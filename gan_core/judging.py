@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,24 @@ def tracked_protocol(metric: str, protocol: Mapping[str, str], own: str) -> str 
     """
     of_extractor = (name for name in protocol if metric.endswith(f"_{name}"))
     return protocol.get(_FAMILIES.get(metric) or next(of_extractor, own))
+
+
+_OWN_SIZE = re.compile(r"(?<=resized to native): [^;]*")
+_CLASS_RECALL = re.compile(r"class recall by [^,;]*, ")
+_OF_NEIGHBOURS = re.compile(r", precision and recall k=[^;]*")
+
+
+def comparable(figure: str, protocol: str) -> str:
+    """What must be the same of the ``protocol`` of a ``figure`` for two of them to compare.
+
+    All samples are judged at the data's own size, from whatever size a system has brought them to
+    it. Which examples are compared one by one does not matter to distances between distributions;
+    whether it is conditional matters to the recall of single classes alone.
+    """
+    text = _OWN_SIZE.sub("", protocol)
+    if figure.startswith(("fid", "kid", "inception_score")):
+        return _OF_NEIGHBOURS.sub("", text)
+    return text if figure.startswith("min_class_recall") else _CLASS_RECALL.sub("", text)
 
 
 def told_of_training(config: RunConfig, split: str, protocol: dict[str, str]) -> dict[str, str]:

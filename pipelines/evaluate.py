@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shlex
 import sys
 import time
@@ -380,20 +379,6 @@ def family(figure: str, protocol: dict[str, str]) -> str | None:
     if own is not None and not name.startswith(_OF_FEATURES):
         return own
     return next((key for key in ("inception", "modes") if key in protocol), None)
-
-
-_OWN_SIZE = re.compile(r"(?<=resized to native): [^;]*")
-_CLASS_RECALL = re.compile(r"class recall by [^,;]*, ")
-
-
-def comparable(figure: str, protocol: str) -> str:
-    """What must be the same of the ``protocol`` of a ``figure`` for two systems to compare by it.
-
-    All samples are judged at the data's own size, from whatever size a system has brought them to
-    it. Whether it is conditional matters to the recall of single classes alone.
-    """
-    text = _OWN_SIZE.sub("", protocol)
-    return text if plain(figure).startswith("min_class_recall") else _CLASS_RECALL.sub("", text)
 
 
 def as_table(scores: Scores) -> str:

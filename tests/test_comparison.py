@@ -104,7 +104,7 @@ def test_systems_of_other_sizes_and_conditions_compare_at_the_datas_own_size(
 ) -> None:
     def judged(resizer: str, recalled: str) -> str:
         against = f"{HERE} against 200 generated, resized to native: {resizer}"
-        return f"{against}; precision and recall k=3, class recall by {recalled}, ndb K=9"
+        return f"{against}; kid 9, precision and recall k=3, class recall by {recalled}, ndb K=9"
 
     ways = (
         judged("none", "all fakes"),
@@ -114,13 +114,16 @@ def test_systems_of_other_sizes_and_conditions_compare_at_the_datas_own_size(
     for variant, protocol in zip(("gan", "acgan"), ways, strict=True):
         folder = write_run(tmp_path, variant, 3.0, protocol=protocol, variant=variant)
         book = Journal(folder)
-        book.write("metrics", 20, values={"min_class_recall_classifier": 0.5})
+        values = {"min_class_recall_classifier": 0.5, "precision_classifier": 0.5}
+        book.write("metrics", 20, values=values)
         book.close()
         entries.append(read_folder(folder))
     found = columns(entries)
     (fid,) = [c for c in found if c.figure == "fid_classifier"]
-    assert "against 200 generated, resized to native; precision" in fid.protocol
+    assert fid.protocol.endswith("against 200 generated, resized to native; kid 9")
     assert [fid.value(e) for e in entries] == [3.0, 3.0]
+    (precision,) = [c for c in found if c.figure == "precision_classifier"]
+    assert precision.protocol.endswith("native; kid 9, precision and recall k=3, ndb K=9")
     recalls = [c.protocol for c in found if c.figure == "min_class_recall_classifier"]
     assert ["all fakes" in text for text in recalls] == [True, False], "it is another figure"
 

@@ -10,7 +10,8 @@ from typing import Any
 from gan_core import journal
 from gan_core.config import read_config
 from gan_core.diagnostics.findings import called
-from pipelines.evaluate import PREFIXES, comparable, family, plain
+from gan_core.judging import comparable
+from pipelines.evaluate import PREFIXES, family, plain
 
 PROTOCOL = "protocol."
 _SIGNALS = {
@@ -90,7 +91,7 @@ def _how(figure: str, protocols: dict[str, str]) -> str:
         start = f"evaluate.{split}."
         known = {k.removeprefix(start): v for k, v in protocols.items() if k.startswith(start)}
     about = family(figure, known)
-    return comparable(figure, known.get(about or "", ""))
+    return comparable(plain(figure), known.get(about or "", ""))
 
 
 def is_figure(name: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_core.judging import comparable
 from pipelines.database import UnusableDatabase
-from pipelines.evaluate import comparable
 from pipelines.mlflow_client import connect, reason
 from pipelines.models import log_generator
 from pipelines.parcels import metric_name

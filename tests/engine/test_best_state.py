@@ -266,3 +266,20 @@ def test_a_best_of_a_later_stage_outlives_the_stages_before_it(
     now = {**best, "value": score, "score": score, "step": 6}
     assert replaces(now, best, 0, 8) is wanted  # it plays the first stage once more, of 8
     assert replaces({**now, "step": 14}, {**best, "step": 6}, 8, 20)  # the last stage is the aim
+
+
+@pytest.mark.parametrize(
+    ("protocol", "wanted"),
+    [
+        ("A: 9 train; kid 9, precision and recall k=3 on 5 drawn; trained on B", False),
+        ("A: 9 train; kid 9, precision and recall k=3 on 5", True),
+        ("A: 8 train; kid 9, precision and recall k=3 on 5; trained on B", True),
+    ],
+)
+def test_a_best_gives_way_to_a_worse_one_only_where_its_own_figure_was_measured_otherwise(
+    protocol: str, wanted: bool
+) -> None:
+    was = "A: 9 train; kid 9, precision and recall k=3 on 5; trained on B"
+    best = {"metric": "fid", "value": 25.0, "score": 25.0, "step": 4, "protocol": was}
+    now = {**best, "value": 30.0, "score": 30.0, "step": 6, "protocol": protocol}
+    assert replaces(now, best, 0, 8) is wanted
