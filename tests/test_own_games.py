@@ -314,6 +314,14 @@ def test_what_a_game_names_and_lacks_is_told_before_it_begins() -> None:
         game_of(Own, sampling_networks=lambda self, stage: ("decoder",))
 
 
+def test_what_the_data_hold_beside_their_specification_may_be_read() -> None:
+    examples = some("point")
+    held = dataclasses.replace(examples, tensors={**examples.tensors, "weight": torch.rand(40, 1)})
+    variant = type("Wrong", (Own,), {"stages": reading("point", "weight")})(Own.Options())
+    variant.build(held.spec)
+    Game(variant, held, examples, batch_size=10).play(1)
+
+
 def test_words_that_the_contract_does_not_know_are_refused() -> None:
     player = Player("p", (), lambda batch: Loss(SCALAR), OptimizerSpec())
     with pytest.raises(UserError, match="unknown kind of optimiser 'adamw': did you mean 'adam'"):

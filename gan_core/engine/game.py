@@ -89,12 +89,13 @@ class Game:
                 f"the noise '{name}' has the name of a tensor of the data: give its NoiseSpec "
                 "another"
             )
+        held = seen.keys() | self.train.tensors.keys()  # some say nothing of what else they hold
         for player in stage.players:
             for name in player.reads:
-                if name not in seen:
+                if name not in held:
                     raise UserError(
                         f"player {player.name} reads '{name}', which the data lack: they have "
-                        f"{', '.join(sorted(seen))}"
+                        f"{', '.join(sorted(held))}"
                     )
         for name in self.variant.sampling_networks(stage.name):
             if not hasattr(self.variant, name):
