@@ -206,12 +206,17 @@ def import_plugins(names: tuple[str, ...] | list[str]) -> None:
             raise UserError(_import_failure(name, error)) from error
 
 
-_NOT_THEIRS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
-"""Folders with the code of others than a plugin's author: a mistake is where that was called."""
+_OURS, _PYTHONS = Path(__file__).parent, Path(sysconfig.get_path("stdlib"))
 
 
-def _is_below(file: str, folders: tuple[str, ...]) -> bool:
-    return any(Path(file).is_relative_to(folder) for folder in folders)
+def _is_theirs(file: str) -> bool:
+    """Whether ``file`` may be of a plugin: it is neither this package's nor the standard library's,
+    below which Python has the packages that are installed, where it is no virtual environment's.
+    """
+    path = Path(file)
+    if path.is_relative_to(_OURS) or file.startswith("<frozen "):
+        return False
+    return not path.is_relative_to(_PYTHONS) or "site-packages" in path.parts
 
 
 def _import_failure(name: str, error: Exception) -> str:
@@ -226,7 +231,7 @@ def _import_failure(name: str, error: Exception) -> str:
         reason, place = error.msg, f"{error.filename}, line {error.lineno}"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        theirs = [frame for frame in frames if not _is_below(frame.filename, _NOT_THEIRS)]
+        theirs = [frame for frame in frames if _is_theirs(frame.filename)]
         frame = (theirs or frames)[-1]
         reason, place = str(error), f"{frame.filename}, line {frame.lineno}"
     return f"--plugin {name} cannot be imported: {type(error).__name__}: {reason} ({place})"

@@ -275,6 +275,22 @@ def test_a_mistake_told_by_others_is_placed_where_they_were_called(
         assert f"({tmp_path}/placed.py, line {line})" in said
 
 
+def test_of_an_installed_plugin_too_the_place_is_its_own(
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("gan_core.config._PYTHONS", tmp_path)  # where no environment is virtual
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    taken = "from gan_core.variant import register\n\nregister('gan')(type('A', (), {}))"
+    write("site-packages/installed", taken)
+    said = answer(capsys, "train gan --plugin installed")
+    sys.modules.pop("installed", None)
+    assert f"({tmp_path}/site-packages/installed.py, line 3)" in said
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_plugin_that_fails_is_told_with_its_place(
     write: Write, capsys: pytest.CaptureFixture[str], what: str, tmp_path: Path
