@@ -50,6 +50,17 @@ def test_every_pass_shows_each_example_once_in_another_order(batch_size: int) ->
     assert len({tuple(one.tolist()) for one in passes}) == len(passes)
 
 
+def test_the_order_is_the_one_of_earlier_versions() -> None:
+    """A run that goes on needs the same: torch's permutation by the lower 63 bits of a key."""
+    order = ShuffledOrder(COUNT, 3, "stage", "player")
+    passes = []
+    for number in range(3):
+        key = stream_key(3, "stage", "player", "order", str(number)) % 2**63
+        generator = torch.Generator().manual_seed(key)
+        passes.append(torch.randperm(COUNT, generator=generator))
+    assert torch.equal(order.examples(torch.arange(3 * COUNT)), torch.cat(passes))
+
+
 def test_tensors_of_an_example_stay_together() -> None:
     for batch in (stream().next(), stream(50).next()):
         assert torch.equal(batch["label"], batch["image"][:, 0] * 10)
