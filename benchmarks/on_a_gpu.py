@@ -223,10 +223,14 @@ def arguments_of(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/on_a_gpu"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/on_a_gpu"), help="a folder (default: %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing later")
-    parser.add_argument("--only", nargs="+", choices=list(TASKS), help="some of these")
-    parser.add_argument("--data", default="folder", help="labelled pictures of 32 pixels")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(TASKS), metavar="NAME", help=f"of {', '.join(TASKS)}"
+    )
+    parser.add_argument("--data", default="folder", help="a source of labelled pictures of 32 px")
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--extractor-weights", type=Path, help="MobileNetV2's, for evaluations")
     return parser.parse_args(words)
