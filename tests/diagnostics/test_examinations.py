@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
-from gan_core.diagnostics.findings import Facts, Sign, worst
+from gan_core.diagnostics.findings import Facts, Sign, Threshold, worst
 from gan_core.diagnostics.history import History
 
 FACTS = Facts(modes=10, steps=1000, samples=2000)
@@ -78,6 +80,50 @@ def test_each_sign_is_told_from_health(
 ) -> None:
     assert levels(**{name: suspicious}) == only(failure, 1)
     assert levels(**{name: proof}) == only(failure, 2)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "diagnosis.md"
+ROW = re.compile(
+    r"\| `([\w/]+?)(?:_?\.\.\.)?`.*\| ([a-z -]+) \| (below|above) ([\d.]+) "
+    r"\| (?:below|above) ([\d.]+) \|"
+)
+JUDGED = {
+    "birthday_support": lambda value: {"birthday_support_classifier": value},
+    "copied_share": lambda value: {"copied_share_classifier": value},
+    "modes_covered": lambda value: {"modes_covered": 10 * value},
+    "slope/generator": lambda value: {"slope/generator": value, "accuracy/fake": 0.9},
+    "loss": lambda value: {"loss/generator": -value},
+    "duality_gap": lambda value: {"duality_gap": -value},
+    "accuracy/train": lambda value: {"accuracy/train": 0.9, "accuracy/held_out": 0.9 - value},
+}
+"""What is logged where a value that the page names is so large; else that value."""
+
+
+@pytest.mark.parametrize("row", ROW.findall(PAGE.read_text()), ids=lambda row: row[0])
+def test_the_thresholds_are_those_of_the_page(row: tuple[str, ...]) -> None:
+    name, failure, side, *bounds = row
+    logged = JUDGED.get(name.rstrip("/"), lambda value: {name: value})
+    failure = failure.replace("-", " ").replace(" ", "_")
+    worse = 1.001 if side == "above" else 0.999
+    for level, bound in enumerate(map(float, bounds), start=1):
+        assert levels(**logged(bound / worse)) == only(failure, level - 1)
+        assert levels(**logged(bound * worse)) == only(failure, level)
+
+
+def test_the_page_names_every_threshold() -> None:
+    modules = (mode_collapse, vanishing_gradient, non_convergence, overfitting)
+    known = [v for module in modules for v in vars(module).values() if isinstance(v, Threshold)]
+    told = [tuple(map(float, row[3:])) for row in ROW.findall(PAGE.read_text())]
+    assert sorted(told) == sorted((t.suspected, t.confirmed) for t in known)
+
+
+def test_only_a_loss_beyond_all_bounds_is_called_divergence() -> None:
+    for size, form in ((50.0, ""), (150.0, "divergence")):
+        history = History()
+        for step in range(500, 503):
+            history.add(step, {**HEALTHY, "loss/generator": size})
+        (sign,) = (s for s in non_convergence.examine(history, FACTS) if s.level)
+        assert (sign.form, sign.text) == (form, f"loss/generator at {size:.3g}")
 
 
 def test_a_slope_vanishes_only_where_the_discriminator_is_sure_and_right() -> None:
