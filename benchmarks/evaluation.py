@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.settings import read_settings
-from benchmarks.speed_ways import wait
+from benchmarks.speed_ways import machine, wait
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import Sampler
@@ -126,7 +126,7 @@ def measure(config: RunConfig, rounds: int) -> dict[str, Any]:
     return {
         "setting": f"{config.variant} on {config.data}, {evaluator.samples:,} samples against "
         f"{len(evaluator.reference):,}, by {', '.join(evaluator.extractors) or 'the modes'}",
-        "machine": _machine(world),
+        "machine": machine(world.device.type),
         "once": once,
         "first": sum(first.values()),
         "parts": medians,
@@ -165,12 +165,6 @@ def _extractors(evaluator: Any) -> list[Any]:
 def _native(game: Game, sampler: Sampler, index: Tensor) -> Tensor:
     spec = game.train.spec
     return game.stage.view.restore(sampler(index)[spec.target], spec.target_shape)
-
-
-def _machine(world: World) -> str:
-    if world.device.type == "cuda":
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def table(found: dict[str, Any]) -> str:

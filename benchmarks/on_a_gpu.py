@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.speed_ways import machine
 from gan_core.errors import UserError
 from gan_core.exit_codes import exit_code
 
@@ -253,7 +254,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{name}: for {seconds:.0f} s at most", file=sys.stderr, flush=True)
         ended[name] = play(name, command_of(name, arguments), arguments.out, seconds)
         print(f"{name}: {ended[name]}", file=sys.stderr, flush=True)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
+    print(f"{machine('cuda')}\n")
     print(table(names, ended, arguments.out))
     left_over = [name for name in names if not is_done(name, arguments.out)]
     if left_over:

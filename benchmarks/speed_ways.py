@@ -127,9 +127,7 @@ class Setting:
 
     def machine(self) -> str:
         """What it is played on."""
-        threads = f"{torch.get_num_threads()} threads"
-        name = torch.cuda.get_device_name() if self.device == "cuda" else f"CPU, {threads}"
-        return f"{name}, torch {torch.__version__}"
+        return machine(self.device)
 
     def describe(self) -> str:
         """In a few words: the pictures are those of the source."""
@@ -332,6 +330,13 @@ def alternate(
         between()
         for loop in loops if number % 2 == 0 else reversed(loops):
             loop.round(seconds)
+
+
+def machine(device: str) -> str:
+    """This machine's ``device`` and torch, for the head of a table."""
+    threads = f"{torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads}"
+    return f"{name}, torch {torch.__version__}"
 
 
 def wait(device: str) -> None:

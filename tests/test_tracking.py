@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gan_core.config import make_config
+from gan_core.config import RunConfig, make_config
 from gan_core.errors import UserError
 from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
@@ -49,6 +49,13 @@ CONFIG = {
 }
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
 ROOT = Path(__file__).parents[1]
+
+
+def first_run(storage: Path) -> RunConfig:
+    """The configuration of a run called first, in ``storage``."""
+    return make_config({
+        "variant": "gan", "data": "digits", "storage": str(storage), "name": "first",
+    })  # fmt: skip
 
 
 def make_run(folder: Path, steps: int = 3, pictures: bool = True) -> Path:
@@ -217,9 +224,7 @@ def test_only_one_process_sends_a_run(tmp_path: Path) -> None:
 def test_a_run_that_is_being_sent_is_not_trained(tmp_path: Path) -> None:
     from pipelines.train import Watch, track
 
-    config = make_config({
-        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
-    })  # fmt: skip
+    config = first_run(tmp_path)
     sending = Tracker(make_run(config.folder), uri=NOBODY)
     with pytest.raises(UserError, match="run 'first' is being sent to MLflow by another process"):
         track(config, Watch(config))
@@ -534,9 +539,7 @@ def test_on_a_full_disk_the_run_is_told_of_in_a_line_and_ended_in_mlflow(
     tracker: Tracker, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker.send()
-    config = make_config({
-        "variant": "gan", "data": "digits", "storage": str(tracker.folder.parent), "name": "first",
-    })  # fmt: skip
+    config = first_run(tracker.folder.parent)
     fill_disk(monkeypatch, tracker.folder)
     said: list[str] = []
     shipper = Shipper(tracker, said.append, interval=0.02)
@@ -566,9 +569,7 @@ def test_on_a_full_disk_the_run_is_told_of_in_a_line_and_ended_in_mlflow(
 def test_a_summary_that_cannot_be_kept_is_still_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config({
-        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
-    })  # fmt: skip
+    config = first_run(tmp_path)
     make_run(config.folder)
     fill_disk(monkeypatch, config.folder)
     summary = {"status": "finished", "step": 3, "seconds": 1.0, "images_per_second": 9.0}
@@ -581,9 +582,7 @@ def test_a_summary_that_cannot_be_kept_is_still_told(
 def test_what_came_of_a_run_is_told_before_a_slow_server_has_had_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config({
-        "variant": "gan", "data": "digits", "storage": str(tmp_path), "name": "first",
-    })  # fmt: skip
+    config = first_run(tmp_path)
     shipper = Shipper(Tracker(make_run(config.folder), uri=NOBODY), print)
     told: list[str] = []
 

@@ -73,12 +73,13 @@ class RealDiversity:
     def __init__(self, real: Tensor, samples: int | None = None) -> None:
         self.centre = real.mean(0)
         self._real = real - self.centre
-        chosen = self._real[self._chosen(len(real))]
+        index = self._chosen(len(real))
+        chosen = self._real[index]
         self.bins = Bins(real, count_bins(len(real), samples))
         self._vendi: dict[int, float] = {}
         self.distance = float(distances_of_pairs(chosen).mean())
         self.near_each_other = self._near(_nearest(chosen, chosen, torch.arange(len(chosen))))
-        self.near_training = self._near(self._to_others(self._chosen(len(real))))
+        self.near_training = self._near(_nearest(chosen, self._real, index))
 
     def _chosen(self, count: int) -> Tensor:
         return spread(count, LIMIT).to(self._real.device)
@@ -103,10 +104,6 @@ class RealDiversity:
             self._vendi[count] = vendi_score(self._real[chosen])
         chosen = spread(len(centred), count).to(centred.device)
         return vendi_score(centred[chosen]) / self._vendi[count]
-
-    def _to_others(self, index: Tensor) -> Tensor:
-        """The distance (M,) of the real examples ``index`` to the nearest other one."""
-        return _nearest(self._real[index], self._real, index)
 
     @torch.no_grad()
     def figures(self, fake: Tensor) -> dict[str, float]:
