@@ -188,12 +188,12 @@ def arguments_of(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--variant", default="sngan")
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--data-root")
-    parser.add_argument("--extractor", default="auto")
+    parser.add_argument("--variant", default="sngan", help="whose generator (default: sngan)")
+    parser.add_argument("--data", default="digits", help="a data source (default: digits)")
+    parser.add_argument("--data-root", help="the folder of the source's files")
+    parser.add_argument("--extractor", default="auto", help="whose features, as for a run")
     parser.add_argument("--extractor-weights", help="file with the extractor's weights")
-    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--samples", type=int, default=50_000, help="default: 50000")
     parser.add_argument("--rounds", type=int, default=3, help="evaluations after the first")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--set", nargs="*", default=[], help="options of the run, as name=value")
