@@ -33,12 +33,14 @@ def examples(data: DataSpec) -> Examples:
     return Examples(tensors, data, "random")
 
 
-def game(name: str, options: dict[str, Any], data: DataSpec, engine: Engine) -> Game:
+def game(
+    name: str, options: dict[str, Any], data: DataSpec, engine: Engine, world: World = ALONE
+) -> Game:
     split = examples(data)
     options = options | dict.fromkeys(("dropout",) if name in _DRAW_IN_MEMORY_ORDER else (), 0.0)
     variant = create(name, data, {"steps": 100, **options}, seed=1).to(torch.get_default_dtype())
-    made = Game(variant, split, split, batch_size=BATCH, world=ALONE, engine=engine)
-    seed_rank(0, ALONE)
+    made = Game(variant, split, split, batch_size=BATCH, world=world, engine=engine)
+    seed_rank(0, world)
     return made
 
 
@@ -62,11 +64,14 @@ def matrices(played: Game) -> dict[str, torch.Tensor]:
     return {n: p.detach() for n, p in played.variant.named_parameters() if p.dim() > 1}
 
 
-def same_training(name: str, options: dict[str, Any], data: DataSpec, engine: Engine) -> None:
-    plain = game(name, options, data, Engine())
+def same_training(
+    name: str, options: dict[str, Any], data: DataSpec, engine: Engine, world: World = ALONE
+) -> None:
+    plain = game(name, options, data, Engine(), world)
     plain.play(50)
-    other = game(name, options, data, engine)
+    other = game(name, options, data, engine, world)
     other.play(50)
+    assert not [note for note in other.take_notes() if "recorded" in note]
     torch.testing.assert_close(matrices(other), matrices(plain), rtol=1e-9, atol=1e-9)
     wanted = {n: pytest.approx(v, abs=1e-5) for n, v in plain.take_diagnostics().items()}
     assert other.take_diagnostics() == wanted
@@ -106,3 +111,24 @@ def test_compiled_networks_are_the_same_training(
 ) -> None:
     """One row of each variant; compiling takes from ten seconds to minutes."""
     same_training(*row, Engine("compile", channels_last=True))
+
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@on_a_gpu
+@every_row
+@pytest.mark.usefixtures("double_precision")
+def test_recorded_turns_are_the_same_training(
+    name: str, options: dict[str, Any], data: DataSpec
+) -> None:
+    same_training(name, options, data, Engine("graph"), World.current("cuda"))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("row", _FIRST.values(), ids=list(_FIRST))
+@pytest.mark.usefixtures("double_precision")
+def test_recorded_turns_of_compiled_networks_are_the_same_training(
+    row: tuple[str, dict[str, Any], DataSpec],
+) -> None:
+    same_training(*row, Engine("compiled-graph", channels_last=True), World.current("cuda"))
