@@ -24,7 +24,7 @@ AS_CHOSEN = {"cpu": "eager", "cuda": "graph+tf32+channels-last"}
 
 def _begin(setting: Setting, way: Way, seed: int) -> Game:
     world = World.current(setting.device)
-    way.set_precision()
+    way.set_numerics()
     game = make_game(setting, way, world, seed)
     seed_rank(seed, world)  # last: making networks may draw
     return game
@@ -44,7 +44,7 @@ class _Alone:
 
     def play(self, iterations: int) -> None:
         """So many iterations, to their end on the device."""
-        self._way.set_precision()
+        self._way.set_numerics()
         torch.set_rng_state(self._random)
         if self._device_random is not None:
             torch.cuda.set_rng_state(self._device_random, self.game.world.device)

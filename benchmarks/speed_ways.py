@@ -187,13 +187,14 @@ class Way:
         words: dict[str, Any] = {"mode": self.mode, "precision": self.precision}
         return Engine(**words, channels_last=self.channels_last)
 
-    def set_precision(self) -> None:
-        """Let this process multiply and convolve float32 as the way wants it."""
+    def set_numerics(self) -> None:
+        """Let this process multiply and convolve as the way wants it."""
         if self.mode != "textbook":
-            self.engine.set_precision()
+            self.engine.set_numerics()
             return
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.deterministic = False
 
 
 class Loop(Protocol):
@@ -258,7 +259,7 @@ class Timed:
         self.needed: int | None = None
         assert setting.train is not None  # loaded now, not while the clock runs
         before = _forget_peak(setting.device)
-        way.set_precision()
+        way.set_numerics()
         begun = time.perf_counter()
         self.loop = make_loop(setting, way)
         self._played = WARM_UPS[way.mode]
@@ -270,7 +271,7 @@ class Timed:
 
     def play(self, iterations: int) -> float:
         """The seconds that an iteration takes, of so many."""
-        self.way.set_precision()
+        self.way.set_numerics()
         wait(self.setting.device)
         begun = time.perf_counter()
         for _ in range(iterations):
@@ -281,7 +282,7 @@ class Timed:
     def look_at_memory(self) -> None:
         """Measure what an iteration needs on a CPU, beyond what lay there before it."""
         if self.setting.device == "cpu":
-            self.way.set_precision()
+            self.way.set_numerics()
             self.needed = needed_bytes(self.loop.iterate)
 
     def round(self, seconds: float) -> None:

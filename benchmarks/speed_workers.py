@@ -49,7 +49,7 @@ def _work(
         )
     try:
         world = World.current(f"cuda:{rank}" if cuda else "cpu")
-        way.set_precision()
+        way.set_numerics()
         game = make_game(setting, way, world)
         line.send(0.0)
         while iterations := line.recv():

@@ -114,7 +114,7 @@ class Run:
         wishes = (config.engine, config.precision, config.memory_format)
         engine, refusals = choose_engine(*wishes, variant, self.world)
         self._refusals = refusals
-        engine.set_precision()
+        engine.set_numerics()
         return variant, engine
 
     def _tell_notes(self) -> None:

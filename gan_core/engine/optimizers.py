@@ -48,10 +48,15 @@ def create_optimizer(
             return optim.SGD(parameters, lr=spec.learning_rate, momentum=momentum, fused=True)
         return optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas, fused=True)
     device = parameters[0].device
-    rate = torch.tensor(spec.learning_rate, device=device)
+    rate = _scalar(spec.learning_rate, device)
     if spec.kind == "sgd":
-        return TensorSGD(parameters, rate, torch.tensor(spec.momentum(0), device=device))
+        return TensorSGD(parameters, rate, _scalar(spec.momentum(0), device))
     return optim.Adam(parameters, lr=rate, betas=spec.betas, fused=True, capturable=True)
+
+
+def _scalar(value: float, device: torch.device) -> Tensor:
+    """In float32, whatever the networks are in: that is what Adam's fused kernel reads."""
+    return torch.tensor(value, dtype=torch.float32, device=device)
 
 
 def apply_schedule(

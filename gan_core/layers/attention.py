@@ -30,8 +30,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         query = _places(self.query(values))
-        key = _places(F.max_pool2d(self.key(values), 2))
-        value = _places(F.max_pool2d(self.value(values), 2))
+        key = _places(_pooled(self.key(values)))
+        value = _places(_pooled(self.value(values)))
         attended = self._attend(query, key, value).transpose(1, 2)
         return values + self.gamma * self.output(attended.unflatten(2, values.shape[2:]))
 
@@ -48,3 +48,16 @@ class SelfAttention(nn.Module):
 def _places(features: Tensor) -> Tensor:
     """(N, C, H, W) to (N, HW, C)."""
     return features.flatten(2).transpose(1, 2)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """The largest of each square: ``max_pool2d(features, 2)``, of equal numbers the first.
+
+    Compiled code would scatter the gradient of pooling by atomic additions.
+    """
+    if not torch.compiler.is_compiling():
+        return F.max_pool2d(features, 2)
+    first, *others = (features[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    for other in others:
+        first = torch.where(other > first, other, first)
+    return first

@@ -214,7 +214,7 @@ def test_each_goes_on_in_its_own_precision() -> None:
 
     def a_game(precision: Any) -> Playing:
         def playing(place: Place) -> None:
-            Engine("eager", precision).set_precision()
+            Engine("eager", precision).set_numerics()
             for _ in range(2):
                 place.pass_on()
                 flags = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -222,7 +222,8 @@ def test_each_goes_on_in_its_own_precision() -> None:
 
         return playing
 
-    Engine("eager", "fp32").set_precision()
+    Engine("eager", "fp32").set_numerics()
+    assert torch.backends.cudnn.deterministic
     assert together([a_game("tf32"), a_game("fp32"), a_game("tf32")]) == [None] * 3
     assert seen == {"tf32": [("high", True)] * 4, "fp32": [("highest", False)] * 2}
     assert torch.get_float32_matmul_precision() == "highest"

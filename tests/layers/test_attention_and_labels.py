@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gan_core.layers.attention import SelfAttention
+from gan_core.layers.attention import SelfAttention, _pooled
 from gan_core.layers.init import glorot_weights, orthogonal_weights
 from gan_core.layers.labels import class_weights
 from gan_core.layers.normalisation import ConditionalBatchNorm2d
@@ -110,20 +112,45 @@ def test_spectral_conditions_have_no_bias_and_a_norm_of_one() -> None:
     assert norm.item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.fixture(params=[False, True], ids=["", "compiled"])
+def compiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Layers take the way that is for compiled code, which is played as it stands."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("compiling")
+def test_pooled_keys_are_the_largest_of_squares_and_of_equal_ones_the_first() -> None:
+    values = torch.randint(3, (2, 5, 6, 4), dtype=torch.float64).requires_grad_()
+    pooled, weights = _pooled(values), torch.randn(2, 5, 3, 2, dtype=torch.float64)
+    (pooled * weights).sum().backward()
+    expected = torch.zeros_like(values)
+    for n, c, h, w in itertools.product(range(2), range(5), range(3), range(2)):
+        square = values.detach()[n, c, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2]
+        place = int(square.argmax())
+        expected[n, c, 2 * h + place // 2, 2 * w + place % 2] = weights[n, c, h, w]
+        assert pooled[n, c, h, w] == square.max()
+    assert torch.equal(values.grad, expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("conditional", [False, True])
-def test_the_up_block_is_its_definition(conditional: bool) -> None:
+@pytest.mark.usefixtures("compiling")
+def test_the_up_block_is_its_definition(conditional: bool, layout: torch.memory_format) -> None:
     block = UpBlock(4, 6, conditions=3 * conditional).double()
     condition = torch.randn(5, 3, dtype=torch.float64) if conditional else None
     if conditional:
         nn.init.normal_(block.norm1.gain.weight)
         nn.init.normal_(block.norm2.bias.weight)
-    values = torch.randn(5, 4, 6, 6, dtype=torch.float64)
+    values = torch.randn(5, 4, 6, 6, dtype=torch.float64).to(memory_format=layout)
     given = () if condition is None else (condition,)
     enlarge = nn.Upsample(scale_factor=2)
     hidden = block.conv1(enlarge(F.relu(block.norm1(values, *given))))
     hidden = block.conv2(F.relu(block.norm2(hidden, *given)))
     expected = hidden + block.shortcut(enlarge(values))
-    torch.testing.assert_close(block(values, condition), expected)
+    made = block.to(memory_format=layout)(values, condition)
+    torch.testing.assert_close(made, expected)
+    assert made.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize(
