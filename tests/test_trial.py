@@ -121,6 +121,33 @@ def test_a_trial_on_a_node_without_the_storage_says_so(tmp_path: Path, fake: Fak
     assert not study.folder.exists()
 
 
+@pytest.mark.parametrize("damage", ["gone", "truncated"])
+def test_a_trial_whose_checkpoint_is_lost_goes_on_from_the_newest_beside_it(
+    tmp_path: Path, fake: FakeTune, damage: str
+) -> None:
+    """Tune's notes of a killed search can name one that was removed since."""
+    fake.stop_at = 40
+    with pytest.raises(Stopped):
+        module.play_trial(make(tmp_path), {"k": 2})
+    kept = [tmp_path / f"checkpoint_00000{number}" for number in range(3)]
+    shutil.copytree(fake.saved[0], kept[0])
+    shutil.copytree(fake.saved[1], kept[2])
+    if damage == "truncated":
+        shutil.copytree(fake.saved[0], kept[1])
+        (kept[1] / "state.pt").write_bytes(b"")
+    fake.reports.clear()
+    fake.start_from, fake.stop_at = kept[1], None
+    module.play_trial(make(tmp_path), {"k": 2})
+    assert [report["step"] for report in fake.reports] == [60]
+    assert read_trial(make(tmp_path).folder / FOLDER, make(tmp_path)).status == "finished"
+
+
+def test_a_trial_whose_checkpoints_are_all_lost_begins_anew(tmp_path: Path, fake: FakeTune) -> None:
+    fake.start_from = tmp_path / "checkpoint_000003"
+    module.play_trial(make(tmp_path), {"k": 2})
+    assert [report["step"] for report in fake.reports] == [20, 40, 60]
+
+
 def test_a_trial_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, fake: FakeTune) -> None:
     whole = make(tmp_path, "whole")
     module.play_trial(whole, {"k": 2})

@@ -146,7 +146,7 @@ def all_checkpoints(run_folder: Path) -> list[Path]:
 
 def find_checkpoint(run_folder: Path) -> Path | None:
     """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
-    return _first_whole(all_checkpoints(run_folder))
+    return first_whole(all_checkpoints(run_folder))
 
 
 def all_bests(run_folder: Path) -> list[Path]:
@@ -157,7 +157,7 @@ def all_bests(run_folder: Path) -> list[Path]:
 
 def find_best(run_folder: Path) -> Path | None:
     """The whole best state of a run that was kept last; damaged ones are passed over."""
-    return _first_whole(all_bests(run_folder))
+    return first_whole(all_bests(run_folder))
 
 
 def next_best(run_folder: Path, step: int) -> Path:
@@ -175,7 +175,8 @@ def _number(folder: Path) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _first_whole(folders: Iterable[Path]) -> Path | None:
+def first_whole(folders: Iterable[Path]) -> Path | None:
+    """The first of the checkpoints that is whole; damaged ones are passed over with a warning."""
     for folder in folders:
         try:
             verify(folder)

@@ -22,7 +22,7 @@ import torch
 from ray import tune
 
 from gan_core.config import RunConfig, write_config
-from gan_core.engine.checkpoint import read_manifest
+from gan_core.engine.checkpoint import BrokenCheckpoint, first_whole, read_manifest, verify
 from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal, read
 from gan_core.observers import FolderObserver
@@ -96,7 +96,20 @@ def _given_checkpoint() -> Iterator[Path | None]:
         yield None
         return
     with given.as_directory() as folder:
-        yield Path(folder)
+        yield _whole(Path(folder))
+
+
+def _whole(asked: Path) -> Path | None:
+    """``asked``, else the newest whole checkpoint beside it, if any.
+
+    What a killed driver has last written down can be older than the oldest checkpoint that is kept.
+    """
+    try:
+        verify(asked)
+    except BrokenCheckpoint:
+        beside = sorted(asked.parent.glob("checkpoint_[0-9]*"), reverse=True)
+        return first_whole([folder for folder in beside if folder != asked])
+    return asked
 
 
 def _play(

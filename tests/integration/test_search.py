@@ -15,6 +15,7 @@ from conftest import ROOT, events
 
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.journal import last_status
+from pipelines.run_folder import TRACE
 from pipelines.tracking import State
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -71,6 +72,11 @@ def halfway(study: Path) -> bool:
             for folder in playing
         )
     )
+
+
+def traces(study: Path) -> dict[str, str]:
+    """What went wrong in trials that have failed."""
+    return {path.parent.name: path.read_text() for path in study.glob(f"*/{TRACE}")}
 
 
 def mlflow_runs(folder: Path) -> list[Any]:
@@ -131,7 +137,8 @@ def test_a_search_whose_driver_was_killed_goes_on_and_mlflow_has_each_trial_once
     assert len(runs) == 5
     assert set(children) == {folder.name for folder in trials(study)}
     assert {r.data.tags["mlflow.parentRunId"] for r in children.values()} == {parent.info.run_id}
-    assert {r.info.status for r in runs} <= {"FINISHED", "KILLED"}
+    statuses = {r.info.run_name: r.info.status for r in runs}
+    assert set(statuses.values()) <= {"FINISHED", "KILLED"}, (statuses, traces(study), output)
     for folder in trials(study):
         assert children[folder.name].history == said(folder), folder.name
 
