@@ -68,16 +68,16 @@ class RunConfig:
         "auto",
         "eager plays kernel by kernel; compile lets torch.compile write the networks' kernels (a "
         "minute at the start); graph records a player's turn as a CUDA graph and replays it: "
-        "several times faster for small networks; compiled-graph does both; auto: graph on one "
-        "GPU, else eager",
+        "several times faster for small networks; compiled-graph does both, the fastest for runs "
+        "of minutes; auto: graph on one GPU, else eager",
         kind="runtime",
         choices=("auto", "eager", "compile", "graph", "compiled-graph"),
     )
     precision: str = option(
         "auto",
         "bf16 multiplies and convolves in bfloat16 (weights, norms and losses stay float32): the "
-        "fastest on GPUs and on CPUs that have it; tf32 lets a GPU do it with 10 bits of mantissa; "
-        "auto: tf32 on a GPU, else fp32",
+        "fastest on CPUs that have it, and on GPUs with compiled-graph; tf32 lets a GPU do it with "
+        "10 bits of mantissa; auto: tf32 on a GPU, else fp32",
         kind="runtime",
         choices=("auto", "fp32", "tf32", "bf16"),
     )
