@@ -7,6 +7,7 @@
     python -m benchmarks.speed --cost batch_size=16,64,256 width=16,32 --ways eager,compile
     python -m benchmarks.speed --workers 2
     python -m benchmarks.speed --games 8 --variant dcgan --image-size 32 --batch-size 64
+    python -m benchmarks.speed --kernels 20 --variant sngan --ways graph+tf32,compiled-graph+tf32
 
 The first three print the ladder: the textbook loop (`benchmarks/textbook_loop.py`), then the
 engine. A way is a mode (eager, compile, graph, compiled-graph), with tf32 or bf16 and channels-last
@@ -32,6 +33,9 @@ machine be idle for that: threads wait for the slowest of them in every operatio
 `--games N` lets the same N games (of seeds of their own) play one after another, each alone, and
 together in one process, taking turns, and says whether together they train bit for bit as alone.
 
+`--kernels N` says what an iteration's time goes to in each way, by torch's profiler: kinds of
+kernels (on a CPU: of operations), and the N that take longest.
+
 Other words are options of the variant; the others are its paper's.
 """
 
@@ -51,6 +55,7 @@ import torch
 from benchmarks.speed_cost import AXES, measure_cost, read_axes
 from benchmarks.speed_floor import Ceiling, flops
 from benchmarks.speed_games import AS_CHOSEN, compare_games
+from benchmarks.speed_kernels import profile_kernels
 from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
 from benchmarks.speed_workers import compare_workers
 from gan_core.data.loading import source_options_class
@@ -181,6 +186,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--picture", type=Path, help="of the cost: a PNG or SVG file")
     parser.add_argument("--workers", type=int, help="compare so many workers with one")
     parser.add_argument("--games", type=int, help="compare so many games together with each alone")
+    parser.add_argument("--kernels", type=int, help="print so many of those that take longest")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     kind, source = VARIANTS[chosen.variant].Options, source_options_class(chosen.data)
     names = [field.name for field in dataclasses.fields(kind) if field.name != "steps"]
@@ -224,6 +230,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         return compare_games(setting, ways[0], arguments.games, rounds, seconds)
     if arguments.workers is not None:
         return compare_workers(setting, ways[0], arguments.workers, rounds, seconds)
+    if arguments.kernels is not None:
+        return profile_kernels(setting, ways, arguments.kernels)
     if arguments.cost is not None:
         axes = read_axes(arguments.cost) or AXES
         return measure_cost(
@@ -240,6 +248,8 @@ def _default(arguments: argparse.Namespace, device: str) -> str:
         return AS_CHOSEN[device]
     if arguments.cost is not None or arguments.workers is not None:
         return "eager"
+    if arguments.kernels is not None:
+        return AS_CHOSEN[device]
     return ON_CUDA if device == "cuda" else ON_CPU
 
 

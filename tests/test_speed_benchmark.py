@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks import speed, speed_cost, speed_games, speed_ways
 from benchmarks.speed_floor import Ceiling, flops
+from benchmarks.speed_kernels import kind_of
 from benchmarks.speed_memory import needed_bytes
 from benchmarks.speed_ways import Setting, Way
 from benchmarks.textbook import networks
@@ -399,6 +400,40 @@ def test_a_stage_is_played_alone_on_a_source_with_options(
         assert f"lapgan {stage} on folder (1 x 16 x 16)" in found["setting"]
         needed[stage] = [r["iteration_bytes"] for r in found["rows"]]
     assert all(fine > 3 * coarse for coarse, fine in zip(*needed.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32", "convolutions and products"),
+        ("nvjet_sm90_tst_64x8_64x16_1x1_h_bz_splitK_TNT", "convolutions and products"),
+        ("aten::convolution_backward", "convolutions and products"),
+        ("triton_red_fused_convolution_backward_2", "written by the compiler"),
+        ("void at::native::multi_tensor_apply_kernel<FusedOptimizer", "optimisers and averages"),
+        ("batch_norm_collect_statistics_channels_last_kernel", "batch normalisation"),
+        ("Memcpy DtoD (Device -> Device)", "copies and zeros"),
+        ("aten::softplus", "all else"),
+    ],
+)
+def test_a_kernels_kind_is_known_by_its_name(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_what_an_iterations_time_goes_to_is_told_by_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kernels.json"
+    speed.main(command("--kernels", "3", "--ways", "eager,textbook", "--json", str(file)))
+    eager, textbook = json.loads(file.read_text())["rows"]
+    convolved = [k for k in eager["kernels"] if k["name"] == "aten::convolution_backward"]
+    assert [k["launches"] for k in convolved] == [8], "D's two in three passes, G's two in one"
+    times = [k["microseconds"] for k in textbook["kernels"]]
+    assert times == sorted(times, reverse=True)
+    out = capsys.readouterr().out
+    assert out.count("| **together** |") == 2
+    assert sum(line.startswith("| `") for line in out.splitlines()) == 6
+    with pytest.raises(UserError, match="at least 1, not 0"):
+        speed.main(command("--kernels", "0"))
 
 
 def test_wrong_words_are_answered_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
