@@ -336,6 +336,21 @@ def test_a_refusal_is_told_though_its_stage_has_ended() -> None:
     assert game.take_notes() == []
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_the_rates_of_recorded_turns_are_float32_as_adams_kernel_reads_them(kind: Any) -> None:
+    weights = nn.Linear(2, 2).double()
+    spec = OptimizerSpec(kind, 0.1, momentum=lambda _: 0.5)
+    torch.set_default_dtype(torch.float64)
+    try:
+        optimizer = create_optimizer(spec, list(weights.parameters()), capturable=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    apply_schedule(optimizer, spec, 3, 3)
+    (group,) = optimizer.param_groups
+    held = [value for value in group.values() if isinstance(value, torch.Tensor)]
+    assert [value.dtype for value in held] == [torch.float32] * (2 if kind == "sgd" else 1)
+
+
 def test_a_game_that_is_loaded_after_its_turns_were_recorded_goes_on_as_a_fresh_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
