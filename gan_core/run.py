@@ -49,6 +49,7 @@ from gan_core.variant import Variant
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+COMPILING = "compiling the networks: the first iterations take up to minutes, less the next time"
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
 
@@ -144,6 +145,8 @@ class Run:
         if not self.game.finished:
             with undisturbed():
                 self._make_evaluator()
+            if self.game.engine.compiles:
+                self.observer.message(self.game.step, COMPILING)
         self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
         status = "finished"
         self._since = time.perf_counter()

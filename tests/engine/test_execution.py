@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from engine_toys import tiny_config
 
 from gan_core.data.examples import DataSpec, TensorSpec
 from gan_core.data.loading import load_examples
 from gan_core.engine.execution import Engine, choose_engine, compile_networks
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
+from gan_core.journal import FILE, read
+from gan_core.observers import FolderObserver
+from gan_core.run import COMPILING, play
 from gan_core.variant import Variant, create
 
 CPU, TWO_CPUS = World(), World(size=2)
@@ -146,3 +151,17 @@ def test_a_checkpoint_of_one_layout_goes_on_in_the_other(before: bool) -> None:
                 assert torch.equal(found[name], weights)
             else:
                 torch.testing.assert_close(found[name], weights, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("mode", ["eager", "compile"])
+def test_a_run_says_that_it_is_compiling_before_the_first_iteration(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    config = tiny_config(tmp_path / "run", "gan", engine=mode, steps=1)
+    play(config, CPU, FolderObserver(config.folder, CPU))
+    told = [(e["kind"], e.get("text")) for e, _ in read(config.folder / FILE)]
+    assert (("message", COMPILING) in told) == (mode == "compile")
+    if mode == "compile":
+        kinds = [kind for kind, _ in told]
+        assert kinds.index("start") < told.index(("message", COMPILING)) < kinds.index("metrics")
