@@ -330,6 +330,10 @@ class Variant(nn.Module, abc.ABC):
         """
         return {}
 
+    def judge_stage(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        """:meth:`judge` in ``stage``: overridden where stages have discriminators of their own."""
+        return self.judge(batch)
+
     def conditions(self) -> tuple[str, ...]:
         """The names of the data tensors that :meth:`sample` needs (such as "label")."""
         return ()

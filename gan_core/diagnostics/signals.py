@@ -143,7 +143,7 @@ def judgement(game: Game) -> dict[str, Tensor]:
     for spec in game.variant.noise(game.stage.name):
         key = stream_key(game.seed, "judgement", spec.name)
         batch[spec.name] = draw(spec.prior, key, index, spec.shape)
-    logits = judging_copy(game, share_weights=True).judge(batch)
+    logits = judging_copy(game, share_weights=True).judge_stage(game.stage.name, batch)
     if not logits:
         return {}
     known, unknown, fake = logits["real"][:first], logits["real"][first:], logits["fake"]

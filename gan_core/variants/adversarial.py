@@ -130,6 +130,15 @@ def undecided(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -
     return loss.boundary
 
 
+def judgement_of(
+    loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor
+) -> dict[str, Tensor]:
+    """What :meth:`Variant.judge` tells, of logits (N,) or of (N, P) of patches."""
+    boundary = undecided(loss, real_logits, fake_logits)
+    slope = logit_slopes(loss, real_logits, fake_logits)
+    return {"real": real_logits - boundary, "fake": fake_logits - boundary, "slope": slope}
+
+
 def decisions(loss: AdversarialLoss, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
     """D's mean belief in real and fake examples, and its share of right decisions on them."""
     real, fake = precise(real_logits), precise(fake_logits)
@@ -483,9 +492,7 @@ class AdversarialVariant(Variant):
         packing, total = self.recipe.packing, len(batch[self.target])
         real = self.discriminate(pack(batch[self.target], packing), batch)
         fake = self.discriminate(pack(self.generate(batch), packing), batch)
-        boundary = undecided(self.loss, real, fake)
-        slope = logit_slopes(self.loss, real, fake)
-        found = {"real": real - boundary, "fake": fake - boundary, "slope": slope}
+        found = judgement_of(self.loss, real, fake)
         return {name: unpack(values, packing, total) for name, values in found.items()}
 
     def sample(self, stage: str, batch: Batch) -> Batch:

@@ -48,7 +48,7 @@ from gan_core.variant import (
     Variant,
     register,
 )
-from gan_core.variants.adversarial import decisions, default, logit_slopes, undecided
+from gan_core.variants.adversarial import decisions, default, judgement_of
 from gan_core.variants.regularisation import (
     Regularisation,
     RegularisationOptions,
@@ -396,7 +396,7 @@ class LAPGAN(Variant):
         return Stage(f"level_{level}", (discriminator, generator), recipe.steps)
 
     def noise(self, stage: str) -> tuple[NoiseSpec, ...]:
-        trained = int(stage.removeprefix("level_"))
+        trained = _level_of(stage)
         latents = (
             NoiseSpec(
                 f"latent_{level}",
@@ -462,18 +462,13 @@ class LAPGAN(Variant):
         loss = LOSSES[self.recipe.loss].generator(self.discriminate(level, fake, batch))
         return Loss(loss, {"loss/generator": loss.detach()})
 
-    def judge(self, batch: Batch) -> dict[str, Tensor]:
-        """Of a level that is played alone; of several, which one is meant cannot be told."""
-        if len(self._played) > 1:
-            return {}
-        (level,) = self._played
-        adversarial = LOSSES[self.recipe.loss]
+    def judge_stage(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        """Logits of real pictures of the level, and of what it makes of coarse real ones."""
+        level = _level_of(stage)
         image, coarse = self.real(level, batch)
         real = self.discriminate(level, image, batch)
         fake = self.discriminate(level, self.refined(level, coarse, batch), batch)
-        slope = logit_slopes(adversarial, real, fake)
-        boundary = undecided(adversarial, real, fake)
-        return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
+        return judgement_of(LOSSES[self.recipe.loss], real, fake)
 
     # -- sampling ----------------------------------------------------------------------------
 
@@ -504,3 +499,8 @@ class LAPGAN(Variant):
 
     def sampling_networks(self, stage: str) -> tuple[str, ...]:
         return tuple(f"generator_{level}" for level in self._played)
+
+
+def _level_of(stage: str) -> int:
+    """The level that the stage of this name is about."""
+    return int(stage.removeprefix("level_"))

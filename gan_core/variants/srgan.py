@@ -50,7 +50,7 @@ from gan_core.variant import (
     Variant,
     register,
 )
-from gan_core.variants.adversarial import decisions, default
+from gan_core.variants.adversarial import decisions, default, judgement_of
 from gan_core.variants.regularisation import (
     OF_DISCRIMINATOR,
     NormByPenaltyOptions,
@@ -433,6 +433,14 @@ class SRGAN(Variant):
         diagnostics |= decisions(adversarial, real_logits.detach(), fake_logits.detach())
         terms = regular.penalties(self.discriminator, real, fake, real_logits, batch)
         return summed(loss, diagnostics, terms)
+
+    def judge_stage(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        """Logits of squares of pictures, and of what is made of the same ones reduced."""
+        if stage != "adversarial":
+            return {}
+        real, low = self.pair(batch)
+        made = self.discriminator(self.generator(low))
+        return judgement_of(LOSSES[self.options.loss], self.discriminator(real), made)
 
     def loss_scales(self) -> Mapping[str, float]:
         content = 1 + self.options.pixel_weight  # features are divided so as to weigh like pixels

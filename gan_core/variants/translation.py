@@ -25,7 +25,7 @@ from gan_core.options import flag, option
 from gan_core.pictures import image_grid
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, NoiseSpec, OptimizerSpec, Player, Stage, Variant
-from gan_core.variants.adversarial import default, logit_slopes, undecided
+from gan_core.variants.adversarial import default, judgement_of
 from gan_core.variants.regularisation import (
     Regularisation,
     RegularisationOptions,
@@ -223,10 +223,7 @@ class TranslationVariant(Variant):
 
     def judged(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """What ``judge`` tells (N, M * M), from maps of logits (N, 1, M, M): of every patch."""
-        real, fake = real.flatten(1), fake.flatten(1)
-        boundary = undecided(self.loss, real, fake)
-        slope = logit_slopes(self.loss, real, fake)
-        return {"real": real - boundary, "fake": fake - boundary, "slope": slope}
+        return judgement_of(self.loss, real.flatten(1), fake.flatten(1))
 
     def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
         if not self.knows_truth(held_out):

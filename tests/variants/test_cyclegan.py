@@ -382,3 +382,14 @@ def test_another_loss_is_told_with_the_weight_that_goes_with_it() -> None:
     values = {"variant": "cyclegan", "data_root": "/nowhere"}
     told = check_resumable(make_config(values), make_config({**values, "loss": "hinge"}))
     assert sorted(told) == ["adversarial: 2.0 -> 1.0", "loss: least-squares -> hinge"]
+
+
+@torch.no_grad()
+def test_the_judge_is_that_of_the_pictures_that_are_made() -> None:
+    variant = tiny(loss="non-saturating").eval()
+    given, image = (torch.rand(5, 3, SIZE, SIZE) * 2 - 1 for _ in range(2))
+    judged = variant.judge({"input": given, "image": image})
+    expected = {"real": variant.discriminator(image)}
+    expected["fake"] = variant.discriminator(variant.generator(given))
+    for name, logits in expected.items():
+        torch.testing.assert_close(judged[name], logits.flatten(1))

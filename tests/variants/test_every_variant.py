@@ -351,11 +351,15 @@ def test_the_judge_gives_a_logit_for_each_example(
     name: str, options: dict[str, object], data: DataSpec
 ) -> None:
     variant = built(name, options, data).eval()
-    stage = variant.stages()[-1]
-    batch = batch_for(variant, stage, "sample", (data.target, *variant.conditions()))
-    for logits in variant.judge(batch).values():
-        assert logits.shape == (N,) or (name in ("pix2pix", "cyclegan") and len(logits) == N)
-        assert torch.isfinite(logits).all()
+    for stage in variant.stages():
+        batch = batch_for(variant, stage, "sample", (data.target, *variant.conditions()))
+        batch |= batch_for(variant, stage, stage.players[-1].name, ())
+        judged = variant.judge_stage(stage.name, batch)
+        plays = any(player.name == "discriminator" for player in stage.players)
+        assert set(judged) == ({"real", "fake", "slope"} if plays else set())
+        for logits in judged.values():
+            assert logits.shape == (N,) or (name in ("pix2pix", "cyclegan") and len(logits) == N)
+            assert torch.isfinite(logits).all()
 
 
 @every_row

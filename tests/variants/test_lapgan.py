@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gan_core.data.digits import Digits
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
@@ -255,8 +256,26 @@ def test_a_level_s_critic_is_judged_by_differences() -> None:
     for shift in (0.0, 50.0):
         with torch.no_grad():
             list(variant.discriminator_0.parameters())[-1].fill_(shift)  # type: ignore[arg-type]
-            judged = variant.judge(batch)
+            judged = variant.judge_stage("level_0", batch)
         assert (judged["real"].mean() + judged["fake"].mean()).item() == pytest.approx(0, abs=1e-4)
         named.append(variant.discriminator_loss(0, batch).diagnostics)
     for name in ("prob/real", "prob/fake", "accuracy/batch"):
         torch.testing.assert_close(*(found[name] for found in named), rtol=1e-4, atol=1e-5)
+
+
+def test_every_level_has_a_judge_of_its_own() -> None:
+    variant = variant_of(pictures(1, 24), levels=2).eval()
+    batch = {"image": torch.rand(6, 1, 24, 24) * 2 - 1, **noise_for(variant, 6)}
+    small = F.avg_pool2d(batch["image"], 2)
+    coarse = F.interpolate(small, scale_factor=2, mode="bilinear")
+    made = coarse + variant.generator_1(batch["latent_1"], coarse, None)  # type: ignore[operator]
+    expected = {
+        "level_0": (small, variant.generator_0(batch["latent_0"], None, None)),  # type: ignore[operator]
+        "level_1": (batch["image"], made),
+    }
+    for stage, (real, fake) in expected.items():
+        judge = getattr(variant, f"discriminator_{stage[-1]}")
+        found = variant.judge_stage(stage, batch)
+        torch.testing.assert_close(found["real"], judge(real, None))
+        torch.testing.assert_close(found["fake"], judge(fake, None))
+        torch.testing.assert_close(found["slope"], 1 - torch.sigmoid(found["fake"]))

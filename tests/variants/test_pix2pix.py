@@ -143,6 +143,18 @@ def test_every_patch_is_judged_by_itself() -> None:
     torch.testing.assert_close(judged["slope"], 1 - torch.sigmoid(-maps).flatten(1))
 
 
+@torch.no_grad()
+def test_the_judge_is_asked_about_pairs() -> None:
+    variant = tiny(dropout=0.0).eval()
+    given, image = torch.rand(5, 1, SIZE, SIZE) * 2 - 1, torch.rand(5, 3, SIZE, SIZE) * 2 - 1
+    judged = variant.judge({"input": given, "image": image})
+    made = variant.generator(given, None)
+    for name, pictures in {"real": image, "fake": made}.items():
+        expected = variant.discriminator(torch.cat((given, pictures), dim=1))
+        torch.testing.assert_close(judged[name], expected.flatten(1))
+    assert tiny(adversarial=0).judge({"input": given, "image": image}) == {}
+
+
 def test_both_pictures_of_a_pair_are_cropped_and_mirrored_alike() -> None:
     variant = tiny()
     assert variant.recipe.enlarged == 18

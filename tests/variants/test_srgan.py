@@ -190,6 +190,19 @@ def test_vgg19_is_cut_after_the_last_activation_before_the_fifth_pooling(tmp_pat
 # -- the frozen network ------------------------------------------------------------------------
 
 
+@torch.no_grad()
+def test_the_judge_is_asked_about_squares_and_what_is_made_of_them_reduced() -> None:
+    variant = create("srgan", pictures(3, 20), TINY | {"content": "pixels", "steps": 4})
+    assert isinstance(variant, SRGAN)
+    batch = batch_of()
+    real, low = variant.pair(batch)
+    judged = variant.judge_stage("adversarial", batch)
+    torch.testing.assert_close(judged["real"], variant.discriminator(real))
+    torch.testing.assert_close(judged["fake"], variant.discriminator(variant.generator(low)))
+    torch.testing.assert_close(judged["slope"], 1 - torch.sigmoid(judged["fake"]))
+    assert variant.judge_stage("pretrain", batch) == {}
+
+
 def game_of(weights: Path) -> Game:
     options = TINY | {"content": "mobilenet_v2", "content_weights": str(weights)}
     train, held_out = Squares().load("train"), Squares().load("validation")
