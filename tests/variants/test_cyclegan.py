@@ -73,6 +73,12 @@ def test_networks_have_the_papers_sizes() -> None:
         assert generator(torch.empty(1, 3, 256, 256)).shape == (1, 3, 256, 256)
     assert sum(p.numel() for p in generator.parameters()) == 11_378_179
     assert sum(p.numel() for p in discriminator.parameters()) == 2_764_737
+    data = DataSpec({n: TensorSpec((3, 256, 256), -1.0, 1.0, series=n) for n in SPECS})
+    with torch.device("meta"):
+        variant = create("cyclegan", data, {"image_size": 256})
+    own = {n: sum(p.numel() for p in m.parameters()) for n, m in variant.named_children()}
+    assert own["generator"] == own["inverse"] == 11_378_179
+    assert own["discriminator"] == own["inverse_discriminator"] == 2_764_737
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(128, 6), (256, 9)])
@@ -162,6 +168,8 @@ def test_the_discriminators_loss_is_halved_and_goes_through_the_pool() -> None:
     expected = half(variant.discriminator, image, old)  # from the pool
     expected += half(variant.inverse_discriminator, given, image)  # as it came
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+    believed = torch.sigmoid(variant.discriminator(image) - 0.5).mean()  # undecided at a half
+    torch.testing.assert_close(loss.diagnostics["prob/real"], believed)
 
 
 @pytest.mark.parametrize("loss", ["least-squares", "non-saturating", "hinge"])

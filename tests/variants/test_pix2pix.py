@@ -49,7 +49,13 @@ def test_the_u_net_of_256_pixels_has_the_papers_size() -> None:
     with torch.device("meta"):
         network = UNet(3, 3, 256)
         made = network(torch.empty(1, 3, 256, 256), torch.empty(1, 14336, dtype=torch.int64))
+        pair = {n: TensorSpec((3, 256, 256), -1.0, 1.0) for n in ("image", "input")}
+        variant = create("pix2pix", DataSpec(pair), {"image_size": 256})
     assert sum(p.numel() for p in network.parameters()) == 54_413_955
+    own = {n: sum(p.numel() for p in m.parameters()) for n, m in variant.named_children()}
+    # D: 4 x 4 kernels from 6 channels to 64, 128, 256, 512 and 1; gains and biases of three norms.
+    kernels = 16 * (6 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 64 + 1
+    assert own == {"generator": 54_413_955, "discriminator": kernels + 2 * (128 + 256 + 512)}
     assert made.shape == (1, 3, 256, 256)
     assert network.dropped_units == 512 * (2 * 2 + 4 * 4 + 8 * 8) == 43_008
     assert words_for(43_008) == 14_336
