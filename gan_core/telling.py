@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 from gan_core.config import RunConfig
@@ -35,6 +36,7 @@ def start_info(config: RunConfig, game: Game) -> dict[str, Any]:
         "options": config.to_dict()["options"],
         "decided": _decided(config, game),
         "refused": sorted(game.variant.refused_options()),
+        "unopposed": sorted(_unopposed(game)),
     }
 
 
@@ -53,6 +55,15 @@ def diagnosed_facts(config: RunConfig, game: Game) -> Facts:
         target=spec.target,
         options=options,
         loss_scales=variant.loss_scales(),
+        unopposed=_unopposed(game),
+    )
+
+
+def _unopposed(game: Game) -> frozenset[int]:
+    """The iterations after which stages of one player begin."""
+    begun = itertools.accumulate((stage.steps for stage in game.stages), initial=0)
+    return frozenset(
+        start for start, stage in zip(begun, game.stages, strict=False) if len(stage.players) == 1
     )
 
 

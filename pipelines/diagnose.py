@@ -110,6 +110,7 @@ def facts_of(folder: Path, events: list[dict[str, Any]]) -> Facts:
         target=str(started.get("target", "image")),
         options={**options, **started.get("decided", {})},
         loss_scales=variant.loss_scales(),
+        unopposed=frozenset(started.get("unopposed", ())),  # earlier versions have not told
     )
 
 

@@ -25,7 +25,8 @@ class Facts:
     and the standard deviation of that, both where they are known. ``options``: the
     variant's, by name, as they are played. ``real``: the real examples that samples are compared
     with, ``None`` where they are not counted. ``target``: the kind of data ("image", "point").
-    ``loss_scales``: see :meth:`gan_core.variant.Variant.loss_scales`.
+    ``loss_scales``: see :meth:`gan_core.variant.Variant.loss_scales`. ``unopposed``: the iterations
+    after which stages begin that one player plays alone.
     """
 
     modes: int = 0
@@ -37,6 +38,7 @@ class Facts:
     target: str = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unopposed: frozenset[int] = frozenset()
 
     @property
     def tells_near(self) -> bool:

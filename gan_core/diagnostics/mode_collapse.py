@@ -47,7 +47,13 @@ ADVICE = (
 
 
 def examine(history: History, facts: Facts) -> list[Sign]:
-    """Signs of mode collapse in what was measured so far."""
+    """Signs of mode collapse in what was measured so far.
+
+    There are none in a stage without an opponent: who learns by distances alone begins with what is
+    like the mean of all, and is led away from it without a game.
+    """
+    if history.began in facts.unopposed:
+        return []
     if history.younger_than(WARM_UP, facts.steps):
         return []
     return [*_alike(history, facts), *_missing(history, facts)]

@@ -215,6 +215,18 @@ def test_what_a_stage_has_failed_by_stands_until_the_next_can_be_judged() -> Non
     assert said == [(100, "confirmed"), (1560, "none")]
 
 
+def test_who_learns_without_an_opponent_is_not_said_to_have_collapsed() -> None:
+    diagnosis = Diagnosis(Facts(modes=10, steps=2000, unopposed=frozenset({0})))
+    said = []
+    for step in range(100, 2001, 10):
+        values = of_stage(1000 if step > 1000 else 0, 1000, diversity=0.05)
+        said += [(step, f.failure) for f in diagnosis.take(step, values)]
+    assert said == [(1100, "mode_collapse")]
+    diagnosis = Diagnosis(Facts(modes=10, steps=1000, unopposed=frozenset({0})))
+    diagnosis.take(500, {"loss/generator": math.nan, "diversity": 0.05})
+    assert diagnosis.findings["non_convergence"].state == "confirmed", "but it can diverge"
+
+
 def test_what_a_stage_has_not_measured_is_not_told_of_it() -> None:
     diagnosis = Diagnosis(Facts(modes=10, steps=2000))
     diagnosis.take(1000, of_stage(0, 1000, rotation=0.5))

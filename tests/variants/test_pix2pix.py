@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.config import make_config
 from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
 from gan_core.engine.game import Game
 from gan_core.layers.dropout import scales, words_for
 from gan_core.layers.unet import UNet
+from gan_core.telling import diagnosed_facts, start_info
 from gan_core.variant import create
 from gan_core.variants.pix2pix import Pix2Pix
 
@@ -179,6 +181,16 @@ def test_without_the_adversarial_term_there_is_no_discriminator() -> None:
     game = game_of(variant)
     game.play(2)
     assert set(game.take_diagnostics()) == {"loss/l1", "loss/generator"}
+
+
+@pytest.mark.parametrize(("adversarial", "alone"), [(0.0, {0}), (1.0, set())])
+def test_a_run_knows_whether_the_generator_has_an_opponent(
+    adversarial: float, alone: set[int]
+) -> None:
+    game = game_of(tiny(adversarial=adversarial))
+    config = make_config({"variant": "pix2pix", "data": "pairs"})
+    assert diagnosed_facts(config, game).unopposed == alone
+    assert start_info(config, game)["unopposed"] == sorted(alone)
 
 
 def test_a_resumed_game_is_the_same_game() -> None:

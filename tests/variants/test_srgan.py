@@ -27,6 +27,7 @@ from gan_core.observers import FolderObserver, Observer
 from gan_core.preparing import check_data
 from gan_core.release import load_generator
 from gan_core.run import Run
+from gan_core.telling import diagnosed_facts
 from gan_core.variant import create
 from gan_core.variants.srgan import SRGAN, Discriminator, Generator, SRGANOptions
 
@@ -208,6 +209,14 @@ def game_of(weights: Path) -> Game:
     train, held_out = Squares().load("train"), Squares().load("validation")
     variant = create("srgan", train.spec, options)
     return Game(variant, train, held_out, batch_size=4)
+
+
+def test_pretraining_has_no_opponent(weights: Path) -> None:
+    game = game_of(weights)
+    config = make_config({"variant": "srgan", "data": "hires"})
+    for _ in game.stages:
+        assert diagnosed_facts(config, game).unopposed == {0}
+        game.play(game.stage.steps)
 
 
 def test_the_frozen_network_learns_nothing_and_is_saved_by_its_hash(weights: Path) -> None:
