@@ -95,7 +95,8 @@ def svm_accuracy(train: Array, labels: Tensor, test: Array, test_labels: Tensor)
     """Test accuracy of a linear L2-SVM on standardised features, and the C that was chosen."""
     from sklearn.svm import LinearSVC
 
-    mean, deviation = train.mean(0), np.maximum(train.std(0), 1e-6)
+    mean: Array = train.mean(0)
+    deviation: Array = np.maximum(train.std(0), 1e-6)
     train, test = (train - mean) / deviation, (test - mean) / deviation
     answers, kept = labels.numpy(), len(train) - len(train) // 10
 

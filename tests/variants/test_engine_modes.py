@@ -19,7 +19,7 @@ from torch._inductor.decomposition import select_decomp_table
 from gan_core.data.examples import Batch, DataSpec, Examples, to_pixels
 from gan_core.engine import optimizers
 from gan_core.engine.batches import BatchStream
-from gan_core.engine.execution import Engine
+from gan_core.engine.execution import Engine, Mode
 from gan_core.engine.game import Game, seed_rank
 from gan_core.engine.world import World
 from gan_core.variant import create
@@ -173,3 +173,18 @@ def test_recorded_turns_of_compiled_networks_are_the_same_training(
     row: tuple[str, dict[str, Any], DataSpec],
 ) -> None:
     same_training(*row, Engine("compiled-graph", channels_last=True), World.current("cuda"))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("mode", ["graph", "compiled-graph"])
+@pytest.mark.parametrize("row", _IN_ORDER.values(), ids=list(_IN_ORDER))
+def test_a_game_on_a_gpu_repeats_itself_bit_for_bit(
+    row: tuple[str, dict[str, Any], DataSpec], mode: Mode
+) -> None:
+    engine, ends = Engine(mode, "tf32", channels_last=True), []
+    engine.set_numerics()
+    for _ in range(2):
+        played = game(*row, engine, World.current("cuda"))
+        played.play(30)
+        ends.append(played.variant.state_dict())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
