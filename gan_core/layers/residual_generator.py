@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from gan_core.layers.init import normal_weights
+from gan_core.layers.reflection import ReflectingConv2d
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """With reflections at the borders where it keeps the size, with zeros where it halves it."""
-    mode: Literal["reflect", "zeros"] = "reflect" if stride == 1 else "zeros"
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, padding_mode=mode)
+    if stride == 1:
+        return ReflectingConv2d(inputs, outputs, kernel)
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
 
 
 class ResidualBlock(nn.Module):
