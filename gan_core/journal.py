@@ -16,7 +16,8 @@ Events are objects with ``kind``, ``step`` and ``time`` (seconds since 1970), an
   ``least_share`` (of the rarest mode, or null), ``expected_modes`` (that as many real examples
   show: mean and standard deviation, or null), ``options`` (the variant's, name to value: a resumed
   run may have others than before), ``decided`` (those that were left to the variant, name to
-  value), ``refused`` (names of options that these data or the others forbid)
+  value), ``refused`` (names of options that these data or the others forbid), ``unopposed`` (the
+  iterations after which stages begin that one player plays alone)
 - ``metrics``: ``values`` (name to number)
 - ``picture``: ``name``, ``path`` (relative to the run's folder)
 - ``message``: ``text``, ``level`` ("info" or "warning")
