@@ -193,12 +193,23 @@ def draw_curves(
 
 def main() -> None:
     """Train and judge what is not done yet, print the table, draw the curves."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.cifar",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", default="folder", choices=("folder", "cifar10"))
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--weights", help="file with MobileNetV2's weights")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar"))
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        default=list(SYSTEMS),
+        choices=list(SYSTEMS),
+        metavar="NAME",
+        help=f"of {', '.join(SYSTEMS)}",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--seconds", nargs="+", type=float, default=[120, 240, 440, 1200])
     parser.add_argument("--samples", type=int, default=50_000)

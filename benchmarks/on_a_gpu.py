@@ -4,11 +4,11 @@ r"""All that only a GPU can show of this project, by one command that fits a sho
       --extractor-weights mobilenet_v2-b0353104.pth
 
 plays, what matters most first: the tests that need a GPU; the ladders of `benchmarks.speed` for
-`sngan`, `dcgan` and `biggan`; eight games together; evaluations of 50,000 samples; short ladders of
-the other systems that learn from such pictures. Each is a process of its own, whose output is kept
-in FOLDER/NAME.log and whose figures are in FOLDER/NAME.json; one that fails or takes too long ends
-alone. The same command given again goes on with what is not done. The table at the end holds what
-was found against what is asked for on an H100 or H200.
+`sngan`, `dcgan` and `biggan`; eight games together; evaluations of 50,000 samples; what the time of
+`sngan` goes to; short ladders of the other systems that learn from such pictures. Each is a process
+of its own, whose output is kept in FOLDER/NAME.log and whose figures are in FOLDER/NAME.json; one
+that fails or takes too long ends alone. The same command given again goes on with what is not done.
+The table at the end holds what was found against what is asked for on an H100 or H200.
 
 `benchmarks.cifar`, which trains for hours, is a command of its own.
 """

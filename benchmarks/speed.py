@@ -244,12 +244,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _default(arguments: argparse.Namespace, device: str) -> str:
     """The ways that are played where the user names none."""
-    if arguments.games is not None:
+    if arguments.games is not None or arguments.kernels is not None:
         return AS_CHOSEN[device]
     if arguments.cost is not None or arguments.workers is not None:
         return "eager"
-    if arguments.kernels is not None:
-        return AS_CHOSEN[device]
     return ON_CUDA if device == "cuda" else ON_CPU
 
 

@@ -17,7 +17,7 @@ ITERATIONS = 5
 SECONDS = 1.0
 KINDS = {
     "copies and zeros": r"memcpy|memset|copy_kernel|fill|aten::(copy_|zero_|clone|cat)",
-    "written by the compiler": r"^triton_|graph_\d+_cpp_fused|cpp_fused",
+    "written by the compiler": r"^triton_|cpp_fused",
     "convolutions and products": (
         r"conv|gemm|cutlass|nvjet|cask|wgrad|dgrad|splitk|addpadding|gemv|"
         r"aten::(mm|addmm|bmm|mv|dot)|mkldnn"
@@ -38,7 +38,7 @@ def kind_of(name: str) -> str:
 def profile_kernels(setting: Setting, ways: Sequence[Way], longest: int) -> dict[str, Any]:
     """Print, for each way, the time of an iteration by kind, and the ``longest`` kernels.
 
-    On a CPU operations take their place, and the time is their own on one thread.
+    On a CPU operations take their place, with the time of the thread that calls them.
     """
     if longest < 1:
         raise UserError(f"--kernels is a number of kernels, at least 1, not {longest}")
@@ -57,7 +57,6 @@ def profile_kernels(setting: Setting, ways: Sequence[Way], longest: int) -> dict
 def _profiled(timed: Timed) -> dict[str, Any]:
     """Microseconds and launches of an iteration, by kernel."""
     timed.round(SECONDS)
-    timed.way.set_numerics()
     cuda = timed.setting.device == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
         for _ in range(ITERATIONS):

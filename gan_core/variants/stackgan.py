@@ -60,7 +60,7 @@ from gan_core.variant import (
     Variant,
     register,
 )
-from gan_core.variants.adversarial import default, logit_slopes
+from gan_core.variants.adversarial import default, judgement_of
 from gan_core.variants.regularisation import NormByPenaltyOptions, Regularisation, summed
 from gan_core.variants.schedules import Halving
 
@@ -567,11 +567,7 @@ class StackGAN(Variant):
         opponent, text = self._opponent(stage), batch["text"].mean(dim=1)
         real = opponent(opponent.see(batch["image"]), text)
         fake = opponent(opponent.see(self.generate(stage, batch, text)[0]), text)
-        return {
-            "real": real,
-            "fake": fake,
-            "slope": logit_slopes(LOSSES["non-saturating"], real, fake),
-        }
+        return judgement_of(LOSSES["non-saturating"], real, fake)
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         """Pictures for the mean of each example's captions, ``text`` (N, any number, d)."""

@@ -22,7 +22,7 @@ import torch
 from ray import tune
 
 from gan_core.config import RunConfig, write_config
-from gan_core.engine.checkpoint import BrokenCheckpoint, first_whole, read_manifest, verify
+from gan_core.engine.checkpoint import first_whole, read_manifest
 from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal, read
 from gan_core.observers import FolderObserver
@@ -104,12 +104,7 @@ def _whole(asked: Path) -> Path | None:
 
     What a killed driver has last written down can be older than the oldest checkpoint that is kept.
     """
-    try:
-        verify(asked)
-    except BrokenCheckpoint:
-        beside = sorted(asked.parent.glob("checkpoint_[0-9]*"), reverse=True)
-        return first_whole([folder for folder in beside if folder != asked])
-    return asked
+    return first_whole([asked, *sorted(asked.parent.glob("checkpoint_[0-9]*"), reverse=True)])
 
 
 def _play(
