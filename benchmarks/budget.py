@@ -24,12 +24,15 @@ class Budget(FolderObserver):
     """Stops a run when it has trained for ``seconds``, or when the clock shows ``deadline``.
 
     Seconds of training are known at logging points, so ``log_every`` is how late a stop may come.
+    ``spent``: those that went by before the run began.
     """
 
-    def __init__(self, folder: Path, world: World, seconds: float, deadline: float) -> None:
+    def __init__(
+        self, folder: Path, world: World, seconds: float, deadline: float, spent: float = 0.0
+    ) -> None:
         super().__init__(folder, world)
         self.seconds, self.deadline = seconds, deadline
-        self.trained = 0.0
+        self._before, self.trained = spent, spent
 
     @property
     def spent(self) -> bool:
@@ -38,7 +41,8 @@ class Budget(FolderObserver):
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         super().metrics(step, values)
-        self.trained = values.get("seconds", self.trained)
+        if "seconds" in values:
+            self.trained = self._before + values["seconds"]
 
     def should_stop(self) -> bool:
         return self.spent or time.time() > self.deadline or super().should_stop()
@@ -54,12 +58,18 @@ class Session:
 
     What was kept already is not trained again, and a session that ended goes on from where it was.
     Time spent on loading and evaluating does not count; that on compiling and capturing does.
-    ``deadline`` (as ``time.time()``) ends it early.
+    ``deadline`` (as ``time.time()``) ends it early. ``spent``: seconds that count before it begins.
     """
 
-    def __init__(self, config: RunConfig, world: World, deadline: float = float("inf")) -> None:
-        self.config, self.world = config, world
-        self._observer = Budget(config.folder, world, 0.0, deadline)
+    def __init__(
+        self,
+        config: RunConfig,
+        world: World,
+        deadline: float = float("inf"),
+        spent: float = 0.0,
+    ) -> None:
+        self.config, self.world, self._spent = config, world, spent
+        self._observer = Budget(config.folder, world, 0.0, deadline, spent)
         self._run: Run | None = None
 
     def until(self, seconds: float) -> Path | None:
@@ -78,6 +88,7 @@ class Session:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(self.config.folder / "generator" / "last", partial)
         told = {name: summary[name] for name in ("step", "seconds", "images_per_second")}
+        told["seconds"] += self._spent
         (partial / "training.json").write_text(json.dumps(told, indent=1))
         partial.replace(kept)
         return kept

@@ -5,9 +5,11 @@
 FOLDER holds ``train/CLASS/*`` and ``test/CLASS/*`` (or, with ``--data cifar10``, the set as its
 authors publish it). Every system is trained on all 50,000 pictures, for each seed, and its
 generator is kept after 120, 240, 440 and 1,200 seconds of training: those spent on compiling
-and capturing count, loading and evaluating do not. Each is judged by 50,000 samples against the
-training pictures in the features of MobileNetV2, and by a classifier trained on them, which also
-says how many of a conditional generator's pictures are of the class that was asked for.
+and capturing count, loading and evaluating do not. The recipes are the papers', with an average of
+weights, and with rates that fall to nothing over the time: how many iterations fit into it is found
+by a game of a few seconds, which count too. Each is judged by 50,000 samples against the training
+pictures in the features of MobileNetV2, and by a classifier trained on them, which also says how
+many of a conditional generator's pictures are of the class that was asked for.
 
 ``--minutes`` ends a call in time; the same command then goes on, exactly, where it was. It prints
 the table of what there is, and draws the curves into ``OUT/curves.png``.
@@ -26,6 +28,7 @@ import torch
 
 from benchmarks.budget import Session, judged, kept_figures, kept_folder
 from benchmarks.kept import SUFFIX, check_run
+from benchmarks.pace import kept_plan, make_plan, with_steps
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
@@ -43,26 +46,23 @@ COLUMNS = (
     "fid_classifier",
     "class_accuracy",
 )
-AUGMENTED = {"diffaug": "color,translation,cutout,flip"}
+COMMON = {"lr_decay_to": 0.0, "ema": 0.999}
+AUGMENTED = {"diffaug": "color,translation,cutout,flip", "ema": 0.9995}
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
-    # The papers' recipes with an average of weights, which each of them gains from. SN-GAN's rates
-    # fall to nothing over its steps: these are about what an H200 plays in the time (85 a second).
-    "sngan": ("sngan", {"steps": 95_000, "ema": 0.999}),
-    "sngan four minutes": ("sngan", {"steps": 17_000, "ema": 0.999}),
-    "sngan by class": ("sngan", {"steps": 95_000, "ema": 0.999, "conditional": True}),
-    "sagan": ("sagan", {"batch_size": 128, "ema": 0.999}),
-    "biggan": ("biggan", AUGMENTED | {"batch_size": 64, "ema": 0.9995}),
-    "acgan": ("acgan", {"ema": 0.999}),
-    "dcgan": ("dcgan", {"ema": 0.999}),
+    "sngan": ("sngan", {}),
+    "sngan by class": ("sngan", {"conditional": True}),
+    "sagan": ("sagan", {"batch_size": 128}),
+    "biggan": ("biggan", AUGMENTED | {"batch_size": 64}),
+    "acgan": ("acgan", {}),
+    "dcgan": ("dcgan", {}),
 }
 """Name in the table: variant, and options that differ from its paper's."""
 
 
 def config_of(name: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
-    """The configuration of one system with one seed."""
+    """The configuration of one system with one seed; its steps may not be known yet."""
     variant, options = SYSTEMS[name]
-    extra = read_settings(arguments.set)
-    return make_config(
+    config = make_config(
         {
             "variant": variant,
             "data": arguments.data,
@@ -80,10 +80,17 @@ def config_of(name: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
             "cache": str(arguments.out / "cache"),
             "name": f"{name.replace(' ', '-')}{arguments.suffix}-{seed}",
             "seed": seed,
+            **COMMON,
             **options,
-            **extra,
+            **read_settings(arguments.set),
         }
     )
+    plan = None if _has_steps(arguments) else kept_plan(config, max(arguments.seconds), SUFFIX)
+    return config if plan is None else with_steps(config, plan.steps)
+
+
+def _has_steps(arguments: argparse.Namespace) -> bool:
+    return "steps" in read_settings(arguments.set)
 
 
 def _world(arguments: argparse.Namespace) -> World:
@@ -96,7 +103,12 @@ def _on_cuda(arguments: argparse.Namespace) -> bool:
 
 def run(config: RunConfig, arguments: argparse.Namespace) -> bool:
     """Train and judge at all times; whether everything was done before the deadline."""
-    session = Session(config, _world(arguments), arguments.deadline)
+    world, spent = _world(arguments), 0.0
+    if not _has_steps(arguments):
+        seconds = max(arguments.seconds)
+        plan = kept_plan(config, seconds, SUFFIX) or make_plan(config, world, seconds)
+        config, spent = with_steps(config, plan.steps), plan.spent
+    session = Session(config, world, arguments.deadline, spent)
     for seconds in sorted(arguments.seconds):
         if session.until(seconds) is None:
             return False

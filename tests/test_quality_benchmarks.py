@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks import (
     translation,
 )
 from benchmarks.budget import Budget, Session
+from benchmarks.pace import Timekeeper, kept_plan, make_plan, with_steps
 from gan_core.config import RunConfig, make_config
 from gan_core.data.loading import load_examples
 from gan_core.engine.world import World
@@ -94,10 +96,46 @@ def test_a_budget_is_spent_by_training_seconds_alone(tmp_path: Path) -> None:
     assert budget.should_stop()
 
 
+def test_the_pace_is_that_after_compiling_which_is_had_for_less_the_next_time() -> None:
+    watch = Timekeeper()
+    for step, seconds in ((10, 11.0), (20, 12.0), (40, 14.0)):
+        watch.metrics(step, {"seconds": seconds})
+        watch.metrics(step, {"fid": 1.0})
+        assert not watch.should_stop()
+    watch.metrics(70, {"seconds": 17.0})
+    assert watch.should_stop()
+    plan = watch.plan(100)  # ten iterations a second; ten seconds to compile, then one and a half
+    assert (plan.seconds, plan.spent) == (100, 17)
+    assert plan.steps == int(0.98 * (100 - 17 - 1.5) * 10)
+    with pytest.raises(UserError, match=r"18 seconds of training are too few: 17 are gone"):
+        watch.plan(18)
+
+
+def test_as_many_iterations_are_planned_as_fit_into_the_time(
+    tmp_path: Path, slow: list[Run]
+) -> None:
+    config = tiny(tmp_path, steps=7)
+    assert kept_plan(config, 10) is None
+    plan = make_plan(config, World(), 10)
+    assert plan.spent == 5.2  # twenty iterations, and five seconds
+    assert plan.steps == int(0.98 * (10 - 5.2) * 100)
+    assert kept_plan(config, 10) == plan
+    assert not (config.folder / "generator").exists()
+    with pytest.raises(UserError, match=r"seconds was 10 and is now 20\b"):
+        kept_plan(config, 20)
+    planned = with_steps(config, plan.steps)
+    assert (planned.options["steps"], planned.folder) == (plan.steps, config.folder)
+    session = Session(planned, World(), spent=plan.spent)
+    assert training(session.until(6))["step"] == 80
+    kept = training(session.until(10))
+    assert kept["step"] == plan.steps
+    assert kept["seconds"] == pytest.approx(5.2 + plan.steps / 100)
+
+
 def arguments(out: Path) -> argparse.Namespace:
     return argparse.Namespace(
         data="folder", data_root="x", out=out, seed=0, device="cpu", engine="eager",
-        precision="fp32", log_every=1, set=["k=3"], suffix="-a",
+        precision="fp32", log_every=1, set=["k=3"], suffix="-a", seconds=[2, 9],
     )  # fmt: skip
 
 
@@ -107,8 +145,26 @@ def test_every_recipe_is_of_known_options(tmp_path: Path) -> None:
         assert (config.variant, config.options["k"], config.seed) == (variant, 3, 1)
     for name, (_, options) in small.SYSTEMS.items():
         config = small.config_of(name, arguments(tmp_path), 2)
-        assert config.options["lr_decay_to"] == 1
+        assert config.options["lr_decay_to"] == 0
         assert all(config.options[n] == v for n, v in options.items())
+
+
+def test_a_systems_steps_are_those_that_fit_unless_they_are_given(
+    tmp_path: Path, slow: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "judge", lambda *given: None)
+    given = arguments(tmp_path)
+    given.seconds, given.set, given.deadline = [10, 6], [], float("inf")
+    config = cifar.config_of("dcgan", 0, given)
+    plan = make_plan(dataclasses.replace(tiny(tmp_path), name=config.name), World(), 10)
+    assert cifar.config_of("dcgan", 0, given).options["steps"] == plan.steps
+    assert cifar.run(dataclasses.replace(tiny(tmp_path), name=config.name), given)
+    kept = training(cifar.kept_folder(config, 10))
+    assert (kept["step"], kept["seconds"] > 9.8) == (plan.steps, True)
+    given.set = ["steps=50"]
+    assert cifar.config_of("dcgan", 0, given).options["steps"] == 50
+    assert cifar.run(tiny(tmp_path, steps=50), given)
+    assert training(cifar.kept_folder(tiny(tmp_path), 10))["step"] == 50
 
 
 def test_the_table_and_the_curves_show_what_was_judged(tmp_path: Path) -> None:
