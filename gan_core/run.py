@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -233,12 +233,27 @@ class Run:
         sampler = None
         if self._due(self.config.evaluate_every):
             self._probe()
-            sampler = self._evaluate()
+            with self._kept_if_it_fails():
+                sampler = self._evaluate()
         asked = self._agreed(lambda: self._hopeless() or self.observer.should_stop())
         stop = asked and not self.game.finished
         if stop or self._due(self.config.checkpoint_every):
             self._checkpoint(last=stop or self.game.finished, sampler=sampler)
         return stop
+
+    @contextlib.contextmanager
+    def _kept_if_it_fails(self) -> Iterator[None]:
+        """Save everything before an error ends the run: what was played is no part of it.
+
+        Of one worker alone: others may have got on to where they wait for this one.
+        """
+        try:
+            yield
+        except Exception:
+            if self.world.size == 1:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    self._checkpoint(last=False)
+            raise
 
     def _stops_here(self) -> bool:
         """Whether somebody wants a stop, between two looks; then everything is saved."""

@@ -51,7 +51,7 @@ class SamplePictures:
         held_out = {n: t[index % len(t)] for n, t in game.held_out_examples(count).items()}
         asked = {name: held_out[name] for name in variant.conditions()}
         generated = sampler(index, conditions=asked)
-        return variant.picture(game.stage.name, generated, held_out)
+        return _checked(variant.picture(game.stage.name, generated, held_out))
 
     def _usual(self, sampler: Sampler) -> Tensor:
         game, spec = self._game, self._game.train.spec
@@ -74,3 +74,17 @@ class SamplePictures:
                 f"no picture is drawn of '{spec.target}' of the shape {spec.target_shape}: a "
                 "variant's own method `picture` may"
             )
+
+
+def _checked(image: object) -> Tensor | None:
+    """``image``, which a variant has drawn, if it can be kept; ``TypeError`` says what it is."""
+    if image is None:
+        return None
+    if not isinstance(image, Tensor):
+        raise TypeError(f"the variant's picture is a {type(image).__name__}, not a tensor")
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise TypeError(
+            f"the variant's picture is {image.dtype} of the shape {tuple(image.shape)}, not uint8 "
+            "(1 or 3, H, W): gan_core.pictures.image_grid makes one"
+        )
+    return image

@@ -123,10 +123,17 @@ class Undrawn(Own):
         raise KeyError("canvas")
 
 
+class Pale(Own):
+    """It draws in floats."""
+
+    def picture(self, stage: str, generated: Batch, held_out: Batch) -> Tensor:
+        return torch.zeros(3, 5, 7)
+
+
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
     variants, sources = dict(VARIANTS._entries), dict(SOURCES._entries)
-    for cls in (Own, Unprobed, Drawn, Undrawn):
+    for cls in (Own, Unprobed, Drawn, Undrawn, Pale):
         cls.name = cls.__name__.lower()
         VARIANTS.register(cls.name)(cls)
     for name in SHAPES:
@@ -197,6 +204,14 @@ def test_a_variants_own_picture_is_asked_for_whatever_it_is_judged_by(
 def test_a_picture_that_fails_is_told_once_and_the_run_goes_on(tmp_path: Path) -> None:
     (told,) = messages(played(tmp_path, "undrawn"), "warning")
     assert told == "no pictures of samples from here on: KeyError: 'canvas'"
+
+
+def test_a_picture_that_cannot_be_kept_is_told_once_and_the_run_goes_on(tmp_path: Path) -> None:
+    (told,) = messages(played(tmp_path, "pale"), "warning")
+    assert told == (
+        "no pictures of samples from here on: TypeError: the variant's picture is torch.float32 of "
+        "the shape (3, 5, 7), not uint8 (1 or 3, H, W): gan_core.pictures.image_grid makes one"
+    )
 
 
 def test_what_cannot_be_drawn_is_refused_in_a_line() -> None:

@@ -455,6 +455,41 @@ def test_a_generator_of_another_shape_is_told_what_is_wanted() -> None:
         game.play(1)
 
 
+class Judge(nn.Module):
+    """Points (N, 2) to what ``answer`` makes of three numbers each (N, 3)."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layer, self.answer = nn.Linear(2, 3), answer
+
+    def forward(self, points: Tensor) -> Any:
+        return self.answer(self.layer(points))
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda scores: scores, r"says 3 numbers of a target, not one logit \(N, 1\)"),
+        (lambda scores: scores[::2, 0], r"made \(\d+,\) of \d+ targets, not a row for each"),
+        (lambda scores: scores.mean(), r"made \(\) of \d+ targets, not a row for each"),
+        (lambda scores: scores.mean(dim=0), r"made \(3,\) of \d+ targets, not a row for each"),
+        (lambda scores: None, r"gives a NoneType, not a tensor \(N, 1\)"),
+        (lambda scores: (scores, scores), r"gives a tuple, not a tensor \(N, 1\)"),
+    ],
+)
+def test_a_discriminator_of_other_outputs_is_told_what_is_wanted(
+    answer: Callable[[Tensor], Any], told: str, one_pass: bool
+) -> None:
+    examples = load_examples("ring", None, "train")
+    own = {"make_discriminator": lambda self, data: Judge(answer), "one_pass": one_pass}
+    variant = type("Judged", (Lines,), own)(Lines.Options())
+    variant.build(examples.spec)
+    game = Game(variant, examples, examples, batch_size=8)
+    with pytest.raises(UserError, match=f"the discriminator {told}"):
+        game.play(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Deciding(AdversarialOptions):
     slope: str | None = None
@@ -585,6 +620,16 @@ def test_a_variant_of_ones_own_brings_its_search_space(write: Write) -> None:
         ("pass", "nothing says what to search for searched: give the class an attribute `space`"),
         ("space = {'pull': 3}", "`space` of searched is a dict, not a tune_spaces.SearchSpace"),
         ("space = SearchSpace({'pul': 3})", "unknown option of searched .* did you mean 'pull'?"),
+        ("space = SearchSpace({'pull': tune.choice([1.0])})", "pull in the `space` of searched is"),
+        ("space = SearchSpace({'pull': Dimension([1.0], '')})", "no Dimension of a tune.choice, "),
+        (
+            "space = SearchSpace({'pull': Dimension(tune.grid_search([1.0]), '')})",
+            r'write Dimension\(tune.choice\(\[1, 2\]\), "why these"\)',
+        ),
+        (
+            "@classmethod\n    def space(cls, target): return {}[target]",
+            "`space` of searched fails for the target 'image': KeyError: 'image'",
+        ),
     ],
 )
 def test_a_space_that_is_none_is_refused(write: Write, space: str, expected: str) -> None:

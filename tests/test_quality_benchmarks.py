@@ -145,7 +145,7 @@ def test_every_recipe_is_of_known_options(tmp_path: Path) -> None:
         assert (config.variant, config.options["k"], config.seed) == (variant, 3, 1)
     for name, (_, options) in small.SYSTEMS.items():
         config = small.config_of(name, arguments(tmp_path), 2)
-        assert config.options["lr_decay_to"] == 0
+        assert config.options["lr_decay_to"] == 1
         assert all(config.options[n] == v for n, v in options.items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ import torch
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.errors import UserError
+from gan_core.variant import VARIANTS
 from pipelines.full_disk import DiskFull
+from pipelines.tuning import records
 from pipelines.tuning import trial as module
 from pipelines.tuning.driver import SearchBoard
 from pipelines.tuning.objective import WORST
@@ -146,6 +149,40 @@ def test_a_trial_whose_checkpoints_are_all_lost_begins_anew(tmp_path: Path, fake
     fake.start_from = tmp_path / "checkpoint_000003"
     module.play_trial(make(tmp_path), {"k": 2})
     assert [report["step"] for report in fake.reports] == [20, 40, 60]
+
+
+PLUGIN = """
+from gan_core.variant import register
+from gan_core.variants.gan import GAN
+
+@register("brought")
+class Brought(GAN):
+    pass
+"""
+
+
+def test_a_trial_of_a_plugins_variant_goes_on_in_a_process_of_its_own(
+    tmp_path: Path, fake: FakeTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brings_a_variant.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def forget() -> None:
+        VARIANTS._entries.pop("brought", None)
+        sys.modules.pop("brings_a_variant", None)
+        records._names.cache_clear()
+
+    study = make(tmp_path, variant="brought", plugins=["brings_a_variant"])
+    try:
+        fake.stop_at = 40
+        with pytest.raises(Stopped):
+            module.play_trial(study, {"k": 2})
+        forget()
+        fake.start_from, fake.stop_at = fake.saved[-1], None
+        module.play_trial(study, {"k": 2})
+        assert [report["step"] for report in fake.reports] == [20, 40, 60]
+    finally:
+        forget()
 
 
 def test_a_trial_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path, fake: FakeTune) -> None:

@@ -18,9 +18,11 @@ from gan_core.errors import UserError
 from gan_core.journal import Journal
 from pipelines import cluster, train
 from pipelines.cluster import Cluster
+from pipelines.evaluate import Scores, track
 from pipelines.launch import plan as plan_training
 from pipelines.run_folder import append
 from pipelines.tune import STOP_ON, plan, split, tune, tune_command
+from pipelines.tuning.callback import _why
 from pipelines.tuning.family import Family
 from pipelines.tuning.halving import rungs
 from pipelines.tuning.objective import (
@@ -853,3 +855,37 @@ def test_trials_use_what_was_prepared_for_all(tmp_path: Path) -> None:
     best = best_trial(read_trials(study))
     assert best is not None
     assert yaml.safe_load(write_best(study, best).read_text())["cache"] is None
+
+
+@pytest.mark.parametrize("split_name", ["test/", "validation/", "evaluate/"])
+def test_who_evaluates_a_trial_does_not_change_what_the_search_has_found(
+    tmp_path: Path, split_name: str
+) -> None:
+    study = make_study(tmp_path)
+    folder = write_trial(study, 1, {10: 9.0, 90: 2.0})
+    before = read_trial(folder, study)
+    scores = Scores({f"{split_name}fid_classifier": 1.0}, {"classifier": "of others"})
+    track(folder, scores, 40, "test")
+    assert "of others" in (folder / "journal.jsonl").read_text()
+    assert read_trial(folder, study) == before
+    assert before.figures["fid_classifier"] == before.objective == 2.0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "Failure # 1 (occurred at 2026-11-29_23-19-26)\nray::trial() (pid=1)\n"
+            "Traceback (most recent call last):\n  File 'x'\nUserError: unknown variant\n",
+            "UserError: unknown variant",
+        ),
+        (
+            "Failure # 1 (occurred at 2026-11-29_23-19-26)\nThe actor died unexpectedly.\n\tpid: 3",
+            "The actor died unexpectedly.",
+        ),
+        ("lost", "lost"),
+        ("Failure # 1", "Failure # 1"),
+    ],
+)
+def test_why_a_trial_has_failed_is_told_and_not_when(error: str, told: str) -> None:
+    assert _why(error) == told

@@ -43,10 +43,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gan_core.errors import UserError, unknown_word
+from gan_core.errors import UserError, named_line, unknown_word
 
 if TYPE_CHECKING:
     from ray.tune.search.sample import Domain
@@ -147,7 +147,7 @@ def space_of(variant: str, target: str = "image") -> SearchSpace:
 
     own: Any = VARIANTS[variant].space
     if own is not None:
-        return _checked(variant, own(target) if callable(own) else own)
+        return _checked(variant, _made(variant, own, target) if callable(own) else own)
     if VARIANTS[variant].__module__.startswith("gan_core.variants."):
         module = importlib.import_module(f"tune_spaces.{variant}")
         found: SearchSpace = getattr(module, "TARGETS", {}).get(target, module.SPACE)
@@ -160,15 +160,33 @@ def space_of(variant: str, target: str = "image") -> SearchSpace:
     )
 
 
+def _made(variant: str, own: Callable[[str], object], target: str) -> object:
+    """What the class method ``own`` of ``variant`` makes for ``target``; ``UserError`` if none."""
+    try:
+        return own(target)
+    except Exception as error:
+        raise UserError(
+            f"`space` of {variant} fails for the target '{target}': {named_line(error)}"
+        ) from error
+
+
 def _checked(variant: str, space: object) -> SearchSpace:
     """``space`` if it is one of the options of ``variant``, else ``UserError``."""
+    from ray.tune.search.sample import Domain
+
     from gan_core.variant import VARIANTS
 
     if not isinstance(space, SearchSpace):
         kind = type(space).__name__
         raise UserError(f"`space` of {variant} is a {kind}, not a tune_spaces.SearchSpace")
     known = [field.name for field in dataclasses.fields(VARIANTS[variant].Options)]
-    for name in space.dimensions:
+    for name, dimension in space.dimensions.items():
         if name not in known:
             raise unknown_word(f"option of {variant} in its `space`:", name, known)
+        if not isinstance(dimension, Dimension) or not isinstance(dimension.domain, Domain):
+            raise UserError(
+                f"{name} in the `space` of {variant} is no Dimension of a tune.choice, "
+                "tune.uniform, tune.loguniform or tune.quniform: write "
+                'Dimension(tune.choice([1, 2]), "why these")'
+            )
     return space

@@ -330,6 +330,11 @@ class AdversarialVariant(Variant):
 
     def logits(self, outputs: Tensor) -> Tensor:
         """The logits (N,) of "real" among the discriminator's outputs."""
+        if outputs.ndim == 2 and outputs.shape[1] != 1:
+            raise UserError(
+                f"the discriminator says {outputs.shape[1]} numbers of a target, not one logit "
+                '(N, 1): a variant\'s own method `logits` says which is that of "real"'
+            )
         return outputs.flatten()
 
     def discriminate(self, targets: Tensor, batch: Batch) -> Tensor:
@@ -342,9 +347,11 @@ class AdversarialVariant(Variant):
     def _both_outputs(self, real: Tensor, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         group = self.recipe.minibatch_stddev
         if not self.one_pass or (group and len(real) % group):  # a group would hold both kinds
-            return self.outputs(real, batch), self.outputs(fake, batch)
+            real_outputs, fake_outputs = (self.outputs(seen, batch) for seen in (real, fake))
+            return _a_row_each(real_outputs, real), _a_row_each(fake_outputs, fake)
         twice = {name: torch.cat((batch[name], batch[name])) for name in self.conditions()}
-        real_outputs, fake_outputs = self.outputs(torch.cat((real, fake)), twice).chunk(2)
+        both = torch.cat((real, fake))
+        real_outputs, fake_outputs = _a_row_each(self.outputs(both, twice), both).chunk(2)
         return real_outputs, fake_outputs
 
     def real_targets(self, batch: Batch) -> Tensor:
@@ -497,6 +504,21 @@ class AdversarialVariant(Variant):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}
+
+
+def _a_row_each(outputs: object, targets: Tensor) -> Tensor:
+    """``outputs``, a discriminator's of ``targets``, if they are a row for each of them.
+
+    Others would train too: logits of half of a batch, or one of all of it.
+    """
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"the discriminator gives a {type(outputs).__name__}, not a tensor (N, 1)")
+    if outputs.ndim == 0 or len(outputs) != len(targets):
+        raise UserError(
+            f"the discriminator made {tuple(outputs.shape)} of {len(targets)} targets, not a row "
+            "for each of them, such as (N, 1)"
+        )
+    return outputs
 
 
 def _differentiable(targets: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ from typing import Any, Protocol
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from gan_core.errors import first_line
-
 
 class Board(Protocol):
     """Who wants to know how trials fare; ``trial`` is the name of its folder."""
@@ -77,9 +75,18 @@ class Telling(TrialProgressCallback):
     ) -> None:
         error = trial.get_error()
         for board in _boards:
-            board.died(_name(trial), first_line(error) if error else "its process was lost")
+            board.died(_name(trial), _why(str(error)) if error else "its process was lost")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = [_name(trial) for trial in trials if trial.status == Trial.PAUSED]
         for board in _boards:
             board.looked(waiting)
+
+
+def _why(error: str) -> str:
+    """What Tune tells of a trial's error, in one line: its own heading says only when it was."""
+    heading, _, rest = error.partition("\n")
+    lines = [line.strip() for line in (rest or heading).splitlines() if line.strip()]
+    if "Traceback (most recent call last)" in error:
+        return lines[-1]
+    return lines[0] if lines else heading

@@ -10,6 +10,7 @@ from typing import Any
 
 from gan_core import journal
 from gan_core.config import read_config
+from pipelines.evaluate import PREFIXES
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.study import Study
 from pipelines.worker import STOPPED_BY
@@ -21,6 +22,8 @@ SEARCHED = "searched/"
 WENT_ON = "went_on_from"
 """The tag that says from whose state, and from which step of it, a trial went on last."""
 _DIAGNOSIS, _PROTOCOL = "diagnosis.", "protocol."
+_ASIDE = (SEARCHED, *PREFIXES)
+"""How metrics begin that are no evaluation of the trial's own: the verb `evaluate` adds some."""
 
 
 @dataclasses.dataclass
@@ -113,6 +116,8 @@ def _take(trial: Trial, event: dict[str, Any]) -> None:
         trial.grid = trial.folder / event["path"]
     elif kind == "tag" and event["name"].startswith(_DIAGNOSIS):
         _take_finding(trial, event["name"].removeprefix(_DIAGNOSIS), event["value"])
+    elif kind == "tag" and event["name"].startswith(f"{_PROTOCOL}evaluate."):
+        pass
     elif kind == "tag" and event["name"].startswith(_PROTOCOL):
         trial.protocol[event["name"].removeprefix(_PROTOCOL)] = event["value"]
     elif kind == "tag" and event["name"] == WENT_ON:
@@ -125,7 +130,7 @@ def _take(trial: Trial, event: dict[str, Any]) -> None:
 def _take_metrics(trial: Trial, step: int, values: dict[str, float]) -> None:
     if "seconds" in values:  # a logging point
         trial.seconds = max(trial.seconds, values["seconds"])
-    elif all(name.startswith(SEARCHED) for name in values):
+    elif all(name.startswith(_ASIDE) for name in values):
         pass
     elif trial.curve and trial.curve[-1][0] == step:  # an evaluation in two parts
         trial.curve[-1][1].update(values)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from gan_core.config import RunConfig, write_config
+from gan_core.config import RunConfig, import_plugins, write_config
 from gan_core.engine.checkpoint import first_whole, read_manifest
 from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal, read
@@ -67,6 +67,7 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
     search.
     """
     check_shared(study.folder)  # nothing that is kept here would be seen by the driver
+    import_plugins(study.run.plugins)  # of whose variants a trial is read, in a process of its own
     folder = study.folder / Path(tune.get_context().get_trial_dir()).name
     before = read_trial(folder, study)
     if before.ended:

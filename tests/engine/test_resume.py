@@ -96,6 +96,22 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert sorted(map(repr, told[0])) == sorted(map(repr, told[1]))
 
 
+def test_an_evaluation_that_fails_takes_nothing_with_it_of_what_was_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tiny_config(tmp_path / "whole", "gan", checkpoint_every=0)
+    played(whole)
+    broken = tiny_config(tmp_path / "broken", "gan", checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_evaluate", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            played(broken)
+    kept = newest(broken.folder)
+    assert (verify(kept)["step"], broken.evaluate_every) == (6, 6)
+    played(broken, kept)
+    assert_same_run(whole.folder, broken.folder)
+
+
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "gan with dropout": ("gan", {"k": 2}),
     "dcgan with an average": ("dcgan", {"ema": 0.9}),
