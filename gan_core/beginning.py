@@ -20,8 +20,8 @@ from gan_core.variant import create
 
 def find_beginning(place: Path) -> Path:
     """The checkpoint that ``place`` stands for: itself, or of a run's folder the best state, else
-    the newest one; the folder of best states is that of the last. Raises ``UserError`` where there
-    is no whole one.
+    the newest one (of a search's trial too); the folder of best states is that of the last. Raises
+    ``UserError`` where there is no whole one.
     """
     if (place / "manifest.json").exists():
         checkpoints.verify(place)
@@ -31,6 +31,7 @@ def find_beginning(place: Path) -> Path:
     found = checkpoints.find_best(place) or checkpoints.find_checkpoint(place)
     if found is None and place.name == checkpoints.BEST:
         found = checkpoints.find_best(place.parent)
+    found = found or checkpoints.first_whole(checkpoints.trial_checkpoints(place))
     if found is None:
         raise UserError(
             f"cannot begin from {place}: it holds no whole checkpoint (give a run's name, its "

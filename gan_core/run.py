@@ -74,6 +74,7 @@ class Run:
         self._place = place or Place()
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint
+        self._check_same_data()
         variant, engine = self._build()
         check_counts(config, variant, self.train.spec, len(held_out), world.size)
         self.game = Game(
@@ -117,6 +118,15 @@ class Run:
         self._refusals = refusals
         engine.set_numerics()
         return variant, engine
+
+    def _check_same_data(self) -> None:
+        """Raises ``UserError`` if the workers have loaded other examples than the first one."""
+        if self.world.broadcast_object(self.fingerprint) != self.fingerprint:
+            raise UserError(
+                f"worker {self.world.rank} has loaded other training data than worker 0: a source "
+                "gives the same examples every time (what it draws, from a fixed seed), on every "
+                "node"
+            )
 
     def _tell_notes(self) -> None:
         """What the engine has to say, once, by the one rank that speaks."""

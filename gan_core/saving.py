@@ -152,8 +152,11 @@ class Saver:
     def check_data(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         """Raises ``UserError`` if the checkpoint of ``manifest`` has learned from other data."""
         if manifest["data"] != self._fingerprint:
+            remedy = "name the folder of those with --data-root"
+            if self.config.data_root is None:
+                remedy = "let the source give those again (what it draws, from a fixed seed)"
             raise UserError(
                 f"cannot resume from {folder}: the training data have changed since "
-                f"(fingerprint {manifest['data']}, now {self._fingerprint}): name the folder of "
-                "those with --data-root, or learn from these in a new run, with --begin-from"
+                f"(fingerprint {manifest['data']}, now {self._fingerprint}): {remedy}, or learn "
+                "from these in a new run, with --begin-from"
             )

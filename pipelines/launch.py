@@ -257,6 +257,12 @@ def _find_run(names: Sequence[str], storages: Sequence[str], file: dict[str, Any
     found = find_run(names[-1], runs_folder(str((storages or [file.get("storage") or "runs"])[-1])))
     if is_study(found):
         raise UserError(f"{names[-1]} is a search: go on with `python -m pipelines tune --resume`")
+    if is_study(found.parent):
+        search = found.parent.name
+        raise UserError(
+            f"{names[-1]} is a trial of the search {search}: go on with `python -m pipelines tune "
+            f"--resume {search}`, or give a new run --begin-from {names[-1]}"
+        )
     return found
 
 
@@ -271,7 +277,8 @@ def _with_beginning(config: RunConfig) -> RunConfig:
     if is_study(folder):
         raise UserError(
             f"{config.begin_from} is a search, whose trials keep no best state: train its "
-            "best.yaml, and begin from that run"
+            "best.yaml, and begin from that run, or from a trial's last state "
+            f"({config.begin_from}/trial_0001)"
         )
     return with_beginning(dataclasses.replace(config, begin_from=str(folder)))
 

@@ -130,6 +130,8 @@ def check_examples(examples: Examples, *, batch_size: int) -> None:
                 "one (torch.from_numpy, torch.tensor)"
             )
         count = len(tensor) if spec.series != own else len(examples)
+        if name == examples.spec.target and examples.spec.pictures:
+            _check_bounds_of_pictures(f"'{name}' in {where}", spec)
         _check_form(f"'{name}' in {where}", tensor, spec, count)
         if len(tensor) < batch_size:
             raise UserError(
@@ -142,6 +144,16 @@ def check_examples(examples: Examples, *, batch_size: int) -> None:
             _check_labels(f"'{name}' in {where}", tensor, spec.classes)
     if examples.split in ("train", "train+validation"):
         _check_every_class(where, examples)
+
+
+def _check_bounds_of_pictures(what: str, spec: TensorSpec) -> None:
+    """Extractors, sheets of pictures and augmentation take pictures for what lies in [-1, 1]."""
+    if (spec.low, spec.high) != (-1.0, 1.0):
+        raise UserError(
+            f"{what} is a picture by its name and shape, with the bounds {spec.low} and "
+            f"{spec.high}: give it TensorSpec({spec.shape}, -1.0, 1.0) and pixels of 0..255 "
+            "(torch.uint8), or another name if it is none"
+        )
 
 
 def _check_form(what: str, tensor: Tensor, spec: TensorSpec, count: int) -> None:

@@ -144,6 +144,11 @@ def all_checkpoints(run_folder: Path) -> list[Path]:
     return [folder for _, _, folder in sorted(found, reverse=True)]
 
 
+def trial_checkpoints(folder: Path) -> list[Path]:
+    """Every checkpoint folder of a search's trial, the last one kept first, whole or not."""
+    return sorted(folder.glob("checkpoint_[0-9]*"), reverse=True)
+
+
 def find_checkpoint(run_folder: Path) -> Path | None:
     """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
     return first_whole(all_checkpoints(run_folder))

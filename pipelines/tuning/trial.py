@@ -22,7 +22,7 @@ import torch
 from ray import tune
 
 from gan_core.config import RunConfig, import_plugins, write_config
-from gan_core.engine.checkpoint import first_whole, read_manifest
+from gan_core.engine.checkpoint import first_whole, read_manifest, trial_checkpoints
 from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal, read
 from gan_core.observers import FolderObserver
@@ -105,7 +105,7 @@ def _whole(asked: Path) -> Path | None:
 
     What a killed driver has last written down can be older than the oldest checkpoint that is kept.
     """
-    return first_whole([asked, *sorted(asked.parent.glob("checkpoint_[0-9]*"), reverse=True)])
+    return first_whole([asked, *trial_checkpoints(asked.parent)])
 
 
 def _play(

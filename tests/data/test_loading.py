@@ -227,6 +227,19 @@ def test_a_tensor_unlike_its_specification_is_refused(name, tensor, message):
     assert message in complaint(wrong)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (None, None), (-1.0, 2.0)])
+def test_pictures_have_the_bounds_that_extractors_take_them_to_have(bounds):
+    examples = labelled()
+    spec = TensorSpec((1, 4, 4), *bounds)
+    specs = {**examples.spec.tensors, "image": spec}
+    for values in (torch.zeros(12, 1, 4, 4), torch.zeros(12, 1, 4, 4, dtype=torch.uint8)):
+        tensors = {**examples.tensors, "image": values}
+        changed = dataclasses.replace(examples.spec, tensors=specs)
+        told = complaint(dataclasses.replace(examples, spec=changed, tensors=tensors))
+        assert f"is a picture by its name and shape, with the bounds {bounds[0]} and" in told
+        assert "give it TensorSpec((1, 4, 4), -1.0, 1.0) and pixels of 0..255" in told
+
+
 def test_a_promised_tensor_that_is_missing_is_named():
     examples = labelled()
     wrong = dataclasses.replace(examples, tensors={"image": examples.tensors["image"]})

@@ -212,6 +212,20 @@ def test_what_is_meant_by_a_run_s_name_its_folder_and_a_checkpoint(
     assert find_beginning(copy) == copy / "checkpoints" / "step_00000004"
 
 
+def test_a_run_begins_from_the_last_state_of_a_searchs_trial(source: Path, tmp_path: Path) -> None:
+    trial = tmp_path / "search" / "trial_0001"
+    for number in (9, 10, 11):
+        state = source / "checkpoints" / "step_00000004"
+        shutil.copytree(state, trial / f"checkpoint_{number:06d}")
+    (trial / "checkpoint_000011" / "state.pt").write_bytes(b"")
+    assert find_beginning(trial) == trial / "checkpoint_000010"
+    (tmp_path / "search" / "config.yaml").write_text("trials: 4\n")
+    (trial / "config.yaml").write_text("variant: dcgan\n")
+    told = r"trial_0001 is a trial of the search search: go on with .* tune --resume search`, or"
+    with pytest.raises(UserError, match=told):
+        plan(["--resume", str(trial), "--storage", str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

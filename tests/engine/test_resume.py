@@ -38,6 +38,7 @@ from engine_toys import (
 from gan_core import checksums, journal
 from gan_core import run as run_module
 from gan_core.config import RunConfig, make_config, read_config
+from gan_core.data.examples import Examples
 from gan_core.engine import checkpoint as checkpoints
 from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, read_shared, verify
 from gan_core.engine.game import Game
@@ -407,6 +408,25 @@ def test_a_checkpoint_of_other_data_is_refused_in_one_line(run: Path, tmp_path: 
     with pytest.raises(UserError, match="the training data have changed since") as caught:
         played(config, newest(run))
     assert "\n" not in str(caught.value)
+
+
+def test_data_that_have_no_folder_are_asked_for_of_their_source(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path / "other", "gan")
+    monkeypatch.setattr(Examples, "fingerprint", "another")
+    with pytest.raises(UserError, match=r"another\): let the source give those again") as caught:
+        played(config, newest(run))
+    assert "--data-root" not in str(caught.value)
+
+
+def test_a_worker_with_other_examples_than_the_first_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path / "run", "gan")
+    monkeypatch.setattr(World, "broadcast_object", lambda self, value: "the first one's")
+    with pytest.raises(UserError, match="worker 0 has loaded other training data than worker 0"):
+        Run(config, ALONE, Observer())
 
 
 def test_another_rate_takes_effect_when_a_game_goes_on() -> None:
