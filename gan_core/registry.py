@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from gan_core.errors import UserError, unknown_word
 
 T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Registry(Generic[T]):
@@ -32,6 +34,11 @@ class Registry(Generic[T]):
         if not isinstance(name, str):
             given = getattr(name, "__name__", name)
             raise UserError(f'{given} is registered as a {self.kind} without a name: give ("NAME")')
+        if not _NAME.fullmatch(name):
+            raise UserError(
+                f"the name '{name}' of a {self.kind} must be of letters, digits, '.', '-' and '_', "
+                "a letter or digit first: folders and protocols are called by it"
+            )
 
         def enter(entry: T) -> T:
             self._check(name, entry)

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from gan_core.errors import UserError, named_line
 from pipelines.database import make_sure_of, refused
@@ -47,10 +48,11 @@ def tracking_uri(base: Path | None = None) -> str:
 
     The SQLite address is absolute, so it means the same from every folder. Raises ``UserError``
     where the folder's name does not fit into one: all behind a "?" is options there, and the file
-    would be another.
+    would be another; and for a folder of files, which MLflow does not write to any more.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
+        check_no_file_store(given)
         return given
     folder = (base or Path.cwd()).resolve()
     if "?" in str(folder):
@@ -61,11 +63,26 @@ def tracking_uri(base: Path | None = None) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
+def check_no_file_store(uri: str) -> None:
+    """Raises ``UserError`` if ``uri`` is a folder of files and the user has not insisted on it."""
+    address = urlsplit(uri)
+    folder = address.scheme == "file" or not (address.scheme or uri.startswith("databricks"))
+    insisted = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1")
+    if folder and not insisted:
+        database = f"sqlite:///{Path(unquote(address.path)).absolute() / 'mlflow.db'}"
+        raise UserError(
+            f"MLflow does not write to a folder of files any more ({uri}): name a database by "
+            f"MLFLOW_TRACKING_URI, such as {database}, or insist with MLFLOW_ALLOW_FILE_STORE=true"
+        )
+
+
 def connect(uri: str) -> MlflowClient:
     """A client of the tracking server at ``uri``; a SQLite file is made if there is none.
 
-    Raises ``UnusableDatabase`` where that file is at fault, else whatever MLflow raises.
+    Raises ``UnusableDatabase`` where that file is at fault, ``UserError`` for a folder of files,
+    else whatever MLflow raises.
     """
+    check_no_file_store(uri)
     client = import_mlflow().MlflowClient
     make_sure_of(uri, client)
     try:

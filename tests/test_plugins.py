@@ -249,6 +249,14 @@ UNUSABLE = {
         "extractor 'a' lacks create: write what is missing"
     ),
     "register_variant(Variant)": 'Variant is registered as a variant without a name: give ("NAME")',
+    'register_source("a/b")': (
+        "the name 'a/b' of a data source must be of letters, digits, '.', '-' and '_', a letter or "
+        "digit first: folders and protocols are called by it"
+    ),
+    'register_variant("")': (
+        "the name '' of a variant must be of letters, digits, '.', '-' and '_', a letter or digit "
+        "first: folders and protocols are called by it"
+    ),
     'register_loss("a")(len)': ("loss 'a' is a builtin_function_or_method, not an AdversarialLoss"),
 }
 

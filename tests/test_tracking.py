@@ -24,7 +24,7 @@ from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.launch import check_here, plan
-from pipelines.mlflow_client import _let_go_of, import_mlflow, tracking_uri
+from pipelines.mlflow_client import _let_go_of, connect, import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
 from pipelines.shipper import Shipper
@@ -178,6 +178,23 @@ def test_the_default_database_has_an_absolute_address(
     assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert tracking_uri() == "http://there:5000"
+
+
+@pytest.mark.parametrize("uri", ["file:///there/some%20runs", "/there/some runs"])
+def test_a_folder_of_files_is_refused_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    for call in (tracking_uri, lambda: connect(uri), lambda: plan(["gan", "--data", "ring"])):
+        with pytest.raises(UserError, match=r"such as sqlite:////there/some runs/mlflow.db, or"):
+            call()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert tracking_uri() == uri
+    for other in ("databricks", "http://there:5000", "postgresql://u@there/db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+        monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+        assert tracking_uri() == other
 
 
 def test_a_folder_that_no_address_can_name_is_refused(

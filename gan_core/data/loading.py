@@ -129,6 +129,8 @@ def check_examples(examples: Examples, *, batch_size: int) -> None:
                 f"'{name}' in {where} is a {type(tensor).__name__}, not a torch.Tensor: make it "
                 "one (torch.from_numpy, torch.tensor)"
             )
+        if tensor.requires_grad:
+            raise UserError(f"'{name}' in {where} requires a gradient: give it detached")
         count = len(tensor) if spec.series != own else len(examples)
         if name == examples.spec.target and examples.spec.pictures:
             _check_bounds_of_pictures(f"'{name}' in {where}", spec)

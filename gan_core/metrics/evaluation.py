@@ -16,7 +16,7 @@ from gan_core.data.mixtures import Mixture
 from gan_core.engine.world import World
 from gan_core.metrics import coverage, distances, diversity, manifold, similarity
 from gan_core.metrics.bins import count_bins
-from gan_core.metrics.features import Extractor
+from gan_core.metrics.features import Extractor, check_finite
 from gan_core.metrics.names import ending_of
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.real import real_features
@@ -192,6 +192,7 @@ class Evaluator:
         for name in self.extractors:
             suffix = ending_of(name)
             features = made[f"features {name}"]
+            check_finite(features, self.extractors[name], "generated")
             figures |= self._distance_figures(name, features, made.get(f"logits {name}"))
             own, recall = self._manifold_figures(name, features, labels)
             figures |= own

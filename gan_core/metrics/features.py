@@ -97,4 +97,16 @@ class Extractor(abc.ABC):
         return f"{self.name} ({', '.join(f'{k} {v}' for k, v in self.protocol.items())})"
 
 
+def check_finite(features: Tensor, extractor: Extractor, kind: str) -> None:
+    """Raises ``UserError`` if any of ``features`` (N, d), of pictures of a ``kind``, is not finite:
+    figures of it would be NaN, or fail in their linear algebra.
+    """
+    bad = int((~features.isfinite()).any(dim=1).sum())
+    if bad:
+        raise UserError(
+            f"`forward` of extractor '{extractor.name}' gave features that are not finite for "
+            f"{bad} of {len(features)} {kind} pictures: mend it, or choose another --extractor"
+        )
+
+
 EXTRACTORS: Registry[type[Extractor]] = Registry("extractor")

@@ -11,7 +11,7 @@ from torch import Tensor
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.world import World
 from gan_core.metrics.cache import load_tensors, save_tensors
-from gan_core.metrics.features import Extractor
+from gan_core.metrics.features import Extractor, check_finite
 from gan_core.metrics.manifold import neighbour_search
 from gan_core.metrics.ranks import on_leader
 from gan_core.metrics.sampling import quantised, windows
@@ -39,6 +39,7 @@ def real_features(
         return found[0]["features"].to(world.device) if found else torch.empty(0)
     parts = [extractor.features(images)[0] for images in _batches(reference, world, batch_size)]
     features = world.gather(torch.cat(parts), len(reference))
+    check_finite(features, extractor, "real")
     if path is not None and world.leads:
         save_tensors(path, {"features": features}, {"extractor": str(extractor)})
     return features

@@ -240,6 +240,12 @@ def test_pictures_have_the_bounds_that_extractors_take_them_to_have(bounds):
         assert "give it TensorSpec((1, 4, 4), -1.0, 1.0) and pixels of 0..255" in told
 
 
+def test_a_tensor_with_a_gradient_is_refused():
+    values = torch.zeros(8, 2, requires_grad=True)
+    assert "'point' in " in (told := complaint(points(values)))
+    assert told.endswith("requires a gradient: give it detached")
+
+
 def test_a_promised_tensor_that_is_missing_is_named():
     examples = labelled()
     wrong = dataclasses.replace(examples, tensors={"image": examples.tensors["image"]})

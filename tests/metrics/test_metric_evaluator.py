@@ -91,6 +91,29 @@ def evaluate(world: World | None = None, samples: int = 60, **options) -> Evalua
     return evaluator(generator_of(samples), torch.arange(samples) % 3)
 
 
+class Broken(Projection):
+    """Its features are finite for so many pictures alone."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, logits = super().forward(images)
+        self.left -= len(images)
+        return features / max(self.left + 1, 0), logits
+
+
+@pytest.mark.parametrize(("left", "kind"), [(0, "90 real"), (90, "60 generated")])
+def test_features_that_are_not_finite_are_told_of_their_extractor(
+    left: int, kind: str, tmp_path: Path
+):
+    told = rf"extractor 'classifier' gave features that are not finite for \d+ of {kind} pictures"
+    with pytest.raises(UserError, match=told):
+        evaluate(extractors=[Broken(left)], cache=tmp_path)
+    assert bool(list(tmp_path.glob("features-*"))) is (left > 0)
+
+
 def test_figures_are_those_of_the_features_of_all_samples():
     figures = evaluate().figures
     real = Projection().features(to_unit_range(pictures(90).tensors["image"]))[0]
