@@ -124,7 +124,11 @@ def _all(names: list[str], options: CompareOptions) -> list[Entry]:
         )
     if not storage.is_dir():
         raise UserError(f"no folder {storage}: give the runs' with --storage, or --experiment")
-    return read_folders(storage, trials=options.trials)
+    return read_folders(storage, trials=options.trials, say=_warn)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def write_page(entries: list[Entry], title: str, path: Path, by: str = "step") -> Path:

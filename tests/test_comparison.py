@@ -448,6 +448,23 @@ def test_the_verb_says_by_name_which_runs_it_leaves_out(
         chosen([], CompareOptions(storage=str(tmp_path), data="ring"))
 
 
+def test_runs_that_cannot_be_read_are_named_and_take_no_others_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("broken", "fine", "gone"):
+        write_run(tmp_path, name, 3.0)
+    (tmp_path / "broken" / "config.yaml").write_text("{")
+    (tmp_path / "gone" / "config.yaml").unlink()
+    assert [e.name for e in chosen([], CompareOptions(storage=str(tmp_path)))] == ["fine"]
+    broken, gone = capsys.readouterr().err.splitlines()
+    assert broken.startswith("left out, broken: configuration file ")
+    assert "cannot be read as YAML" in broken
+    assert gone.startswith("left out, gone: configuration file ")
+    assert gone.endswith("does not exist")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        chosen(["broken"], CompareOptions(storage=str(tmp_path)))
+
+
 def test_what_was_measured_once_is_a_dot_beside_the_curves_of_others(tmp_path: Path) -> None:
     entries = [read_folder(write_run(tmp_path, name, 3.0)) for name in ("one", "two")]
     entries[0].curves["fid_classifier"] = [(20, 3.0)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gan_core import journal
 from gan_core.config import read_config
 from gan_core.diagnostics.findings import called
+from gan_core.errors import UserError
 from gan_core.judging import comparable
 from pipelines.evaluate import PREFIXES, family, plain
 
@@ -163,14 +165,23 @@ def take_tag(entry: Entry, name: str, value: str) -> None:
             entry.findings.pop(failure, None)
 
 
-def read_folders(storage: Path, *, trials: bool = False) -> list[Entry]:
-    """All runs in ``storage``; with ``trials`` those of searches as well."""
+def read_folders(
+    storage: Path, *, trials: bool = False, say: Callable[[str], None] = print
+) -> list[Entry]:
+    """All runs in ``storage``; with ``trials`` those of searches as well.
+
+    ``say`` is told of each that cannot be read, or whose configuration is gone.
+    """
     from pipelines.tuning.study import is_study
 
     found: list[Entry] = []
-    for path in sorted(storage.glob("*/config.yaml")):
-        if trials or not is_study(path.parent):
-            found += map(read_named, runs_in(path.parent))
+    files = (path for name in ("config.yaml", journal.FILE) for path in storage.glob(f"*/{name}"))
+    for folder in sorted({path.parent for path in files}):
+        try:
+            if trials or not is_study(folder):
+                found += map(read_named, runs_in(folder))
+        except UserError as error:
+            say(f"left out, {folder.name}: {error}")
     return found
 
 
