@@ -94,6 +94,14 @@ class OptimizerSpec:
             raise unknown_word("kind of optimiser", self.kind, ("adam", "sgd"))
 
 
+def check_tuple(what: str, found: object, kind: type) -> None:
+    """Raises ``UserError`` if ``found`` is no tuple (or list) of things of the ``kind``."""
+    if not isinstance(found, (tuple, list)) or not all(isinstance(one, kind) for one in found):
+        given = kind.__name__ if isinstance(found, kind) else type(found).__name__
+        hint = ": a comma makes it one" if isinstance(found, kind) else ""
+        raise UserError(f"{what}: a {given} instead of a tuple of {kind.__name__}{hint}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Player:
     """One player: its networks (attribute names of the variant), objective and optimiser.
@@ -122,6 +130,15 @@ class Player:
     ema: tuple[str, ...] = ()
     ema_decay: float = 0.999
 
+    def __post_init__(self) -> None:
+        for field in ("networks", "reads", "second_order", "ema"):
+            names = getattr(self, field)
+            if isinstance(names, str):  # its letters would be taken for names
+                raise UserError(
+                    f"player {self.name}: {field} is the text '{names}', not a tuple of names: "
+                    f"write ('{names}',)"
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -138,6 +155,7 @@ class Stage:
     batch: Literal["turn", "iteration"] = "turn"
 
     def __post_init__(self) -> None:
+        check_tuple(f"players of stage {self.name}", self.players, Player)
         if self.batch not in ("turn", "iteration"):
             raise unknown_word("kind of batch", self.batch, ("turn", "iteration"))
         if len({p.name for p in self.players}) < len(self.players):

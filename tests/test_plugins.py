@@ -463,6 +463,13 @@ def test_a_generator_of_another_shape_is_told_what_is_wanted() -> None:
         game.play(1)
 
 
+@pytest.mark.parametrize("method", ["make_generator", "make_discriminator"])
+def test_a_method_that_makes_no_network_is_named(method: str) -> None:
+    variant = type("Without", (Lines,), {method: lambda self, data: None})(Lines.Options())
+    with pytest.raises(UserError, match=f"`{method}` returned a NoneType, not an nn.Module"):
+        variant.build(load_examples("ring", None, "train").spec)
+
+
 class Judge(nn.Module):
     """Points (N, 2) to what ``answer`` makes of three numbers each (N, 3)."""
 

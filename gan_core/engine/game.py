@@ -25,7 +25,7 @@ from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.randomness import stream_key
-from gan_core.variant import Player, Stage, Variant
+from gan_core.variant import NoiseSpec, Player, Stage, Variant, check_tuple
 
 
 class Game:
@@ -69,7 +69,11 @@ class Game:
         self._examples_on = examples_on
         self.batch_size, self.seed = batch_size, seed
         self.stages = variant.stages()
+        check_tuple(f"`stages` of {type(variant).__name__}", self.stages, Stage)
         for stage in self.stages:
+            check_tuple(
+                f"`noise` of {type(variant).__name__}", variant.noise(stage.name), NoiseSpec
+            )
             self._check_names(stage)
         self.seats: list[Seat] = []
         self.step = 0

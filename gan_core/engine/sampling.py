@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_core.data.examples import Batch
 from gan_core.data.views import View
+from gan_core.errors import UserError
 from gan_core.priors import draw, truncated
 from gan_core.randomness import stream_key
 from gan_core.variant import NoiseSpec, Variant
@@ -134,7 +135,13 @@ class Sampler:
         """Generated tensors for the samples ``index``, by name."""
         batch = self.noise(index) | (noise or {})
         batch |= self.conditions(index) if conditions is None else conditions
-        return self.variant.sample(self.stage, batch)
+        made: object = self.variant.sample(self.stage, batch)
+        if not isinstance(made, dict):
+            raise UserError(
+                f"`sample` of {type(self.variant).__name__} gives a {type(made).__name__}, not "
+                'tensors by name: return {"image": images}, or as the target is called'
+            )
+        return made
 
     def network(self, name: str) -> nn.Module:
         """One of the networks in use."""

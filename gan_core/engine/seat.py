@@ -116,6 +116,11 @@ class Seat:
         self.updates = 0
         objective = Objective(variant, player)
         self.parameters = list(objective.parameters())
+        if not self.parameters:
+            raise UserError(
+                f"player {player.name} has nothing to learn: its networks "
+                f"({', '.join(player.networks)}) have no parameters"
+            )
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         by_hand = averages_apart(engine, world)

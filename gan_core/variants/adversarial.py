@@ -231,9 +231,9 @@ class AdversarialVariant(Variant):
     def build(self, data: DataSpec) -> None:
         self.fill_in(data)
         self.data, self.target = data, data.target
-        self.generator = self.make_generator(data)
+        self.generator = _made("make_generator", self.make_generator(data))
         seen = seen_by_discriminator(data, self.recipe.packing, self.recipe.minibatch_stddev)
-        self.discriminator = self.make_discriminator(seen)
+        self.discriminator = _made("make_discriminator", self.make_discriminator(seen))
         # No part of the state: a run resumed with noise or without it goes by its iterations.
         self.register_buffer("played", torch.zeros(()), persistent=False)
         networks = self.discriminator.modules()
@@ -504,6 +504,13 @@ class AdversarialVariant(Variant):
 
     def sample(self, stage: str, batch: Batch) -> Batch:
         return {self.target: self.generate(batch)}
+
+
+def _made(method: str, network: object) -> nn.Module:
+    """``network``, which ``method`` has made, if it is one."""
+    if not isinstance(network, nn.Module):
+        raise UserError(f"`{method}` returned a {type(network).__name__}, not an nn.Module")
+    return network
 
 
 def _a_row_each(outputs: object, targets: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def tiny_config(folder: Path, variant: str, **values: Any) -> RunConfig:
     )
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The end of a process, as far as a test in the same process can have it."""
 
 

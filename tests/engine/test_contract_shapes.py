@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,13 +22,14 @@ from engine_toys import (
     vectors,
 )
 from tapes import record_on_tapes
-from torch import Tensor
+from torch import Tensor, nn
 
+from gan_core.data.examples import Batch, DataSpec
 from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.variant import OptimizerSpec
+from gan_core.variant import OptimizerSpec, Stage
 
 
 def cycle_game(steps: int = 3) -> Game:
@@ -40,6 +42,62 @@ def melody_game(steps: int = 3) -> Game:
 
 def plain_game(steps: int = 3, **values: dict[str, object]) -> Game:
     return toy_game(Plain(steps, **values), vectors(point=(2,)))
+
+
+class Mistaken(Plain):
+    """A game whose methods answer in other forms than they should."""
+
+    answers: dict[str, Any]
+
+    def stages(self) -> Any:
+        return self.answers["stages"](super().stages())
+
+    def noise(self, stage: str) -> Any:
+        return self.answers["noise"](super().noise(stage))
+
+    def sample(self, stage: str, batch: Batch) -> Any:
+        return self.answers["sample"](super().sample(stage, batch))
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "told"),
+    [
+        ("stages", lambda found: found[0], "`stages` of Mistaken: a Stage instead of a tuple of"),
+        ("stages", lambda found: found[0].players, "`stages` of Mistaken: a tuple instead of a"),
+        ("stages", lambda found: None, "`stages` of Mistaken: a NoneType instead of a tuple of St"),
+        ("noise", lambda found: found[0], "`noise` of Mistaken: a NoiseSpec instead of a tuple of"),
+        ("sample", lambda made: made["point"], "`sample` of Mistaken gives a Tensor, not tensors"),
+    ],
+)
+def test_answers_of_other_forms_are_told_in_a_line(
+    method: str, answer: Callable[[Any], Any], told: str
+) -> None:
+    variant = Mistaken(3)
+    variant.answers = dict.fromkeys(("stages", "noise", "sample"), lambda found: found)
+    variant.answers[method] = answer
+    with pytest.raises(UserError, match=told) as caught:
+        toy_game(variant, vectors(point=(2,))).sampler()(torch.arange(3))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_a_player_are_no_text_and_players_of_a_stage_a_tuple() -> None:
+    player = plain_game().stage.players[0]
+    for field in ("networks", "reads", "second_order", "ema"):
+        told = rf"player {player.name}: {field} is the text 'first', .* write \('first',\)"
+        with pytest.raises(UserError, match=told):
+            dataclasses.replace(player, **{field: "first"})
+    with pytest.raises(UserError, match=r"players of stage one: a Player instead of .* a comma ma"):
+        Stage("one", player, 3)  # type: ignore[arg-type]
+
+
+def test_a_player_without_weights_has_nothing_to_learn() -> None:
+    def build(self: Plain, data: DataSpec) -> None:
+        Plain.build(self, data)
+        self.generator = nn.Identity()  # type: ignore[assignment]
+
+    variant = type("Idle", (Plain,), {"build": build})(3)
+    with pytest.raises(UserError, match=r"player generator has nothing .* \(generator\) have no p"):
+        toy_game(variant, vectors(point=(2,)))
 
 
 def test_players_of_several_networks_share_a_batch_and_hand_tensors_over() -> None:
