@@ -146,6 +146,7 @@ def plan(own: dict[str, Any], rest: list[str]) -> Study:
             "has several of its own"
         )
     config, given = configuration(rest, "tune")
+    _check_option_names(config)
     _check_device(config.device, options.gpus_per_trial)
     _asked(options).check(config, names_before_data(config))
     if options.metric is not None and declared_mode(config, options.metric) is None:
@@ -281,6 +282,16 @@ def _ended_by_a_full_disk(study: Study, family: Family) -> Iterator[None]:
             f"search {study.run.name} has stopped for a full disk ({full}): "
             f"{how_to_make_room(study.run.storage)}, and {how_to_go_on(study)}"
         ) from error
+
+
+def _check_option_names(config: RunConfig) -> None:
+    """Raises ``UserError`` if an option of the variant cannot be given here."""
+    for field in dataclasses.fields(TuneOptions):
+        if field.name in config.options:
+            raise UserError(
+                f"the option {flag(field.name)} of variant '{config.variant}' has the name of one "
+                "of tune's own: give it another"
+            )
 
 
 def _asked(options: TuneOptions) -> Asked:

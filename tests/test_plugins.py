@@ -654,6 +654,17 @@ def test_a_space_that_is_none_is_refused(write: Write, space: str, expected: str
         space_of("searched")
 
 
+def test_an_option_that_tune_has_too_is_refused_there(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("counted", VARIANT.format(field="trials: int = 3"))
+    said = answer(capsys, "tune mine --plugin counted --data ring --trials 2")
+    assert said == (
+        "error: the option --trials of variant 'mine' has the name of one of tune's own: give it "
+        "another\n"
+    )
+
+
 def test_a_study_knows_the_systems_of_a_plugin(
     write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
