@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import json
 import tempfile
+from typing import Any
 
 from benchmarks.kept import OUT, check_asked
 from gan_core.config import RunConfig, make_config
@@ -18,8 +19,10 @@ from gan_core.errors import UserError
 from gan_core.observers import Observer
 from gan_core.run import Run
 
-SETTLED = 20
-"""Iterations after which networks are compiled and turns recorded."""
+SETTLED = {"eager": 2}
+"""Iterations after which an engine plays at its pace, by mode."""
+LATEST = 20
+"""The same of those that compile or record turns first."""
 TIMED = 5.0
 """Seconds of training after these that tell the pace."""
 BEGINS_AGAIN = 0.15
@@ -41,30 +44,44 @@ class Plan:
 
 
 class Timekeeper(Observer):
-    """Stops a run when it knows the pace: iterations a second between logging points."""
+    """Stops a run when it knows the pace, iterations a second between logging points.
 
-    def __init__(self) -> None:
+    Or when the ``seconds`` are over.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.points: list[tuple[int, float]] = []
+        self._settled, self._spent = LATEST, 0.0
+
+    def start(self, step: int, info: dict[str, Any]) -> None:
+        self._settled = SETTLED.get(info["engine"], LATEST)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        if step >= SETTLED and "seconds" in values:
-            self.points.append((step, values["seconds"]))
+        self._spent = values.get("seconds", self._spent)
+        if step >= self._settled and "seconds" in values:
+            self.points.append((step, self._spent))
 
     def should_stop(self) -> bool:
-        return bool(self.points) and self.points[-1][1] - self.points[0][1] >= TIMED
+        known = bool(self.points) and self.points[-1][1] - self.points[0][1] >= TIMED
+        return known or self._spent >= self.seconds
 
-    def plan(self, seconds: float) -> Plan:
+    def plan(self) -> Plan:
         """For a run that begins now; ``UserError`` if nothing fits into what is left."""
+        steps = self._steps_left() if len(self.points) > 1 else 0
+        if steps < 1:
+            raise UserError(
+                f"{self.seconds:g} seconds of training are too few: {self._spent:.0f} are gone "
+                "before it is known how many iterations fit; give more, or name these (--set "
+                "steps=1000)"
+            )
+        return Plan(self.seconds, steps, self._spent)
+
+    def _steps_left(self) -> int:
         (first, then), (last, now) = self.points[0], self.points[-1]
         each = (now - then) / (last - first)
         again = BEGINS_AGAIN * max(0.0, then - first * each)
-        steps = int(MARGIN * (seconds - now - again) / each)
-        if steps < 1:
-            raise UserError(
-                f"{seconds:g} seconds of training are too few: {now:.0f} are gone when the pace is "
-                "known; give more, or name the iterations (--set steps=1000)"
-            )
-        return Plan(seconds, steps, now)
+        return int(MARGIN * (self.seconds - now - again) / each)
 
 
 def kept_plan(config: RunConfig, seconds: float, remedy: str = OUT) -> Plan | None:
@@ -79,11 +96,11 @@ def kept_plan(config: RunConfig, seconds: float, remedy: str = OUT) -> Plan | No
 
 def make_plan(config: RunConfig, world: World, seconds: float) -> Plan:
     """Find the plan of a run that is to begin, and keep it in its folder."""
-    watch = Timekeeper()
+    watch = Timekeeper(seconds)
     with tempfile.TemporaryDirectory() as folder:
         Run(dataclasses.replace(with_steps(config, ENDLESS), storage=folder), world, watch).play()
     gc.collect()  # its memory is the other's
-    found = watch.plan(seconds)
+    found = watch.plan()
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "pace.json").write_text(json.dumps(dataclasses.asdict(found)))
     return found

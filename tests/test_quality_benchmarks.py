@@ -97,18 +97,31 @@ def test_a_budget_is_spent_by_training_seconds_alone(tmp_path: Path) -> None:
 
 
 def test_the_pace_is_that_after_compiling_which_is_had_for_less_the_next_time() -> None:
-    watch = Timekeeper()
+    watch = Timekeeper(100)
+    watch.start(0, {"engine": "compile"})
     for step, seconds in ((10, 11.0), (20, 12.0), (40, 14.0)):
         watch.metrics(step, {"seconds": seconds})
         watch.metrics(step, {"fid": 1.0})
         assert not watch.should_stop()
     watch.metrics(70, {"seconds": 17.0})
     assert watch.should_stop()
-    plan = watch.plan(100)  # ten iterations a second; ten seconds to compile, then one and a half
+    plan = watch.plan()  # ten iterations a second; ten seconds to compile, then one and a half
     assert (plan.seconds, plan.spent) == (100, 17)
     assert plan.steps == int(0.98 * (100 - 17 - 1.5) * 10)
+    watch.seconds = 18
     with pytest.raises(UserError, match=r"18 seconds of training are too few: 17 are gone"):
-        watch.plan(18)
+        watch.plan()
+
+
+def test_a_game_too_slow_for_the_time_is_not_played_for_longer() -> None:
+    watch = Timekeeper(30)
+    watch.start(0, {"engine": "eager"})
+    watch.metrics(1, {"seconds": 20.0})
+    assert not watch.should_stop()
+    watch.metrics(2, {"seconds": 40.0})
+    assert watch.should_stop()
+    with pytest.raises(UserError, match=r"30 seconds of training are too few: 40 are gone"):
+        watch.plan()
 
 
 def test_as_many_iterations_are_planned_as_fit_into_the_time(
@@ -117,8 +130,8 @@ def test_as_many_iterations_are_planned_as_fit_into_the_time(
     config = tiny(tmp_path, steps=7)
     assert kept_plan(config, 10) is None
     plan = make_plan(config, World(), 10)
-    assert plan.spent == 5.2  # twenty iterations, and five seconds
-    assert plan.steps == int(0.98 * (10 - 5.2) * 100)
+    assert plan.spent == 5.05  # the first logging point, and five seconds
+    assert plan.steps == int(0.98 * (10 - 5.05) * 100)
     assert kept_plan(config, 10) == plan
     assert not (config.folder / "generator").exists()
     with pytest.raises(UserError, match=r"seconds was 10 and is now 20\b"):
@@ -126,10 +139,10 @@ def test_as_many_iterations_are_planned_as_fit_into_the_time(
     planned = with_steps(config, plan.steps)
     assert (planned.options["steps"], planned.folder) == (plan.steps, config.folder)
     session = Session(planned, World(), spent=plan.spent)
-    assert training(session.until(6))["step"] == 80
+    assert training(session.until(6))["step"] == 95
     kept = training(session.until(10))
     assert kept["step"] == plan.steps
-    assert kept["seconds"] == pytest.approx(5.2 + plan.steps / 100)
+    assert kept["seconds"] == pytest.approx(5.05 + plan.steps / 100)
 
 
 def arguments(out: Path) -> argparse.Namespace:
