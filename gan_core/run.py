@@ -108,6 +108,7 @@ class Run:
         self._last_ask, self._ask_at = (0, 0.0), 0
         self._last_seen, self._last_seconds = 0, 0.0
         self._grid: str | None = None
+        self._owes_evaluation = False
         self._given_up: set[str] = set()
 
     def _build(self) -> tuple[Variant, Engine]:
@@ -160,6 +161,8 @@ class Run:
         self._last_seen, self._last_seconds = self.game.examples_seen, self.seconds
         status = "finished"
         self._since = time.perf_counter()
+        if self._owes_evaluation:
+            self._evaluate_what_failed()
         self._last_ask, self._ask_at = (self.game.step, self._since), self.game.step + 1
         while not self.game.finished:
             self.game.iterate()
@@ -253,7 +256,8 @@ class Run:
 
     @contextlib.contextmanager
     def _kept_if_it_fails(self) -> Iterator[None]:
-        """Save everything before an error ends the run: what was played is no part of it.
+        """Save everything before an error in an evaluation ends the run: what was played is no part
+        of it. Who goes on from there begins with the evaluation.
 
         Of one worker alone: others may have got on to where they wait for this one.
         """
@@ -261,9 +265,16 @@ class Run:
             yield
         except Exception:
             if self.world.size == 1:
+                self._owes_evaluation, self.figures, self.protocol = True, {}, {}
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._checkpoint(last=False)
             raise
+
+    def _evaluate_what_failed(self) -> None:
+        """What the run that this one goes on with failed in."""
+        self._pause(self._evaluate)
+        self._owes_evaluation = False
+        self._saved_at = -1  # what was saved knows nothing of it
 
     def _stops_here(self) -> bool:
         """Whether somebody wants a stop, between two looks; then everything is saved."""
@@ -523,6 +534,7 @@ class Run:
             "protocol": self.protocol,
             "signals": self._memory,
             "clock": {"seconds": self.seconds},
+            **({"owes_evaluation": True} if self._owes_evaluation else {}),
         }
 
     def _take_up(self, checkpoint: Path) -> list[str]:
@@ -551,6 +563,7 @@ class Run:
         self.figures, self.protocol = record["figures"], record["protocol"]
         self.seconds = record["clock"]["seconds"]
         self._saved_at = self.game.step
+        self._owes_evaluation = record.get("owes_evaluation", False)
 
     # -- telling -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -97,20 +98,34 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert sorted(map(repr, told[0])) == sorted(map(repr, told[1]))
 
 
-def test_an_evaluation_that_fails_takes_nothing_with_it_of_what_was_played(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failing", [6, 12])
+def test_an_evaluation_that_fails_takes_nothing_with_it_and_is_made_up_for(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tiny_config(tmp_path / "whole", "gan", checkpoint_every=0)
-    played(whole)
-    broken = tiny_config(tmp_path / "broken", "gan", checkpoint_every=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_evaluate", lambda self: 1 / 0)
+    options = {"data": "ring", "extractor": "auto", "checkpoint_every": 0}
+    whole = tiny_config(tmp_path / "whole", "gan", **options)
+    broken = tiny_config(tmp_path / "broken", "gan", **options)
+    summary = played(whole)
+    evaluate = Run._evaluate
+
+    def fail(run: Run) -> Sampler:
+        return evaluate(run) if run.game.step != failing else 1 / 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(Run, "_evaluate", fail)
+    for checkpoint in (None, *[broken.folder / "checkpoints" / f"step_{failing:08d}"] * 2):
         with pytest.raises(ZeroDivisionError):
-            played(broken)
-    kept = newest(broken.folder)
-    assert (verify(kept)["step"], broken.evaluate_every) == (6, 6)
-    played(broken, kept)
-    assert_same_run(whole.folder, broken.folder)
+            played(broken, checkpoint)
+        assert newest(broken.folder).name == f"step_{failing:08d}"
+    monkeypatch.setattr(Run, "_evaluate", evaluate)
+    again = played(broken, newest(broken.folder))
+    assert again["figures"] == summary["figures"]
+    assert again["best"] == summary["best"]
+    assert (broken.folder / "generator" / "last").exists()
+    ends = [saved(newest(folder)) for folder in (whole.folder, broken.folder)]
+    left = [d for d in difference(*ends) if not re.search(r"param_groups/0/lr: ", d)]
+    assert left == []  # but for the rate of the last update, where none came after it
+    told = [sorted(map(repr, logged(folder))) for folder in (whole.folder, broken.folder)]
+    assert told[0] == told[1]
 
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
