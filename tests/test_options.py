@@ -22,6 +22,7 @@ class Example:
     flip: bool = option(False, "mirror", kind="runtime")
     weight: float | None = option(None, "weight", minimum=0)
     names: tuple[str, ...] = option((), "names")
+    stops: tuple[str, ...] = option((), "ends", choices=("collapse", "divergence"))
     extra: dict[str, int] | None = option(None, "extra")
 
 
@@ -31,6 +32,21 @@ def test_text_becomes_values_of_the_fields_types() -> None:
     assert parsed == Example(steps=20, lr_d=1e-3, loss="minimax", flip=True, weight=2.0)
     assert isinstance(parsed.weight, float)
     assert isinstance(parsed.steps, int)
+
+
+@pytest.mark.parametrize("word", ["true", "Yes", "ON", "false", "No", "OFF", True, False])
+def test_words_for_true_and_false(word: object) -> None:
+    expected = str(word).lower() in ("true", "yes", "on")
+    assert parse(Example, {"flip": word}).flip is expected
+    with pytest.raises(UserError, match=r"--flip must be true or false, not 'maybe'"):
+        parse(Example, {"flip": "maybe"})
+
+
+@pytest.mark.parametrize("given", ["collapse,divergence", ["collapse", " divergence "]])
+def test_several_words_are_each_one_of_the_choices(given: object) -> None:
+    assert parse(Example, {"stops": given}).stops == ("collapse", "divergence")
+    with pytest.raises(UserError, match="unknown --stops 'collaps': did you mean 'collapse'"):
+        parse(Example, {"stops": "divergence,collaps"})
 
 
 def test_nothing_given_is_the_defaults() -> None:

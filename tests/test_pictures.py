@@ -12,7 +12,13 @@ from PIL import Image
 
 from gan_core.data.examples import DataSpec, TensorSpec
 from gan_core.errors import UserError
-from gan_core.pictures import enlargement, image_grid, sample_picture, save_png, scatter
+from gan_core.pictures import (
+    enlargement,
+    image_grid,
+    sample_picture,
+    save_png,
+    scatter,
+)
 
 GAP = 2
 
@@ -74,6 +80,16 @@ def test_points_stand_where_their_coordinates_say() -> None:
     edge = 255.5 + 255 / 1.1
     assert right.tolist() == pytest.approx([255.5, edge], abs=2.5)
     assert below.tolist() == pytest.approx([edge, 255.5], abs=2.5)
+
+
+def test_of_points_of_more_numbers_the_first_two_are_drawn() -> None:
+    real, made = torch.rand(50, 5, dtype=torch.float64), torch.rand(20, 5, dtype=torch.float64)
+    flat = scatter(made[:, :2].float(), real[:, :2].float())
+    assert torch.equal(scatter(made, real), flat)
+    alone = scatter(made)
+    grey = torch.tensor((170, 170, 170), dtype=torch.uint8)[:, None, None]
+    inside = (alone == grey).all(dim=0)[1:-1, 1:-1]
+    assert not inside.any()  # no real ones: the frame alone is grey
 
 
 def test_points_outside_the_frame_or_not_finite_are_red_on_its_edge() -> None:
