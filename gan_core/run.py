@@ -50,6 +50,7 @@ from gan_core.variant import Variant
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 COMPILING = "compiling the networks: the first iterations take up to minutes, less the next time"
+MADE_UP_FOR = "the evaluation failed; what was played is saved, and --resume begins with it"
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
 
@@ -268,6 +269,7 @@ class Run:
                 self._owes_evaluation, self.figures, self.protocol = True, {}, {}
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._checkpoint(last=False)
+                    self.observer.message(self.game.step, MADE_UP_FOR, "warning")
             raise
 
     def _evaluate_what_failed(self) -> None:

@@ -49,7 +49,7 @@ from gan_core.errors import UserError
 from gan_core.journal import FILE, read
 from gan_core.observers import FolderObserver, Observer
 from gan_core.release import load_generator
-from gan_core.run import Run, play
+from gan_core.run import MADE_UP_FOR, Run, play
 from pipelines.runs import check_checkpoints
 
 ALONE = World()
@@ -116,6 +116,8 @@ def test_an_evaluation_that_fails_takes_nothing_with_it_and_is_made_up_for(
         with pytest.raises(ZeroDivisionError):
             played(broken, checkpoint)
         assert newest(broken.folder).name == f"step_{failing:08d}"
+    told = [e["text"] for e, _ in read(broken.folder / FILE) if e["kind"] == "message"]
+    assert told.count(MADE_UP_FOR) == 1
     monkeypatch.setattr(Run, "_evaluate", evaluate)
     again = played(broken, newest(broken.folder))
     assert again["figures"] == summary["figures"]
