@@ -71,12 +71,25 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert score.tracks == tuple(tuple(sorted(track)) for track in tracks)
 
 
+def test_the_first_track_has_the_metre_and_the_tempo_and_is_the_loudest(tmp_path: Path) -> None:
+    path = write_midi(tmp_path / "a.mid", [notes(60), chord(*C)], beats_per_minute=90)
+    first, second = mido.MidiFile(path).tracks
+    kinds = [message.type for message in first if message.is_meta]
+    assert kinds == ["time_signature", "set_tempo", "end_of_track"]
+    (tempo,) = (mido.tempo2bpm(m.tempo) for m in first if m.type == "set_tempo")
+    assert tempo == pytest.approx(90)
+    assert [message.type for message in second if message.is_meta] == ["end_of_track"]
+    loud, soft = ({m.velocity for m in t if m.type == "note_on"} for t in (first, second))
+    assert min(loud) > max(soft)
+
+
 def test_notes_end_by_a_silent_note_on_or_by_being_struck_again(tmp_path: Path) -> None:
     file = mido.MidiFile(ticks_per_beat=96)
     track = file.add_track()
     for kind, pitch, velocity, wait in (
         ("note_on", 60, 80, 24), ("note_on", 60, 0, 24),  # sixteenth 1 to 2
         ("note_on", 64, 80, 0), ("note_on", 64, 80, 48), ("note_off", 64, 0, 24),
+        ("note_off", 60, 0, 24), ("note_on", 67, 80, 0), ("note_off", 67, 0, 0),  # nothing sounds
     ):  # fmt: skip
         track.append(mido.Message(kind, note=pitch, velocity=velocity, time=wait))
     file.save(tmp_path / "a.mid")
