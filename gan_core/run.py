@@ -547,7 +547,7 @@ class Run:
         changes = _changes_since(checkpoint, self.config)
         if changes and self.game.finished and self._is_own(checkpoint):
             raise UserError(
-                f"run {self.config.name} has come to its end at step {self.game.step}, so nothing "
+                f"run {self.config.name} has been played up to step {self.game.step}, so nothing "
                 f"would be played with {'; '.join(changes)}: give more --steps, or a new run"
             )
         return changes

@@ -36,7 +36,14 @@ from pipelines.tuning.objective import (
     parse_requirement,
 )
 from pipelines.tuning.pace import described, uneven
-from pipelines.tuning.records import best_trial, ranked, read_trial, read_trials, searched_names
+from pipelines.tuning.records import (
+    best_trial,
+    iterations_played,
+    ranked,
+    read_trial,
+    read_trials,
+    searched_names,
+)
 from pipelines.tuning.results import conclude, last_words, saved_share, summarise, write_best
 from pipelines.tuning.study import Study, TuneOptions, is_study, load_study
 from pipelines.tuning.table import Row, Table, show_value
@@ -558,6 +565,31 @@ def test_findings_that_are_taken_back_are_gone(tmp_path: Path) -> None:
     book.write("tag", 30, name=name, value="none")
     book.close()
     assert read_trial(folder, study).findings == {}
+
+
+def test_what_a_population_plays_again_is_no_saving(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    folder = write_trial(study, 1, {30: 5.0, 60: 4.0}, status=None)
+    book = Journal(folder)
+    for _ in range(2):  # set back by another's state, it plays on from there
+        book.write("rewind", 20, source="trial_0002", point={})
+        book.write("start", 20, steps=90)
+        for step in (50, 80):
+            book.write("metrics", step, values={"fid_classifier": 3.0})
+    book.write("metrics", 90, values={"fid_classifier": 2.0})
+    book.write("end", 90, status="finished", summary={})
+    book.close()
+    taken = write_trial(study, 2, {30: 5.0}, status=None)
+    book = Journal(taken)
+    book.write("rewind", 80, source="trial_0001", point={})
+    book.write("metrics", 90, values={"fid_classifier": 2.0})
+    book.write("end", 90, status="finished", summary={})
+    book.close()
+    trials = read_trials(study)
+    assert [iterations_played(trial) for trial in trials] == [60 + 60 + 60 + 10, 30 + 10]
+    assert saved_share(trials, 90) == pytest.approx(1 - 230 / 180)
+    assert last_words(study, trials, None, True)[0].endswith("0 failed; 28% more steps played")
+    assert summarise(study, trials, None)["steps_played"] == 230
 
 
 def test_what_was_saved_counts_the_steps_of_trials_that_ended(tmp_path: Path) -> None:

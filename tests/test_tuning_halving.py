@@ -257,6 +257,24 @@ def test_trials_pause_at_rungs_and_room_for_new_ones_is_given(tmp_path: Path) ->
     assert controller.stopped == ["one", "two", "three"]
 
 
+def test_a_promoted_trial_that_is_paused_afterwards_is_started_again(tmp_path: Path) -> None:
+    scheduler = schedulers.make_scheduler(make_study(tmp_path, trials=3, finalists=1), 2)
+    controller = Controller(Told())
+    one, two = controller.add(scheduler, "one"), controller.add(scheduler, "two")
+    assert report(scheduler, controller, one, 10, 3.0) == PAUSE
+    three = controller.add(scheduler, "three")
+    assert report(scheduler, controller, two, 10, 2.0) == PAUSE
+    assert report(scheduler, controller, three, 10, 4.0) == PAUSE
+    assert scheduler.choose_trial_to_run(controller) is two
+    two.status = "RUNNING"
+    assert scheduler.choose_trial_to_run(controller) is None
+    two.status = "PAUSED"  # by Tune, when what it had decided before was carried out
+    assert scheduler.choose_trial_to_run(controller) is two
+    two.status = "RUNNING"
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert report(scheduler, controller, two, 30, 2.0) in (GO, PAUSE)
+
+
 def test_when_the_promoted_trial_collapses_the_next_is_played_on(tmp_path: Path) -> None:
     study = make_study(tmp_path, trials=2, finalists=1)
     scheduler = schedulers.make_scheduler(study, 2)

@@ -91,6 +91,10 @@ class Halving:
         """Whether nothing plays, nothing is to come, and nothing that waits will play on."""
         return self._all_begun and self.playing == 0 and self._next() is None
 
+    def plays(self, trial: str) -> bool:
+        """Whether it plays, or is about to."""
+        return trial in self._entries and self._entries[trial].plays
+
     def close(self) -> None:
         """No more trials will come than have begun."""
         self._trials = len(self._entries)

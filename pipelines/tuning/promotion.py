@@ -197,12 +197,21 @@ class PromotesTheBest(TrialScheduler):
                 tune_controller.stop_trial(trial)
             return None
         self._fill(tune_controller)  # of a restored search all may wait: nothing else would begin
+        self._promote_again(tune_controller)
         for trial in self._trials(tune_controller, self._promoted):
             if trial.status == Trial.RUNNING and not trial.is_saving:
                 self._promoted.discard(trial.trial_id)
             elif trial.status in (Trial.PAUSED, Trial.PENDING):
                 return trial
         return None
+
+    def _promote_again(self, tune_controller: Any) -> None:
+        """What plays by the books and is paused was promoted before Tune had paused it: if nobody
+        starts it, all that wait for it to come to their rung wait for ever.
+        """
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PAUSED and self._halving.plays(trial.trial_id):
+                self._promoted.add(trial.trial_id)
 
     @staticmethod
     def _trials(tune_controller: Any, names: Any) -> list[Trial]:

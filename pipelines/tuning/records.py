@@ -94,6 +94,22 @@ def read_trial(folder: Path, study: Study) -> Trial:
     return trial
 
 
+def iterations_played(trial: Trial) -> int:
+    """All that ``trial`` has played, in iterations at the study's pace.
+
+    That is more than how far it is where it was set back and played some of it again, and less
+    where it took over what another had played.
+    """
+    played = place = 0
+    for event, _ in journal.read(trial.folder / journal.FILE):
+        step = int(event["step"])
+        if event["kind"] in ("start", "rewind"):
+            place = step
+        elif event["kind"] in ("metrics", "end") and step > place:
+            played, place = played + step - place, step
+    return round(trial.progress * played / trial.step) if trial.step else 0
+
+
 def stopped_by(folder: Path) -> str | None:
     """What the trial in ``folder`` says has stopped it since it was begun last."""
     found = None

@@ -14,7 +14,7 @@ from pipelines.report.svg import BAD, GOOD, POOR, Dot, Line
 from pipelines.tuning.importance import MINIMUM, importances
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import Trial, best_trial, ranked
-from pipelines.tuning.results import LAST_SETTINGS, REPORT, required_figures, saved_share
+from pipelines.tuning.results import LAST_SETTINGS, REPORT, required_figures
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point, show_value
 from tune_spaces import SearchSpace
@@ -98,8 +98,8 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
         + (f" under {', '.join(options.require)}" if options.require else ""),
         f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
         f"{n['diagnosed']} as diagnosed, {n['failed']} failed"
-        f"{f', {opened} are open' if (opened := n['open']) else ''}. Stopping early saved "
-        f"{saved_share(trials, study.max_steps):.0%} of the iterations ({n['steps_played']:,} of "
+        f"{f', {opened} are open' if (opened := n['open']) else ''}. "
+        f"{_saved(n['steps_saved_share'])} of the iterations ({n['steps_played']:,} of "
         f"{study.max_steps * len(trials):,} played, "
         f"{duration(sum(t.seconds for t in trials))} of training).",
     ]
@@ -284,3 +284,9 @@ def _space(space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:
     settings = [[s.source, show_point(s.values) or "the defaults"] for s in space.settings]
     first = page.table(["tried first", "values"], settings, text=(0, 1)) if settings else ""
     return page.table(["option", "range", "reason"], rows, text=(0, 1, 2)) + first
+
+
+def _saved(share: float) -> str:
+    if share >= 0:
+        return f"Stopping early saved {share:.0%}"
+    return f"Going back to others' states took {-share:.0%} more"

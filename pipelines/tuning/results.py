@@ -18,7 +18,7 @@ from pipelines.tracking import how_to_see
 from pipelines.tuning.champion import crown
 from pipelines.tuning.family import Family
 from pipelines.tuning.objective import WORST
-from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
+from pipelines.tuning.records import BEHIND, Trial, best_trial, iterations_played, read_trials
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point
 
@@ -40,9 +40,12 @@ class Outcome:
 
 
 def saved_share(trials: Sequence[Trial], max_steps: int) -> float:
-    """The share of all trials' iterations that stopping early has saved."""
+    """The share of all trials' iterations that stopping early has saved.
+
+    Below 0 where more was played: trials of a population play again what they are set back by.
+    """
     ended = [trial for trial in trials if trial.ended]
-    played = sum(min(trial.progress, max_steps) for trial in ended)
+    played = sum(map(iterations_played, ended))
     return 1.0 - played / (max_steps * len(ended)) if ended else 0.0
 
 
@@ -96,7 +99,7 @@ def summarise(study: Study, trials: Sequence[Trial], best: Trial | None) -> dict
         "failed": sum(t.status == "failed" for t in trials),
         "diagnosed": sum(bool(t.verdict) for t in trials),
         "open": sum(not t.ended for t in trials),
-        "steps_played": sum(t.progress for t in trials),
+        "steps_played": sum(map(iterations_played, trials)),
         "steps_saved_share": saved_share(trials, study.max_steps),
         "best": best
         and {
@@ -127,11 +130,12 @@ def last_words(
     """What is said at the end."""
     numbers = summarise(study, trials, best)
     left = f"{numbers['open']} to be played on, " if numbers["open"] else ""
+    saved = numbers["steps_saved_share"]
     lines = [
         f"{'finished' if complete else 'stopped'}: {study.run.name}, {numbers['trials']} trials: "
         f"{numbers['finished']} played to the end, {numbers['behind']} stopped as behind, "
         f"{numbers['diagnosed']} as diagnosed, {left}{numbers['failed']} failed; "
-        f"{numbers['steps_saved_share']:.0%} of the steps saved"
+        + (f"{saved:.0%} of the steps saved" if saved >= 0 else f"{-saved:.0%} more steps played")
     ]
     if best is None:
         required = ", ".join(study.options.require)

@@ -186,7 +186,7 @@ def test_a_run_that_is_over_is_not_resumed_otherwise_and_keeps_its_configuration
     config = configure(tmp_path, "over", workers=0, steps=20)
     train(config)
     before = {path: path.read_bytes() for path in config.folder.iterdir() if path.is_file()}
-    with pytest.raises(UserError, match="over has come to its end at step 20, so nothing") as told:
+    with pytest.raises(UserError, match="over has been played up to step 20, so nothing") as told:
         train(configure(tmp_path, "over", workers=0, **{"steps": 20, **changes}), resume=True)
     assert all(f"{name}: " in str(told.value) for name in changes if name != "steps")
     assert {path: path.read_bytes() for path in before} == before
