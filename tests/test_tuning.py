@@ -37,6 +37,7 @@ from pipelines.tuning.objective import (
 )
 from pipelines.tuning.pace import described, uneven
 from pipelines.tuning.records import (
+    WENT_ON,
     best_trial,
     iterations_played,
     ranked,
@@ -565,6 +566,18 @@ def test_findings_that_are_taken_back_are_gone(tmp_path: Path) -> None:
     book.write("tag", 30, name=name, value="none")
     book.close()
     assert read_trial(folder, study).findings == {}
+
+
+def test_of_equally_good_trials_one_that_is_all_its_own_is_the_best(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    book = Journal(write_trial(study, 1, {90: 2.0}))
+    book.write("tag", 0, name=WENT_ON, value="trial_0003 at step 30")
+    book.close()
+    for number, fid in ((2, 2.0), (3, 2.0), (4, 3.0)):
+        write_trial(study, number, {90: fid})
+    best = best_trial(read_trials(study))
+    assert best is not None
+    assert best.name == "trial_0002"
 
 
 def test_what_a_population_plays_again_is_no_saving(tmp_path: Path) -> None:

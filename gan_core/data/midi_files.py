@@ -67,6 +67,8 @@ def _read(path: str, changed: int, size: int) -> Score:
 
     try:
         file = mido.MidiFile(path)
+    except EOFError:
+        raise UnreadableMidi("it is cut off") from None
     except Exception as error:  # whatever damaged bytes lead the parser to
         raise UnreadableMidi(str(error) or type(error).__name__) from None
     if file.ticks_per_beat <= 0:

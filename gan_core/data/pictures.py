@@ -30,6 +30,8 @@ Half = Literal["left", "right"]
 _GRAY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _LYING = (5, 6, 7, 8)  # EXIF orientations by which rows become columns
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_NEITHER = "its values are not whole numbers of 8 or 16 bits"
 _CHUNK = 64  # pictures a task: less overhead than one by one
 _WORTH_A_THREAD = 7000  # bytes
 _TOLD_EVERY = 5.0  # seconds
@@ -85,6 +87,7 @@ class PictureFormat:
                 self._check_size(path, image.size)
                 # JPEG only: decode at a fraction, still at least twice the wanted size.
                 image.draft(None, (2 * self.image_size, 2 * self.image_size))
+            _check_bits(image)
             upright = _flattened(ImageOps.exif_transpose(image), self.channels)
             array = np.asarray(self._resized(self._own_half(upright)))
         return array[None] if self.channels == 1 else array.transpose(2, 0, 1)
@@ -165,6 +168,12 @@ def _told_as_bad(path: str) -> Iterator[None]:
         raise bad from None
 
 
+def _check_bits(image: Image.Image) -> None:
+    """Raises ``ValueError`` for a TIFF of 32 bits, which would be taken for one of 16."""
+    if max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))) > 16:
+        raise ValueError(_NEITHER)
+
+
 def _flattened(image: Image.Image, channels: int) -> Image.Image:
     """``image`` in 8 bits with 1 or 3 channels; what is transparent becomes white."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -184,7 +193,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     """
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError("its values are not whole numbers of 8 or 16 bits")
+        raise ValueError(_NEITHER)
     scaled = np.rint(values / 257).astype(np.uint8)
     scaled[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(scaled)

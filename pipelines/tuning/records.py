@@ -223,7 +223,8 @@ def rank_key(trial: Trial) -> tuple[bool, int, float]:
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """The best of those that were played to their end and meet what is required.
 
-    ``None`` if there is none.
+    ``None`` if there is none. Of equally good ones the first that is all its own: by the settings
+    of others a training from its beginning may end elsewhere.
     """
     whole = [t for t in trials if t.status == "finished" and t.feasible and t.objective < WORST]
-    return min(whole, key=lambda t: t.objective, default=None)
+    return min(whole, key=lambda t: (t.objective, bool(t.went_on)), default=None)

@@ -119,6 +119,13 @@ def test_a_file_that_is_no_midi_is_unreadable(tmp_path: Path, content: bytes) ->
         read_midi(tmp_path / "a.mid")
 
 
+def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    path = tune(tmp_path / "a.mid")
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UnreadableMidi, match="it is cut off"):
+        read_midi(path)
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     before = read_midi(tune(tmp_path / "a.mid", 60))
     assert read_midi(tune(tmp_path / "a.mid", 61, metre="3/4")) != before

@@ -76,6 +76,15 @@ def test_16_bit_pictures_are_scaled_not_clipped(tmp_path):
     assert not is_colour(str(tmp_path / "deep.png"))
 
 
+@pytest.mark.parametrize(("mode", "value"), [("I", 200), ("F", 0.5)])
+def test_pictures_of_32_bits_are_refused(tmp_path, mode, value):
+    Image.new(mode, (4, 4), value).save(tmp_path / "wide.tiff")
+    with pytest.raises(BadPicture, match="not whole numbers of 8 or 16 bits"):
+        read(tmp_path / "wide.tiff", channels=1)
+    Image.fromarray(np.full((2, 2), 257 * 200, np.uint16)).save(tmp_path / "deep.tiff")
+    assert (read(tmp_path / "deep.tiff", channels=1) == 200).all()
+
+
 def test_a_transparent_value_of_16_bits_becomes_white(tmp_path):
     values = np.array([[1000, 1001, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "gray.png", transparency=1000)
