@@ -75,9 +75,9 @@ class Run:
         self._place = place or Place()
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint
-        self._check_same_data()
         variant, engine = self._build()
         check_counts(config, variant, self.train.spec, len(held_out), world.size)
+        self._check_same_data()
         self.game = Game(
             variant,
             self.train,
