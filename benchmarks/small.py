@@ -113,11 +113,22 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     """Train, judge, print the table; the exit code is 1 if a figure does not fall by two thirds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.small",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/small"))
-    parser.add_argument("--only", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(SYSTEMS),
+        choices=list(SYSTEMS),
+        metavar="NAME",
+        help=f"of {'; '.join(SYSTEMS)}",
+    )
     parser.add_argument("--seconds", type=float, default=180.0, help="of training, for each")
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)

@@ -39,7 +39,6 @@ from pipelines.tuning.pace import described, uneven
 from pipelines.tuning.records import (
     WENT_ON,
     best_trial,
-    iterations_played,
     ranked,
     read_trial,
     read_trials,
@@ -599,7 +598,7 @@ def test_what_a_population_plays_again_is_no_saving(tmp_path: Path) -> None:
     book.write("end", 90, status="finished", summary={})
     book.close()
     trials = read_trials(study)
-    assert [iterations_played(trial) for trial in trials] == [60 + 60 + 60 + 10, 30 + 10]
+    assert [trial.iterations_played for trial in trials] == [60 + 60 + 60 + 10, 30 + 10]
     assert saved_share(trials, 90) == pytest.approx(1 - 230 / 180)
     assert last_words(study, trials, None, True)[0].endswith("0 failed; 28% more steps played")
     assert summarise(study, trials, None)["steps_played"] == 230

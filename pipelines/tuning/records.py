@@ -70,6 +70,22 @@ class Trial:
         """Whether there is nothing more to play."""
         return self.status != "open"
 
+    @functools.cached_property
+    def iterations_played(self) -> int:
+        """All that it has played, in iterations at the study's pace.
+
+        That is more than how far it is where it was set back and played some of it again, and less
+        where it took over what another had played.
+        """
+        played = place = 0
+        for event, _ in journal.read(self.folder / journal.FILE):
+            step = int(event["step"])
+            if event["kind"] in ("start", "rewind"):
+                place = step
+            elif event["kind"] in ("metrics", "end") and step > place:
+                played, place = played + step - place, step
+        return round(self.progress * played / self.step) if self.step else 0
+
 
 def trial_folders(study: Path) -> list[Path]:
     """The folders of all trials of the study in ``study``, in their order."""
@@ -92,22 +108,6 @@ def read_trial(folder: Path, study: Study) -> Trial:
     trial.objective = WORST if broken else trial.reached
     trial.feasible = not broken and objective.shortfall(trial.figures) == 0
     return trial
-
-
-def iterations_played(trial: Trial) -> int:
-    """All that ``trial`` has played, in iterations at the study's pace.
-
-    That is more than how far it is where it was set back and played some of it again, and less
-    where it took over what another had played.
-    """
-    played = place = 0
-    for event, _ in journal.read(trial.folder / journal.FILE):
-        step = int(event["step"])
-        if event["kind"] in ("start", "rewind"):
-            place = step
-        elif event["kind"] in ("metrics", "end") and step > place:
-            played, place = played + step - place, step
-    return round(trial.progress * played / trial.step) if trial.step else 0
 
 
 def stopped_by(folder: Path) -> str | None:

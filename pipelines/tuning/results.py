@@ -18,7 +18,7 @@ from pipelines.tracking import how_to_see
 from pipelines.tuning.champion import crown
 from pipelines.tuning.family import Family
 from pipelines.tuning.objective import WORST
-from pipelines.tuning.records import BEHIND, Trial, best_trial, iterations_played, read_trials
+from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
 from pipelines.tuning.study import Study
 from pipelines.tuning.table import show_point
 
@@ -45,7 +45,7 @@ def saved_share(trials: Sequence[Trial], max_steps: int) -> float:
     Below 0 where more was played: trials of a population play again what they are set back by.
     """
     ended = [trial for trial in trials if trial.ended]
-    played = sum(map(iterations_played, ended))
+    played = sum(trial.iterations_played for trial in ended)
     return 1.0 - played / (max_steps * len(ended)) if ended else 0.0
 
 
@@ -99,7 +99,7 @@ def summarise(study: Study, trials: Sequence[Trial], best: Trial | None) -> dict
         "failed": sum(t.status == "failed" for t in trials),
         "diagnosed": sum(bool(t.verdict) for t in trials),
         "open": sum(not t.ended for t in trials),
-        "steps_played": sum(map(iterations_played, trials)),
+        "steps_played": sum(t.iterations_played for t in trials),
         "steps_saved_share": saved_share(trials, study.max_steps),
         "best": best
         and {
