@@ -180,7 +180,7 @@ class ReleasedGenerator:
 def _generator_folder(path: Path) -> Path:
     """The folder with the weights that ``path`` (run, generator or checkpoint) stands for."""
     for folder in (path, path / "generator" / "best", path / "generator" / "last"):
-        if (folder / WEIGHTS).exists() and (folder / DESCRIPTION).exists():
+        if any((folder / name).exists() for name in FILES):  # one that lacks the other is damaged
             return folder
     checkpoint = find_checkpoint(path) if path.is_dir() else None
     if checkpoint is not None and (checkpoint / WEIGHTS).exists():
@@ -201,7 +201,9 @@ def load_generator(path: Path | str, device: str | torch.device = "cpu") -> Rele
         info = json.loads((folder / DESCRIPTION).read_text())
         weights = load_file(folder / WEIGHTS, device=str(device))
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"the generator in {folder} is damaged: {error}") from None
+        last = folder.parent / "last"
+        instead = f"; {last} is there" if folder.name == "best" and last.exists() else ""
+        raise UserError(f"the generator in {folder} is damaged: {error}{instead}") from None
     promised = {"config", "spec", "stage", "conditions"}
     if not isinstance(info, dict) or info.get("format") != FORMAT or promised - set(info):
         raise UserError(f"{folder / DESCRIPTION} is not of this program's format {FORMAT}")

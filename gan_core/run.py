@@ -51,6 +51,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 COMPILING = "compiling the networks: the first iterations take up to minutes, less the next time"
 MADE_UP_FOR = "the evaluation failed; what was played is saved, and --resume begins with it"
+MEET_WITHIN = 20.0
+"""Seconds that workers wait for each other after an error, to save what they have."""
 STOP_WITHIN = 2.0
 """Seconds after which a run knows that it is to stop, or one iteration where that takes longer."""
 
@@ -260,12 +262,13 @@ class Run:
         """Save everything before an error in an evaluation ends the run: what was played is no part
         of it. Who goes on from there begins with the evaluation.
 
-        Of one worker alone: others may have got on to where they wait for this one.
+        Where not all workers have the error, others wait for this one somewhere in the evaluation,
+        and nothing can be saved.
         """
         try:
             yield
         except Exception:
-            if self.world.size == 1:
+            if self.world.meets(MEET_WITHIN):
                 self._owes_evaluation, self.figures, self.protocol = True, {}, {}
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._checkpoint(last=False)

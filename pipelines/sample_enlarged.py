@@ -31,8 +31,8 @@ def write_enlarged(
     """Enlarge the first ``--n`` pictures of the folder ``--inputs``, in the order of their names.
 
     Each is written under its name as a PNG into the folder ``out``. Gives a line for each as soon
-    as it is there; raises ``UserError`` for pictures that cannot be read, and rather than overwrite
-    one of them.
+    as it is there; raises ``UserError`` for a picture that cannot be read, before any is enlarged,
+    and rather than overwrite one of them.
     """
     from gan_core.data.examples import to_pixels
     from gan_core.pictures import save_png
@@ -45,6 +45,8 @@ def write_enlarged(
     folder = user_path(str(options.inputs), "--inputs")
     paths = pictures_in(folder)
     check_apart(out, folder, paths)
+    for path in paths[: options.n]:  # decoded twice: that is nothing beside enlarging them
+        read_whole(generator, path)
     for path in paths[: options.n]:
         low = read_whole(generator, path)
         high = to_pixels(enlarged(generator, low))[0]

@@ -459,6 +459,8 @@ def conclude(
     complete = shipper is None or shipper.end(summary["status"])
     if shipper is not None:
         print("\n".join(_mlflow_lines(config, shipper.tracker.state, complete)))
+    elif State.load(folder) is not None:
+        print(f"MLflow has what was played before; add this with: {_how_to_send(config)}")
     if summary["status"] == "stopped":
         print(how_to_go_on(config))
     sys.stdout.flush()
@@ -509,6 +511,10 @@ def _mlflow_lines(config: RunConfig, state: State, complete: bool) -> list[str]:
     if not complete or state.run_id is None:
         return [
             f"MLflow at {state.tracking_uri} did not take everything; send it with: "
-            f"python -m pipelines sync {_place(config)}"
+            f"{_how_to_send(config)}"
         ]
     return how_to_see(state)
+
+
+def _how_to_send(config: RunConfig) -> str:
+    return f"python -m pipelines sync {_place(config)}"

@@ -505,6 +505,28 @@ def test_a_discriminator_of_other_outputs_is_told_what_is_wanted(
         game.play(1)
 
 
+@pytest.mark.parametrize("method", ["discriminator_terms", "generator_terms"])
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda outputs: outputs.mean(), "a Tensor"),
+        (lambda outputs: None, "a NoneType"),
+        (lambda outputs: ("loss/own", outputs.mean(), 0.1), "a tuple"),
+        (lambda outputs: [outputs.mean()], "a list"),
+    ],
+)
+def test_terms_of_ones_own_that_are_no_list_of_terms_are_told(
+    method: str, answer: Callable[[Tensor], Any], told: str
+) -> None:
+    examples = load_examples("ring", None, "train")
+    own = {method: lambda self, outputs, *_: answer(outputs)}
+    variant = type("Termed", (Lines,), own)(Lines.Options())
+    variant.build(examples.spec)
+    game = Game(variant, examples, examples, batch_size=8)
+    with pytest.raises(UserError, match=f"`{method}` of Termed gives {told}, not a list of \\("):
+        game.play(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Deciding(AdversarialOptions):
     slope: str | None = None

@@ -185,6 +185,9 @@ def test_a_run_gives_its_best_else_its_last_and_a_checkpoint_gives_its_own(tmp_p
     assert set(best.info["protocol"]) == {"modes"}
     early = load_generator(folder / "checkpoints" / "step_00000002")
     assert (early.info["step"], last.info["step"]) == (2, 4)
+    (folder / "generator" / "best" / DESCRIPTION).unlink()
+    with pytest.raises(UserError, match=r"best is damaged: .*; .*/generator/last is there"):
+        load_generator(folder)
     shutil.rmtree(folder / "generator" / "best")
     assert torch.equal(load_generator(folder).generate(INDEX), last.generate(INDEX))
     shutil.rmtree(folder / "generator")
@@ -219,7 +222,8 @@ DAMAGES = {
     "list": (lambda f: (f / DESCRIPTION).write_text("[]"), "is not of this program's format 1"),
     "format": (lambda f: (f / DESCRIPTION).write_text('{"format": 9}'), "is not of this program's"),
     "gaps": (lambda f: (f / DESCRIPTION).write_text('{"format": 1}'), "is not of this program's"),
-    "gone": (lambda f: (f / WEIGHTS).unlink(), "no generator at"),
+    "weightless": (lambda f: (f / WEIGHTS).unlink(), "is damaged: No such file"),
+    "untold": (lambda f: (f / DESCRIPTION).unlink(), r"is damaged: .*No such file"),
 }
 
 

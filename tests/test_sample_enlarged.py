@@ -105,6 +105,10 @@ def test_pictures_of_any_size_become_larger_under_their_names(
     found = np.asarray(Image.open(out / "a.png")).astype(float)
     assert np.abs(found - expected).max() <= 1
     assert Image.open(out / "b.png").size == (14, 18)
+    (own / "d.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"d\.png is no readable picture"):
+        command([*words, str(tmp_path / "other")])
+    assert not (tmp_path / "other").exists(), "told before any is enlarged"
     with pytest.raises(UserError, match="must be a folder"):
         command([*words, str(tmp_path / "sheet.png")])
     with pytest.raises(UserError, match="is the folder of --inputs"):

@@ -20,7 +20,7 @@ from gan_core.errors import UserError
 
 @register("folder")
 class Folder(PictureSource):
-    """Pictures (png, jpg, jpeg, bmp, webp, gif) in a folder.
+    """Pictures (png, jpg, bmp, webp, gif, tif, avif) in a folder.
 
     Layouts: ``root/*.png``; ``root/<class>/*``; ``root/train/...`` with ``root/test/...`` and
     ``root/validation/...`` (or ``valid``, ``val``; in capitals or not), each with the same class

@@ -43,7 +43,7 @@ def tiles_of(picture: npt.NDArray[np.uint8], tile: int) -> npt.NDArray[np.uint8]
 
 @register("hires")
 class Hires(Source):
-    """Large pictures (png, jpg, jpeg, bmp, webp, gif) of any sizes in a folder.
+    """Large pictures (png, jpg, bmp, webp, gif, tif, avif) of any sizes in a folder.
 
     Layouts and splits as those of ``folder``: ``root/*.png``, or ``root/train/``, with
     ``root/validation/`` and ``root/test/`` or without (then a hash of the file name puts about

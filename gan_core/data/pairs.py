@@ -16,7 +16,7 @@ from gan_core.data.examples import DataSpec, Examples, Split, TensorSpec
 from gan_core.data.folder import Folder
 from gan_core.data.kept_pictures import kept_pictures
 from gan_core.data.listing import Picture, list_pictures
-from gan_core.data.pictures import Half, PictureFormat
+from gan_core.data.pictures import BadPicture, Half, PictureFormat, size_of
 from gan_core.data.source_options import (
     AllowUpscale,
     Channels,
@@ -32,6 +32,8 @@ from gan_core.paths import exists
 
 logger = logging.getLogger(__name__)
 _NAMED = 3  # missing names in an error
+_COMPARED = 1000  # pairs whose shapes are: 0.1 ms each
+_ALIKE = 0.01  # proportions, beside the pixel by which a picture that was made smaller is rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +83,11 @@ def by_stem(pictures: Sequence[Picture]) -> dict[str, Picture]:
     return found
 
 
-def match_names(inputs: Path, images: Path, *, skip_lonely: bool) -> Mapping[Split, Sequence[Pair]]:
+def match_names(inputs: Path, images: Path, *, skip: bool) -> Mapping[Split, Sequence[Pair]]:
     """The pairs of two folders by name (the ending may differ), split as ``inputs`` is.
 
-    Raises ``UserError`` naming pictures without a namesake; with ``skip_lonely`` they are left
-    out, counted and logged.
+    Raises ``UserError`` naming pictures without a namesake, which with ``skip`` are left out,
+    counted and logged, and for pairs of two shapes.
     """
     listed = {folder: list_pictures(folder).splits for folder in (inputs, images)}
     stems = {
@@ -95,7 +97,7 @@ def match_names(inputs: Path, images: Path, *, skip_lonely: bool) -> Mapping[Spl
     for one, other in ((inputs, images), (images, inputs)):
         lonely = sorted(stems[one].keys() - stems[other].keys())
         if lonely:
-            _tell_lonely(lonely, one, other, skip_lonely)
+            _tell_lonely(lonely, one, other, skip)
     pairs: dict[Split, Sequence[Pair]] = {}
     for split in ("train", "validation", "test"):
         own = by_stem(listed[inputs][split])
@@ -103,7 +105,28 @@ def match_names(inputs: Path, images: Path, *, skip_lonely: bool) -> Mapping[Spl
         pairs[split] = [Pair(s, own[s].path, stems[images][s].path) for s in shared]
         if not shared:
             raise UserError(f"{inputs} and {images} have no pair for the {split} split: add some")
+    check_shapes([pair for own in pairs.values() for pair in own], skip)
     return pairs
+
+
+def check_shapes(pairs: Sequence[Pair], skip_bad: bool) -> None:
+    """Raises ``UserError`` for a pair of two shapes: each picture is cropped to its own central
+    square, so that the two would show different things. Of many pairs some are looked at.
+    """
+    for pair in pairs[:: max(1, -(-len(pairs) // _COMPARED))]:
+        try:
+            one, other = size_of(pair.input), size_of(pair.image)
+        except BadPicture:
+            if not skip_bad:
+                raise
+            continue
+        rounding = 1 / min(*one, *other)
+        if abs(one[0] * other[1] / (one[1] * other[0]) - 1) > _ALIKE + rounding:
+            raise UserError(
+                f"{pair.input} has {one[0]} x {one[1]} pixels and {pair.image} "
+                f"{other[0]} x {other[1]}, another shape, so their central squares would not "
+                "match: crop the pictures of a pair alike"
+            )
 
 
 def _tell_lonely(lonely: list[str], one: Path, other: Path, skip: bool) -> None:
@@ -136,7 +159,8 @@ class Pairs(Folder):
     these two, files that hold both as squares side by side, laid out as for folder, of which
     ``--input-side`` is the input. Classes play no part.
 
-    The options of folder are for inputs and images alike. A picture without a namesake is an error,
+    The options of folder are for inputs and images alike; the two of a pair have one shape, if not
+    one size. A picture without a namesake is an error,
     or with ``--on-bad-file skip`` left out.
     """
 
@@ -180,7 +204,7 @@ class Pairs(Folder):
     def _pairs(self) -> Mapping[Split, Sequence[Pair]]:
         if not self._side_by_side:
             inputs, images = two_folders(self.root, self.input_folder, self.target_folder)
-            return match_names(inputs, images, skip_lonely=self.skip_bad)
+            return match_names(inputs, images, skip=self.skip_bad)
         splits = self._listing.splits
         return {
             split: [Pair(p.name, p.path, p.path) for p in splits[split]]

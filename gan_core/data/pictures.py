@@ -199,6 +199,14 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled)
 
 
+def size_of(path: str) -> tuple[int, int]:
+    """Width and height of the picture, upright; ``BadPicture`` if it cannot be read."""
+    with _told_as_bad(path), Image.open(path) as image:
+        if image.format == "TIFF":
+            _turn_upright(image)
+        return _upright_size(image)
+
+
 def is_colour(path: str) -> bool:
     """Whether the file says that it holds colours (a palette counts as colours)."""
     with _told_as_bad(path), Image.open(path) as image:

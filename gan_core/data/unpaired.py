@@ -111,7 +111,7 @@ class Unpaired(Folder):
 
     def _with_truth(self) -> dict[str, Mapping[Split, Sequence[str]]]:
         inputs, images = two_folders(self.root, self.input_folder, self.target_folder)
-        pairs = match_names(inputs, images, skip_lonely=self.skip_bad)
+        pairs = match_names(inputs, images, skip=self.skip_bad)
         found: dict[str, dict[Split, list[str]]] = {
             name: {s: [getattr(p, name) for p in pairs[s]] for s in _SPLITS}
             for name in ("input", "image")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -141,8 +141,17 @@ class Sampler:
                 f"`sample` of {type(self.variant).__name__} gives a {type(made).__name__}, not "
                 'tensors by name: return {"image": images}, or as the target is called'
             )
+        if not self.variant.targets & made.keys():
+            raise UserError(
+                f"`sample` of {type(self.variant).__name__} gives {_quoted(made)}, none of its "
+                f"`targets`, {_quoted(self.variant.targets)}: return the target by its name"
+            )
         return made
 
     def network(self, name: str) -> nn.Module:
         """One of the networks in use."""
         return getattr(self.variant, name)
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return " or ".join(sorted(map(repr, names))) or "nothing"

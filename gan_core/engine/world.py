@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -74,6 +75,21 @@ class World:
             dist.all_reduce(tensor)
             tensor /= self.size
         return tensor
+
+    def meets(self, seconds: float) -> bool:
+        """Whether all ranks call this, the first waiting ``seconds`` for the last.
+
+        For after an error, when others may wait elsewhere for this one: the ranks meet by a group
+        of their own, so what they have begun together before does not matter. Where they have not
+        met, they can do nothing together any more.
+        """
+        if self.size == 1:
+            return True
+        try:
+            dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
+        except (RuntimeError, ValueError):
+            return False
+        return True
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""

@@ -32,7 +32,7 @@ from gan_core.variant import (
     Variant,
 )
 from gan_core.variants import regularisation, remedies
-from gan_core.variants.regularisation import Term, summed
+from gan_core.variants.regularisation import Term, check_terms, summed
 from gan_core.variants.remedies import RemedyOptions
 from gan_core.variants.schedules import LinearRamp
 from gan_core.variants.unrolling import unrolled
@@ -403,7 +403,9 @@ class AdversarialVariant(Variant):
             terms = self._penalties(real, fake, real_logits, fake_logits, batch)
         else:
             terms = self._penalties_of_some(real, fake, batch)
-        return summed(loss, diagnostics, terms + self.discriminator_terms(*outputs, batch))
+        own = self.discriminator_terms(*outputs, batch)
+        check_terms(self, "discriminator_terms", own)
+        return summed(loss, diagnostics, [*terms, *own])
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, batch: Batch) -> list[Term]:
         """What the discriminator minimises besides, from its outputs for real and fake.
@@ -472,7 +474,9 @@ class AdversarialVariant(Variant):
             real_logits = opponent.discriminate(self.real_targets(batch), batch)
         loss = self.loss.generator(self.logits(outputs), real_logits)
         diagnostics = {"loss/generator": loss.detach()}
-        return summed(loss, diagnostics, self.generator_terms(outputs, batch))
+        own = self.generator_terms(outputs, batch)
+        check_terms(self, "generator_terms", own)
+        return summed(loss, diagnostics, own)
 
     def _opponent(self, fake: Tensor, batch: Batch) -> AdversarialVariant:
         """This variant, with the discriminator as it would answer to ``fake``, where unrolled.

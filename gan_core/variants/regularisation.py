@@ -206,3 +206,13 @@ def summed(loss: Tensor, diagnostics: dict[str, Tensor], terms: list[Term]) -> L
         loss = loss + weight * value
         diagnostics[name] = diagnostics.get(name, 0) + value.detach()
     return Loss(loss, diagnostics)
+
+
+def check_terms(variant: object, method: str, found: object) -> None:
+    """Raises ``UserError`` unless what a variant's ``method`` gives is a list of :data:`Term`."""
+    if isinstance(found, list) and all(isinstance(t, tuple) and len(t) == 3 for t in found):
+        return
+    raise UserError(
+        f"`{method}` of {type(variant).__name__} gives a {type(found).__name__}, not a list of "
+        '(name, value, weight): return [("loss/its_name", value, weight)], or [] for none'
+    )

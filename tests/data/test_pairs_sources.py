@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from gan_core import UserError
 from gan_core.data import check_examples, load_examples
 from gan_core.data.examples import Examples, Split
+from gan_core.data.pictures import size_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FOLDERS = {"input_folder": "line", "target_folder": "colour"}
@@ -210,3 +211,46 @@ def test_with_truth_training_pictures_are_disjoint_and_held_out_ones_are_pairs(
         assert examples.spec == train.spec
     pairs = loaded("pairs", tmp_path, **FOLDERS)
     assert shades(pairs["test"], "input").tolist() == shades(found["test"], "input").tolist()
+
+
+@pytest.mark.parametrize(("source", "more"), [("pairs", {}), ("unpaired", {"truth": True})])
+def test_the_two_of_a_pair_have_one_shape(
+    tmp_path: Path, source: str, more: dict[str, bool]
+) -> None:
+    for i in range(40):
+        save(tmp_path / "line" / f"{i:03}.png", i, (36, 24))
+        save(tmp_path / "colour" / f"{i:03}.png", i, (25, 17))  # smaller, and rounded
+    options = {**FOLDERS, "image_size": 8, **more}
+    loaded(source, tmp_path, **options)
+    save(tmp_path / "colour" / "007.png", 7, (24, 36))
+    told = refusal(source, tmp_path, **options)
+    assert "007.png has 36 x 24 pixels and " in told
+    assert "007.png 24 x 36, another shape" in told
+    (tmp_path / "colour" / "007.png").write_bytes(b"no picture")
+    assert "007.png is no readable picture" in refusal(source, tmp_path, **options)
+    loaded(source, tmp_path, **options, on_bad_file="skip")
+
+
+def test_of_many_pairs_some_are_compared_by_their_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_folders(tmp_path)
+    looked: list[str] = []
+
+    def size_of(path: str) -> tuple[int, int]:
+        looked.append(path)
+        return (8, 8)
+
+    monkeypatch.setattr("gan_core.data.pairs.size_of", size_of)
+    monkeypatch.setattr("gan_core.data.pairs._COMPARED", 16)
+    loaded("pairs", tmp_path, **FOLDERS)
+    assert len(looked) == 3 * 2 * 14, "every third of 40, of both folders, once a load"
+
+
+def test_a_pictures_size_is_that_of_the_upright_one(tmp_path: Path) -> None:
+    for ending in ("jpg", "tiff", "png"):
+        picture = Image.new("L", (6, 4))
+        exif = picture.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        picture.save(tmp_path / f"lying.{ending}", exif=exif)
+        assert size_of(str(tmp_path / f"lying.{ending}")) == (4, 6)

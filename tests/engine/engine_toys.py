@@ -187,6 +187,7 @@ def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class Toy(Variant):
     """Notes what changed in every turn."""
 
+    targets = frozenset({"point", "image", "b", "bar"})
     Options: ClassVar[type[GameOptions]] = GameOptions
 
     def __init__(self, steps: int = 3, **values: Any) -> None:

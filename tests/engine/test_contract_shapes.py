@@ -67,6 +67,8 @@ class Mistaken(Plain):
         ("stages", lambda found: None, "`stages` of Mistaken: a NoneType instead of a tuple of St"),
         ("noise", lambda found: found[0], "`noise` of Mistaken: a NoiseSpec instead of a tuple of"),
         ("sample", lambda made: made["point"], "`sample` of Mistaken gives a Tensor, not tensors"),
+        ("sample", lambda made: {"out": made["point"]}, "gives 'out', none of its `targets`, "),
+        ("sample", lambda made: {}, "`sample` of Mistaken gives nothing, none of its `targets"),
     ],
 )
 def test_answers_of_other_forms_are_told_in_a_line(

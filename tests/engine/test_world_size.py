@@ -33,6 +33,7 @@ from tapes import record_on_tapes
 from test_best_state import run_of
 from torch import Tensor, nn
 
+from gan_core.config import RunConfig
 from gan_core.data.mixtures import MIXTURES
 from gan_core.diagnostics import signals
 from gan_core.engine.checkpoint import all_bests, find_checkpoint
@@ -43,7 +44,7 @@ from gan_core.errors import UserError
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.features import Extractor
 from gan_core.observers import FolderObserver
-from gan_core.run import play
+from gan_core.run import Run, play
 
 WHOLE = {"dropout_g": 0.0, "dropout_d": 0.0}
 # Plain descent: Adam makes a step of rounding where a critic's gradient is exactly zero.
@@ -198,6 +199,39 @@ def best_and_begun(folder: Path, world: World) -> list[str]:
     return told + difference(kept["rank_0"]["buffers"], begun[own]["buffers"])
 
 
+def failing_run(config: RunConfig, failing: int | None, world: World) -> Run:
+    """A run whose evaluation fails on every rank after iteration ``failing``."""
+    run = Run(config, world, FolderObserver(config.folder, world))
+    evaluate = run._evaluate
+
+    def judge() -> Any:
+        return evaluate() if run.game.step != failing else 1 / 0
+
+    run._evaluate = judge  # type: ignore[method-assign]
+    return run
+
+
+def failed_and_resumed(folder: Path, world: World) -> list[str]:
+    """How a run whose evaluation failed, and that went on, differs from one in one go."""
+    options = {"data": "ring", "extractor": "auto", "checkpoint_every": 0}
+    whole = tiny_config(folder / "judged", "gan", **options)
+    failing_run(whole, None, world).play()
+    broken = tiny_config(folder / "failed", "gan", **options)
+    with contextlib.suppress(ZeroDivisionError):
+        failing_run(broken, 6, world).play()
+    world.barrier()
+    kept = broken.folder / "checkpoints" / "step_00000006"
+    play(broken, world, FolderObserver(broken.folder, world), kept)
+    ends = [c.folder / "checkpoints" / "step_00000012" for c in (whole, broken)]
+    return difference(*(saved(end, world.size) for end in ends))
+
+
+def meeting(world: World) -> list[bool]:
+    """Whether both ranks have met: with each other, and where the other does not come."""
+    together = world.meets(30)
+    return [together, world.meets(0.5) if world.leads else False]
+
+
 def normalised(world: World) -> dict[str, Any]:
     """What a rank samples where each keeps batch statistics of its own."""
     game = tiny_game("dcgan", {"ema": 0.9}, world=world)
@@ -249,6 +283,8 @@ def work(rank: int, folder: Path) -> None:
             "normalised": normalised(world),
             "refused": refused(folder, world),
             "recorded": recorded(world),
+            "failed": failed_and_resumed(folder, world),
+            "meeting": meeting(world),
         }
         torch.save({**found, "folder": str(folder)}, folder / f"found_{rank}.pt")
         world.barrier()
@@ -335,6 +371,13 @@ def test_two_workers_resume_bit_for_bit(variant: str, two: list[dict[str, Any]])
 
 def test_two_workers_keep_the_best_state_and_begin_from_it(two: list[dict[str, Any]]) -> None:
     assert [found["best and begun"] for found in two] == [[], []]
+
+
+def test_two_workers_keep_what_they_played_where_an_evaluation_fails(
+    two: list[dict[str, Any]],
+) -> None:
+    assert [found["failed"] for found in two] == [[], []]
+    assert [found["meeting"] for found in two] == [[True, False], [True, False]]
 
 
 def test_every_worker_refuses_a_checkpoint_of_other_networks(two: list[dict[str, Any]]) -> None:

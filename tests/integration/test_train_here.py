@@ -17,6 +17,7 @@ from gan_core.engine.checkpoint import write_shared
 from gan_core.errors import UserError
 from pipelines.ending import TOGETHER
 from pipelines.run_folder import RunFolder, changes_of
+from pipelines.tracking import State
 from pipelines.train import RunFailed, train
 
 QUICK = [
@@ -177,6 +178,20 @@ def test_an_option_of_the_schedule_may_change_on_resume_and_is_told(
     assert tags["resumed_with.20"] == "steps: 20 -> 30"
     starts = [start["options"] for start in events(config.folder, "start")]
     assert [options["steps"] for options in starts] == [20, 30]
+
+
+def test_what_is_played_on_without_mlflow_is_said_to_be_missing_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, "tracked", workers=0, steps=10)
+    train(config)
+    assert "MLflow" not in capsys.readouterr().out, "it has never heard of the run"
+    State("sqlite:///nowhere.db", "gan", "key", run_id="1").save(config.folder)
+    train(configure(tmp_path, "tracked", workers=0, steps=20), resume=True)
+    assert (
+        "MLflow has what was played before; add this with: "
+        f"python -m pipelines sync tracked --storage {tmp_path}\n"
+    ) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("changes", [{"lr_d": 1.0}, {"steps": 10}, {"steps": 20, "batch_size": 7}])
