@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
 
@@ -130,18 +131,65 @@ def test_a_member_of_a_population_that_has_failed_goes_on_from_the_best_at_once(
     assert decision == (TrialScheduler.NOOP if exploited else TrialScheduler.CONTINUE)
 
 
+def test_a_trial_with_anothers_state_waits_until_that_has_played_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, scheduler="pbt", perturb_every=30)
+    scheduler = schedulers.make_scheduler(study, 1)
+    monkeypatch.setattr(scheduler, "_log_config", False)
+    point = schedulers.first_points(study)[0]
+    trials = [FakeTrial(name, point) for name in ("worst", "middle", "best")]
+    monkeypatch.setattr(
+        scheduler, "_get_new_config", lambda trial, source: (dict(source.config), {})
+    )
+
+    def pause(trial: FakeTrial, should_checkpoint: bool) -> None:
+        trial.status = trial.PAUSED
+
+    controller = SimpleNamespace(
+        search_alg=None,
+        get_trials=lambda: trials,
+        pause_trial=pause,
+        _schedule_trial_save=lambda trial, result: "a checkpoint",
+    )
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+        trial.status = trial.PENDING
+    objectives, places, played = {"worst": 3.0, "middle": 2.0, "best": 1.0}, {}, []
+    for _ in range(7):
+        trial = scheduler.choose_trial_to_run(controller)
+        places[trial.name] = scheduler._trial_state[trial].last_train_time + 30
+        played.append((trial.name, places[trial.name]))
+        trial.status = "RUNNING"
+        result = {"step": places[trial.name], "objective": objectives[trial.name]}
+        decision = scheduler.on_trial_result(controller, trial, result)
+        if decision == TrialScheduler.PAUSE:
+            trial.status = trial.PAUSED
+    assert played[:3] == [("worst", 30), ("middle", 30), ("best", 30)]
+    # The worst gets the state that the best had after 30, and plays from there after the best.
+    assert played[3:] == [("worst", 60), ("middle", 60), ("best", 60), ("worst", 60)]
+
+
 class FakeTrial:
     """What population-based training knows of a trial."""
 
+    PENDING, PAUSED = Trial.PENDING, Trial.PAUSED
+
     def __init__(self, name: str, config: dict[str, Any]) -> None:
         checkpoints = SimpleNamespace(checkpoint_config=SimpleNamespace(num_to_keep=None))
-        self.name = self.experiment_tag = name
+        self.name = self.experiment_tag = self.trial_id = name
         self.config, self.evaluated_params = dict(config), {}
         self.status, self.checkpoint = "RUNNING", "its last"
         self.run_metadata = SimpleNamespace(checkpoint_manager=checkpoints)
 
     def is_finished(self) -> bool:
         return False
+
+    def set_experiment_tag(self, tag: str) -> None:
+        self.experiment_tag = tag
+
+    def set_config(self, config: dict[str, Any]) -> None:
+        self.config = config
 
 
 def test_what_pbt_multiplies_is_brought_back_into_its_range(tmp_path: Path) -> None:

@@ -145,14 +145,32 @@ class ExploitsWhatPlays(PopulationBasedTraining):
     left to be played with them, and what is noted of the trial are settings that it never had. One
     that the diagnosis has stopped goes on from a better one at once, as the population would shrink
     without it; before any have been compared there is none, and it ends.
+
+    Where there is no room for all, of those that have got equally far the one goes on that has
+    waited longest. With Ray's the first listed does: a trial with another's state could play the
+    same piece from there again and again, as it was compared with how the other did before, which
+    waited for it.
     """
 
     def __init__(self, max_steps: int, **options: Any) -> None:
         super().__init__(**options)
         self._max_steps = max_steps
+        self._reports = 0
+        self._last_report: dict[str, int] = {}
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The trial that is to play where there is room for one."""
+        waiting = [t for t in tune_controller.get_trials() if t.status in (t.PENDING, t.PAUSED)]
+        return min(waiting, key=self._got_to, default=None)
+
+    def _got_to(self, trial: Any) -> tuple[int, int]:
+        """How far a trial is, and when it has last played."""
+        return self._trial_state[trial].last_train_time, self._last_report.get(trial.trial_id, 0)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune's decision about ``trial``."""
+        self._reports += 1
+        self._last_report[trial.trial_id] = self._reports
         if result.get(ENDED) or result.get(TIME, 0) >= self._max_steps:
             return TrialScheduler.CONTINUE
         if not result.get(DIAGNOSED):
