@@ -49,6 +49,7 @@ LAPGAN: dict[str, Any] = {
     "lr_decay": 1.0,
     "width": 16,
     "hidden": 800,
+    "hidden_d": 800,
     "dropout": 0.2,
     "r1": 0.3,
     "ema": 0.999,

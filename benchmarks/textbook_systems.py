@@ -31,8 +31,8 @@ class PyramidLevelLoop(Loop):
     heeded = frozenset(
         {
             *("steps", "batch_size", "levels", "level", "conditional", "latent", "hidden", "width"),
-            *("dropout", "loss", "k", "optimizer", "lr_d", "lr_g", "lr_decay", "momentum"),
-            *("momentum_end", "momentum_updates", "ema"),
+            *("hidden_d", "dropout", "loss", "k", "optimizer", "lr_d", "lr_g", "lr_decay"),
+            *("momentum", "momentum_end", "momentum_updates", "ema"),
         }
     )
 

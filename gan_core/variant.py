@@ -239,6 +239,10 @@ class Variant(nn.Module, abc.ABC):
     """All that :meth:`figures` may give, by which a wrong name is known before anything begins. A
     class that overrides :meth:`figures` without naming them may give any."""
 
+    unlearnt_networks: ClassVar[tuple[str, ...]] = ()
+    """Names of networks that no player learns and objectives call, where the variant has them (of
+    :meth:`load_pretrained`): they are compiled with the others."""
+
     space: ClassVar[Any] = None
     """What a search tries for a variant of one's own: a ``tune_spaces.SearchSpace``, or a class
     method that makes one for the target's name."""

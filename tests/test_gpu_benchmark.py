@@ -26,10 +26,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 def rows(**rates: float) -> dict[str, Any]:
     return {
+        "ratios_to": next(iter(rates)),
         "rows": [
             {"way": way, "images_per_second": rate, "ratio": rate / 1_000}
             for way, rate in rates.items()
-        ]
+        ],
     }
 
 
@@ -71,6 +72,10 @@ def test_verdicts_are_of_the_figures() -> None:
     assert rate(1, "compile").look(found) == ("not played", False)
     assert ratio(24).look(found)[1]
     assert not ratio(24.1).look(found)[1]
+    slower = rows(textbook=1_000, graph=500)
+    assert ratio(1).look(slower) == ("0.5 (graph, 500 images/s)", False)
+    for without in (rows(textbook=1_000), rows(eager=1_000, graph=24_000)):
+        assert ratio(1).look(without) == ("not played", False)
     (together,), (evaluated,) = TASKS["games"].checks, TASKS["evaluation"].checks
     games = {"rows": [{"ratio": 1.0}, {"ratio": 2.0}], "same": [True, True]}
     assert together.look(games) == ("2.00, 2 of 2 the same bits", True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gan_core.data.examples import Batch
 from gan_core.diagnostics.signals import judging_copy
 from gan_core.engine.game import Game
-from gan_core.engine.optimizers import create_optimizer
+from gan_core.engine.optimizers import apply_schedule, create_optimizer
 from gan_core.engine.sampling import undisturbed
 from gan_core.priors import draw
 from gan_core.randomness import stream_key
@@ -75,7 +75,11 @@ def _learn(game: Game, learner: str) -> Variant:
     parameters = [p for name in player.networks for p in getattr(variant, name).parameters()]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = create_optimizer(player.optimizer, parameters)
+    seat = next(seat for seat in game.seats if seat.player.name == learner)
+    # Its optimiser as it may have been changed since, at the rate that has been reached.
+    optimizer = create_optimizer(seat.player.optimizer, parameters)
+    played = game.step - game.stage_start
+    apply_schedule(optimizer, seat.player.optimizer, seat.updates, played)
     for number in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
         player.objective(_batch(game, player, False, number)).total.backward()
@@ -93,9 +97,9 @@ def _value(game: Game, variant: Variant) -> float:
 def duality_gap(game: Game) -> float:
     """How much better each player could do against the other as it stands: 0 at an equilibrium.
 
-    max over D' of V(G, D') - min over G' of V(G', D), each by :data:`STEPS` updates on a copy, V on
-    held-out examples (Grnarova et al. 2019, arXiv:1811.05512, section 3). V is minus D's loss
-    without penalties, in its unit.
+    max over D' of V(G, D') - min over G' of V(G', D), each by :data:`STEPS` updates on a copy, at
+    the player's present rate, V on held-out examples (Grnarova et al. 2019, arXiv:1811.05512,
+    section 3). V is minus D's loss without penalties, in its unit.
     """
     return _value(game, _learn(game, "discriminator")) - _value(game, _learn(game, "generator"))
 

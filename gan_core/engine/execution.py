@@ -116,10 +116,11 @@ def choose_engine(
 
 
 def compile_networks(variant: Variant, stage: Stage) -> list[str]:
-    """Compile the networks that play in ``stage``; returns a line for each that cannot be.
+    """Compile the networks that play in ``stage``, and those that its objectives call beside them;
+    returns a line for each that cannot be.
 
-    Compiled is the call of a network, whoever makes it; its copies (for sampling) and its name
-    among the weights are as before.
+    Compiled is the call of a network, whoever makes it (not its other methods, unless they make
+    it); its copies (for sampling) and its name among the weights are as before.
     """
     import torch._inductor.config
 
@@ -128,7 +129,7 @@ def compile_networks(variant: Variant, stage: Stage) -> list[str]:
     )
     torch._inductor.config.fallback_random = True  # dropout draws as it does uncompiled
     differentiated = _differentiated_twice(stage)
-    for name in _networks_of(stage):
+    for name in _networks_of(variant, stage):
         if name not in differentiated:
             getattr(variant, name).compile(dynamic=False)
     return [
@@ -138,8 +139,15 @@ def compile_networks(variant: Variant, stage: Stage) -> list[str]:
     ]
 
 
-def _networks_of(stage: Stage) -> Iterable[str]:
-    return dict.fromkeys(name for player in stage.players for name in player.networks)
+def _networks_of(variant: Variant, stage: Stage) -> Iterable[str]:
+    """Names of the networks of the players of ``stage``, of earlier stages (which it may stand on),
+    and of those that are not learnt.
+    """
+    stages = variant.stages()
+    upto = stages[: 1 + [s.name for s in stages].index(stage.name)]
+    learnt = [name for s in upto for player in s.players for name in player.networks]
+    names = dict.fromkeys([*learnt, *variant.unlearnt_networks])
+    return [name for name in names if hasattr(variant, name)]
 
 
 def _differentiated_twice(stage: Stage) -> dict[str, str]:

@@ -16,8 +16,9 @@ class SharedGradients:
     """The memory of the gradients of ``parameters``, all of one dtype and on one device.
 
     What DistributedDataParallel does within the backward pass is done after it, so that a CUDA
-    graph can hold the pass itself, and another one the step: no graph waits for other workers. The
-    memory stays the same, as graphs need it to.
+    graph can hold the pass itself, and another one the step: no graph waits for other workers, but
+    where an objective asks for a mean over them itself (:func:`gan_core.losses.mean_over_workers`).
+    The memory stays the same, as graphs need it to.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], world: World) -> None:

@@ -28,11 +28,14 @@ class PixelOutput(nn.Module):
 
     @torch.no_grad()
     def set_marginals(self, images: Tensor) -> None:
-        """Let sigmoid(bias) be each pixel's mean over ``images``, uint8 (N, C, H, W).
+        """Let sigmoid(bias) be each pixel's mean over ``images`` (N, ...), uint8 or in [-1, 1].
 
         What pylearn2's ``init_sigmoid_bias_from_marginals`` does, in the official GAN code.
         """
-        total = images.flatten(1).sum(dim=0, dtype=torch.int64)
-        means = total.to(torch.float64) / (255 * len(images))
+        if images.dtype == torch.uint8:
+            total = images.flatten(1).sum(dim=0, dtype=torch.int64)
+            means = total.to(torch.float64) / (255 * len(images))
+        else:
+            means = (images.flatten(1).mean(dim=0, dtype=torch.float64) + 1) / 2
         bias = torch.logit(means.clamp(_MARGIN, 1 - _MARGIN))
         self.linear.bias.copy_(bias)

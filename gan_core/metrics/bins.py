@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.metrics.numerics import exact_float32, squared_distances
@@ -18,6 +19,7 @@ CRITICAL = 1.959964
 """The two-sided 5 % point of the normal distribution."""
 _ROUNDS = 20
 _FEWEST = 10
+_AT_ONCE = 10_000  # points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +90,23 @@ def compare_counts(first: Tensor, second: Tensor) -> BinFigures:
 @torch.no_grad()
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
     with exact_float32():
-        parts = [squared_distances(p, centres).argmin(1) for p in points.split(10_000)]
+        parts = [squared_distances(p, centres).argmin(1) for p in points.split(_AT_ONCE)]
     return torch.cat(parts)
+
+
+def _sums(points: Tensor, owner: Tensor, bins: int) -> Tensor:
+    """The sum (K, d) of the points (N, d) of each bin, of which ``owner`` (N,) is the number.
+
+    On a GPU adding to places is in no order of its own, and the figure would not repeat itself: a
+    product is.
+    """
+    sums = points.new_zeros(bins, points.shape[1])
+    if points.device.type != "cuda":
+        return sums.index_add_(0, owner, points)
+    with exact_float32():
+        for part, own in zip(points.split(_AT_ONCE), owner.split(_AT_ONCE), strict=True):
+            sums += F.one_hot(own, bins).to(part.dtype).t() @ part
+    return sums
 
 
 @torch.no_grad()
@@ -99,7 +116,7 @@ def _k_means(points: Tensor, bins: int) -> Tensor:
     for _ in range(_ROUNDS):
         owner = _nearest(points, centres)
         counts = torch.bincount(owner, minlength=bins)
-        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        sums = _sums(points, owner, bins)
         filled = counts > 0
         centres[filled] = sums[filled] / counts[filled, None]
     return centres

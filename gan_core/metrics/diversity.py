@@ -18,6 +18,8 @@ SAME = 0.0005
 twice. Ten times as much lies between different ones where a classifier of two classes has learned
 to see little else."""
 
+_PAIRS_AT_ONCE = 2**26  # distances, 256 MiB
+
 
 def vendi_score(features: Tensor) -> float:
     """exp of the entropy of the eigenvalues of K / n, K the cosine similarities of (N, d).
@@ -49,6 +51,11 @@ def birthday_support(distances: Tensor, near: float) -> float:
     return len(distances) / max(1, int((distances <= near).sum()))
 
 
+def _ratio(distance: float, real: float) -> float:
+    """The distance of samples over that of real examples; 1 where there is none in either."""
+    return 1.0 if distance == real else distance / max(real, 1e-12)
+
+
 def _nearest(points: Tensor, others: Tensor, own: Tensor | None = None) -> Tensor:
     """The distance (M,), float64, of ``points`` (M, d) to the nearest of ``others`` (N, d).
 
@@ -56,12 +63,17 @@ def _nearest(points: Tensor, others: Tensor, own: Tensor | None = None) -> Tenso
     is found by a product in float32, to about 0.001 of the distances at large; how near it is, by
     the difference.
     """
-    with exact_float32():
-        distances = squared_distances(points, others)
-    if own is not None:
-        distances.scatter_(1, own.to(distances.device)[:, None], torch.inf)
-    found = others[distances.argmin(1)].double()
-    return torch.linalg.vector_norm(points.double() - found, dim=1)
+    rows = max(1, _PAIRS_AT_ONCE // len(others))
+    parts = []
+    for places in torch.arange(len(points), device=points.device).split(rows):
+        part = points[places]
+        with exact_float32():
+            distances = squared_distances(part, others)
+        if own is not None:
+            distances.scatter_(1, own.to(distances.device)[places, None], torch.inf)
+        found = others[distances.argmin(1)].double()
+        parts.append(torch.linalg.vector_norm(part.double() - found, dim=1))
+    return torch.cat(parts)
 
 
 class RealDiversity:
@@ -129,7 +141,7 @@ class RealDiversity:
             "ndb": bins.ndb,
             "bin_divergence": bins.jensen_shannon,
             "vendi_ratio": self._vendi_ratio(centred),
-            "distance_ratio": float(distances.mean()) / max(self.distance, 1e-12),
+            "distance_ratio": _ratio(float(distances.mean()), self.distance),
             "birthday_support": birthday_support(distances, self.near_each_other),
             "copied_share": (nearest <= self.near_training).double().mean().item(),
         }

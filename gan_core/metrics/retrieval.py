@@ -27,7 +27,7 @@ from gan_core.metrics.real import real_features
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise it when the matcher or its training changes: cached matchers are then not found."""
 _SHARED = 256  # dimensions of the space in which pictures and texts meet
 _UPDATES, _BATCH, _RATE, _WEIGHT_DECAY = 600, 256, 1e-3, 0.1
@@ -87,24 +87,25 @@ def train_matcher(
     """A matcher of pictures' ``features`` (N, F) with the mean of some of their ``captions``
     (N, K, d), drawn anew each time; by AdamW, the rate falling as a cosine.
 
-    Draws from generators of its own; exact float32.
+    Draws from generators of its own; exact float32. It learns on the CPU, whose random numbers (its
+    dropout's among them) are the same everywhere, and is then moved to ``device``.
     """
-    features, captions = features.to(device), captions.to(device)
+    features, captions = features.cpu(), captions.cpu()
     count, most, size = captions.shape
     with private_randomness(seed), torch.enable_grad(), exact_float32():
-        network = MatchingNetwork(features.shape[1], size).to(device).train()
+        network = MatchingNetwork(features.shape[1], size).train()
         optimizer = torch.optim.AdamW(network.parameters(), _RATE, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _UPDATES)
         for _ in range(_UPDATES):
-            index = torch.randperm(count)[:_BATCH].to(device)
-            numbers = torch.rand(len(index), most + 1).to(device)
+            index = torch.randperm(count)[:_BATCH]
+            numbers = torch.rand(len(index), most + 1)
             text = mean_caption(captions[index], chosen_captions(numbers, most, fewer=True))
             loss = contrastive_loss(network(features[index], text), network.log_scale.exp())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-    return network.eval().requires_grad_(False)
+    return network.to(device).eval().requires_grad_(False)
 
 
 class Matcher:

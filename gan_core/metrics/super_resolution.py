@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 SHAVED = 4
-PROTOCOL = f"PSNR and SSIM on luma (BT.601, 8 bits, peak 255), {SHAVED} px of each border shaved"
+SMALLEST = 19
+"""Pixels a side of the smallest pictures that :func:`ssim` takes."""
+PROTOCOL = (
+    f"PSNR (at most 58.9) and SSIM on luma (BT.601, 8 bits, peak 255), {SHAVED} px of each border "
+    "shaved"
+)
+_ROUNDING = 1 / 12  # the mean squared error of values that are rounded to whole numbers
 _INSIDE = 5  # half of the window of 11
 _WEIGHTS = (65.481, 128.553, 24.966)
 
@@ -33,16 +39,21 @@ def _shaved(images: Tensor) -> Tensor:
 
 
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
-    """10 log10(255^2 / MSE) in dB (N,), of pictures (N, C, H, W) in [-1, 1]; inf where equal."""
-    difference = _shaved(images) - _shaved(truth)
-    return 10 * torch.log10(255**2 / difference.square().mean(dim=(1, 2, 3)))
+    """10 log10(255^2 / MSE) in dB (N,), of pictures (N, C, H, W) in [-1, 1], more than 8 a side.
+
+    At most 58.9, which the error of rounding to 8 bits alone would give: equal pictures (even ones,
+    a sky) have no finite value, and one of them would leave a mean of pictures without one.
+    """
+    error = (_shaved(images) - _shaved(truth)).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(255**2 / error.clamp_min(_ROUNDING))
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity (N,), Wang et al. 2004: a Gaussian window of 11, sigma 1.5.
 
     Averaged over where the window lies inside, as in the authors' code (torchmetrics would take
-    windows beyond the edge too). Of pictures (N, C, H, W) in [-1, 1] of 19 pixels a side or more.
+    windows beyond the edge too). Of pictures (N, C, H, W) in [-1, 1], :data:`SMALLEST` or more
+    pixels a side.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 

@@ -10,7 +10,8 @@ The paper trains ImageNet with batches of 2,048, two discriminator updates, rate
 and attention at 64 pixels. The defaults here are those of the authors' script for CIFAR-10
 (github.com/ajbrock/BigGAN-PyTorch, ``launch_cifar_ema.sh``): batches of 50, four discriminator
 updates, 2e-4 both, no attention; ``accumulate`` and the others give back the paper's. The script
-has neither orthogonal weights nor their penalty nor noise in every block: these are the paper's.
+has neither orthogonal weights nor their penalty nor noise in every block: these are the paper's, as
+are the 120 dimensions of the noise (128 in the script).
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class BigGAN(ResNetVariant):
     paper = "Brock et al. 2018, arXiv:1809.11096"
     defaults = (
         "those of its authors' script for CIFAR-10 (batches of 50, k 4, rates of 2e-4, no "
-        "attention), but for the paper's orthogonal weights and their penalty, shared embedding "
-        "and noise in every block; the discriminator's last layer has no bias"
+        "attention), but for the paper's orthogonal weights and their penalty, shared embedding, "
+        "120 numbers of noise and some in every block; the discriminator's last layer has no bias"
     )
     Options = BigGANOptions
     widths = {size: dataclasses.replace(w, base_d=w.base_g) for size, w in WIDTHS.items()}  # noqa: RUF012

@@ -3,11 +3,12 @@
 Two residual generators translate between two domains, one each way, and two PatchGANs judge what
 comes out. There and back must give the picture again: 10 times the mean absolute difference each
 way; and a picture that is of the target domain already should stay: half of that (sections 3.2 and
-5.2). Least squares; the discriminators' loss halved, on pictures from a pool of 50 (section 4). Of
-least squares that half is in the loss already (Mao et al. 2017), in the generators' too, where the
-paper has none: their weight is 2 then. Other losses weigh 1 and are halved for discriminators.
-Adam at 2e-4 with beta1 0.5, batches of one, 100 epochs at the full rate and 100 in which it falls
-linearly to 0, weights from N(0, 0.02^2). The default steps are 200 epochs of 1,000 pictures.
+5.2). Least squares; the discriminators' loss halved (appendix 7.1), on pictures from a pool of 50
+(section 4). Of least squares that half is in the loss already (Mao et al. 2017), in the generators'
+too, where the paper has none: their weight is 2 then. Other losses weigh 1 and are halved for
+discriminators. Adam at 2e-4 with beta1 0.5, batches of one, 100 epochs at the full rate and 100 in
+which it falls linearly to 0, weights from N(0, 0.02^2). The default steps are 200 epochs of 1,000
+pictures.
 
 ``generator`` makes ``image`` from ``input``, ``inverse`` the other way. As in the authors' code
 both generators are one player and play first, and both discriminators another.
@@ -250,7 +251,7 @@ class CycleGAN(TranslationVariant):
     def discriminator_loss(self, batch: Batch) -> Loss:
         """Both discriminators', on what is real and on carried pictures by way of the pools.
 
-        Halved, as in section 4, where the loss is not so already; penalties are not.
+        Halved, as in appendix 7.1, where the loss is not so already; penalties are not.
         """
         regular = self.regularisation
         losses, diagnostics, terms = [], {}, []

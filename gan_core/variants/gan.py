@@ -3,7 +3,8 @@
 The MNIST experiment of section 5 as the authors' code (github.com/goodfeli/adversarial,
 ``mnist.yaml``) plays it: a generator of two rectifier layers of 1200 and a sigmoid output from
 100 uniform numbers, against a discriminator of two maxout layers of 240 units and 5 pieces with
-dropout; batches of 100; k = 1; the generator maximises log D(G(z)).
+dropout; batches of 100; k = 1; the generator maximises log D(G(z)). The players take turns, each
+with fresh noise, as in the paper's algorithm 1; the code updates both at once from the same fakes.
 
 For points in the plane (ring, grid) the paper has no recipe. There the output is linear, the
 networks are small and begin with torch's own weights, there is no dropout, and the default is

@@ -14,9 +14,11 @@ the generator convolutions of 7, 7 and 5 with 64 channels, in the discriminator 
 dropout; a class enters as a plane. SGD at 0.02, batches of 128. In the code these are half real,
 half generated for the discriminator, and its loss is the mean over both: half of what it is here,
 so half the rate is its. After each epoch, 704 updates on CIFAR-10, the momentum rises by 0.0008,
-from 0.5 to 0.7, and rates are divided by 1.00004, which makes 0.14 % over the default steps and
-is left out. Not from the paper: the base's output is tanh, pictures are in [-1, 1] instead of
-standardised, and the last layers of finer levels begin at zero.
+from 0.5 to 0.7 (in the paper to 0.8), and rates are divided by 1.00004, which makes 0.14 % over the
+default steps and is left out. The base has two hidden layers of 1,200 units in the generator and
+600 in the discriminator (section 4). Not from the paper: the base's output is tanh and its weights
+begin as torch's do (in the code normal, by 0.05 in the generator and 0.005 in the discriminator),
+pictures are in [-1, 1] instead of standardised, and the last layers of finer levels begin at zero.
 """
 
 from __future__ import annotations
@@ -78,7 +80,12 @@ class LAPGANOptions(RegularisationOptions):
     )
     conditional: bool = option(False, "ask for a class, at every level")
     latent: int = option(100, "dimensions of the coarsest level's noise", minimum=1)
-    hidden: int = option(1200, "units of the coarsest level's hidden layers", minimum=1)
+    hidden: int = option(1200, "units of the coarsest generator's hidden layers", minimum=1)
+    hidden_d: int | None = option(
+        None,
+        "units of the coarsest discriminator's; not given: the paper's half of --hidden",
+        minimum=1,
+    )
     width: int = option(64, "channels of the finer levels' convolutions", minimum=1)
     dropout: float = option(
         0.5, "share of units dropped in discriminators", kind="schedule", minimum=0, below=1
@@ -150,7 +157,8 @@ class LAPGANOptions(RegularisationOptions):
 
     @property
     def decided(self) -> dict[str, Any]:
-        return {**super().decided, **RATES[self.optimizer]}
+        units = {"hidden_d": max(1, self.hidden // 2)}
+        return {**super().decided, **units, **RATES[self.optimizer]}
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
@@ -213,7 +221,8 @@ class BaseDiscriminator(_Conditioned):
 
     def __init__(self, options: LAPGANOptions, shape: tuple[int, ...], classes: int) -> None:
         super().__init__(classes, None)
-        hidden, drop = options.hidden, options.dropout
+        hidden, drop = options.hidden_d, options.dropout
+        assert hidden is not None, "the recipe has it"
         self.layers = nn.Sequential(
             nn.Linear(math.prod(shape) + classes, hidden),
             nn.ReLU(),
@@ -282,8 +291,8 @@ class LAPGAN(Variant):
     summary = "a GAN for every level of a Laplacian pyramid, coarse to fine"
     paper = "Denton et al. 2015, arXiv:1506.05751"
     defaults = (
-        "the paper's, but for the coarsest level's tanh, pictures in [-1, 1] instead of "
-        "standardised, and finer levels that begin by adding nothing"
+        "the paper's, but for the coarsest level's tanh and initial weights, pictures in [-1, 1] "
+        "instead of standardised, and finer levels that begin by adding nothing"
     )
     default_data = "cifar10"
     data_help = (

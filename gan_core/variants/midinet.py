@@ -227,8 +227,15 @@ class Discriminator(nn.Module):
         hidden = self.hidden(torch.cat((second, chord), dim=1))
         return self.output(torch.cat((hidden, chord), dim=1))
 
-    def forward(self, bars: Tensor, chord: Tensor) -> Tensor:
-        return self.judge(self.features(bars, chord), chord)
+    def forward(
+        self, bars: Tensor, chord: Tensor, *, features: bool = False, logits: bool = True
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The logits, the features or both, in this order: by a call, which can be compiled."""
+        found = self.features(bars, chord)
+        if not logits:
+            return found
+        judged = self.judge(found, chord)
+        return (judged, found) if features else judged
 
 
 def _layer(inputs: int, outputs: int, activation: nn.Module, norm: str = "batch") -> nn.Sequential:
@@ -446,14 +453,15 @@ class MidiNet(AdversarialVariant):
         given, batch = batch, self._learnt(batch)
         chord, real, made = batch["chord"], self.real_targets(batch), self.generate(batch)
         fake = self._shown(made, batch, "fake")
-        wanted, features = (
-            self.discriminator.features(self._seen(bars, batch), chord) for bars in (real, fake)
-        )
+        seen, made_seen = (self._seen(bars, batch) for bars in (real, fake))
         real_logits = None
         if self.loss.paired:
-            real_logits = self.discriminator.judge(wanted, chord).flatten()
-        fake_logits = self.discriminator.judge(features, chord).flatten()
-        adversarial = self.loss.generator(fake_logits, real_logits)
+            real_logits, wanted = self.discriminator(seen, chord, features=True)
+            real_logits = real_logits.flatten()
+        else:
+            wanted = self.discriminator(seen, chord, features=True, logits=False)
+        fake_logits, features = self.discriminator(made_seen, chord, features=True)
+        adversarial = self.loss.generator(fake_logits.flatten(), real_logits)
         matching, mean_bars = feature_matching(wanted, features), feature_matching(real, fake)
         total = (
             adversarial + self.recipe.match_features * matching + self.recipe.match_bars * mean_bars

@@ -36,7 +36,7 @@ from gan_core.layers.external import External
 from gan_core.layers.features import FEATURES, load_features
 from gan_core.layers.normalisation import normalisation
 from gan_core.losses import LOSSES, UNPAIRED
-from gan_core.metrics.super_resolution import PROTOCOL, psnr, ssim
+from gan_core.metrics.super_resolution import PROTOCOL, SMALLEST, psnr, ssim
 from gan_core.options import option
 from gan_core.pictures import image_grid
 from gan_core.priors import Integers, Uniform
@@ -287,6 +287,7 @@ class SRGAN(Variant):
     asks_held_out = True
     best_by = (*KERNEL_DISTANCES, ("psnr", "high"))
     figure_names = ("psnr", "ssim", "psnr_bicubic", "ssim_bicubic")
+    unlearnt_networks = ("content",)
 
     content: External
 
@@ -459,13 +460,14 @@ class SRGAN(Variant):
 
     def figures(self, stage: str, generated: Batch, held_out: Batch) -> dict[str, float]:
         truth = held_out["image"]
+        measures = {"psnr": psnr} | ({"ssim": ssim} if min(truth.shape[-2:]) >= SMALLEST else {})
         found = {"": generated["image"], "_bicubic": bicubic.enlarged(held_out["low"], self.scale)}
         return {
             name + of: torch.cat([measure(i, t) for i, t in self._pairs(images, truth)])
             .mean()
             .item()
             for of, images in found.items()
-            for name, measure in (("psnr", psnr), ("ssim", ssim))
+            for name, measure in measures.items()
         }
 
     @property

@@ -14,7 +14,8 @@ et al. 2016, arXiv:1605.05396, algorithm 1). A wrong text is one of another trai
 from all of them, so that it does not depend on how a batch is shared by workers; one that the
 picture has as well counts for nothing. The generator minimises -log D and ``kl`` times the mean
 over its dimensions of the condition's divergence from N(0, I), as in the code (weight 2; the sum
-over dimensions, as the paper writes it, is the mean times ``condition``).
+over dimensions, as the paper writes it, is the mean times ``condition``). A condition's noise is
+N(0, I), as in the paper; the code cuts it off at two standard deviations.
 
 With ``contrast`` the discriminator's maps must also tell each real picture's text from wrong ones,
 and the generator's pictures must be told so (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702).
@@ -266,7 +267,7 @@ class RefiningGenerator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures (N, C, S, S) and texts (N, d) to logits (N,)."""
+    """Pictures (N, C, S, S) to maps, and these with texts (N, d) to logits (N,)."""
 
     def __init__(self, options: StackGANOptions, data: DataSpec, size: int) -> None:
         super().__init__()
@@ -289,13 +290,18 @@ class Discriminator(nn.Module):
             self.picture_key = nn.Linear(top, _KEY)
             self.text_key = nn.Linear(text_size(data), _KEY)
 
-    def forward(self, maps: Tensor, text: Tensor) -> Tensor:
-        """``maps``: what :meth:`see` made of the pictures."""
-        return self.judge(_beside(maps, self.compress(text))).flatten()
+    def forward(self, seen: Tensor, text: Tensor | None = None) -> Tensor:
+        """Without a text, the maps (N, 8 width, 4, 4) of pictures; with one, the logits (N,) of
+        such maps, which can be held against several texts.
+        """
+        if text is None:
+            return self.layers(seen)
+        return self.judge(_beside(seen, self.compress(text))).flatten()
 
     def see(self, image: Tensor) -> Tensor:
-        """Maps (N, 8 width, 4, 4), which can be held against several texts."""
-        return self.layers(image)
+        """The maps of pictures; by a call, which is what can be compiled."""
+        maps: Tensor = self(image)
+        return maps
 
     def cosines(self, maps: Tensor, texts: Tensor) -> Tensor:
         """How near (N, M) each picture's maps are to its texts (N, M, d), -1 to 1."""

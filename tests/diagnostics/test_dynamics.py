@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -70,11 +71,13 @@ class Toy(Variant):
         return Loss(total, {"loss/generator": total.detach()})
 
 
-def game(theta: float, psi: float, kind: str, held_out: int = 300) -> Game:
+def game(
+    theta: float, psi: float, kind: str, held_out: int = 300, kind_of: type[Toy] = Toy
+) -> Game:
     spec = DataSpec({"point": TensorSpec((1,))}, "point")
     examples = Examples({"point": torch.zeros(300, 1)}, spec, "toys")
     others = Examples({"point": torch.zeros(held_out, 1)}, spec, "toys")
-    return Game(Toy(theta, psi, kind), examples, others, batch_size=4)
+    return Game(kind_of(theta, psi, kind), examples, others, batch_size=4)
 
 
 def weights(played: Game) -> tuple[float, float]:
@@ -138,6 +141,25 @@ def test_the_duality_gap_of_the_bilinear_game_is_what_its_steps_gain() -> None:
     expected = steps * RATE * (theta**2 + psi**2)
     assert dynamics.duality_gap(game(theta, psi, "bilinear")) == pytest.approx(expected, rel=1e-6)
     assert dynamics.duality_gap(game(0.0, 0.0, "bilinear")) == 0.0
+
+
+def test_the_duality_gap_is_of_the_steps_that_the_game_would_make_now() -> None:
+    class Slowing(Toy):
+        def stages(self) -> tuple[Stage, ...]:
+            (stage,) = super().stages()
+            slow = OptimizerSpec("sgd", RATE, rate=lambda updates: 0.5**updates)
+            d, g = (dataclasses.replace(p, optimizer=slow) for p in stage.players)
+            return (Stage("only", (d, g), 100),)
+
+    played = game(0.4, -0.7, "bilinear", kind_of=Slowing)
+    for _ in range(3):
+        played.iterate()
+    theta, psi = weights(played)
+    at_stake = dynamics.STEPS * RATE * (theta**2 + psi**2)
+    assert dynamics.duality_gap(played) == pytest.approx(at_stake / 8, rel=1e-6)
+    played.set_optimizer("generator", learning_rate=0.0)
+    played.set_optimizer("discriminator", learning_rate=0.0)
+    assert dynamics.duality_gap(played) == 0.0
 
 
 def test_probing_leaves_the_weights_and_needs_a_game_of_two() -> None:

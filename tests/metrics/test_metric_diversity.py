@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.distance import cdist, pdist
 from torch import Tensor
 
-from gan_core.metrics import similarity
+from gan_core.metrics import bins, diversity, similarity
 from gan_core.metrics.bins import BINS, Bins, compare_counts, count_bins
 from gan_core.metrics.coverage import mixture_figures, mode_figures
 from gan_core.metrics.diversity import (
@@ -175,6 +175,44 @@ def test_the_distances_of_samples_are_measured_once(monkeypatch: pytest.MonkeyPa
     assert found["distance_ratio"] == pytest.approx(distances.mean() / real.distance)
     near = (distances <= real.near_each_other).sum()
     assert found["birthday_support"] == len(distances) / max(1, near)
+
+
+@pytest.mark.parametrize("pairs", [1, 700, 2**26])
+def test_the_nearest_are_found_a_few_rows_at_a_time(
+    pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diversity, "_PAIRS_AT_ONCE", pairs)
+    points, others = gaussian(41), gaussian(90, seed=1)
+    expected = torch.from_numpy(cdist(points.double(), others.double()).min(1))
+    torch.testing.assert_close(diversity._nearest(points, others), expected)
+    among = cdist(others[20:60].double(), others.double())
+    among[np.arange(40), np.arange(20, 60)] = np.inf
+    found = diversity._nearest(others[20:60], others, torch.arange(20, 60))
+    torch.testing.assert_close(found, torch.from_numpy(among.min(1)))
+
+
+def test_sums_of_bins_by_a_product_are_those_by_adding(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnAGPU:
+        """What is asked of a tensor, which says that it is on a GPU."""
+
+        device = torch.device("cuda")
+
+        def __init__(self, points: Tensor) -> None:
+            self.shape, self.new_zeros, self.split = points.shape, points.new_zeros, points.split
+
+    monkeypatch.setattr(bins, "_AT_ONCE", 17)
+    points, owner = gaussian(60, 5), torch.arange(60) * 7 % 6
+    owner[owner == 4] = 3  # one bin is empty
+    added = bins._sums(points, owner, 6)
+    multiplied = bins._sums(OnAGPU(points), owner, 6)  # type: ignore[arg-type]
+    torch.testing.assert_close(multiplied, added)
+    assert not added[4].any()
+
+
+def test_samples_that_differ_as_little_as_real_ones_have_a_ratio_of_one() -> None:
+    same = torch.ones(50, 3)
+    assert RealDiversity(same).figures(same)["distance_ratio"] == 1
+    assert RealDiversity(same).figures(gaussian(50, 3))["distance_ratio"] > 1e6
 
 
 def test_samples_like_the_real_ones_have_figures_of_one() -> None:

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import correlate1d
 
 from gan_core.data.examples import to_unit_range
-from gan_core.metrics.super_resolution import luma, psnr, ssim
+from gan_core.metrics.super_resolution import PROTOCOL, SMALLEST, luma, psnr, ssim
 from gan_core.metrics.translation import closeness
 
 
@@ -38,7 +38,9 @@ def test_psnr_has_its_closed_form() -> None:
     expected = 20 * math.log10(255 / (235 - 126))
     assert psnr(white, gray).item() == pytest.approx(expected, abs=1e-9)
     assert psnr(gray, white).item() == pytest.approx(expected, abs=1e-9)
-    assert psnr(white, white).item() == math.inf
+    # Equal: as if only the last of 8 bits were rounded, which is finite in a mean of pictures.
+    assert psnr(white, white).item() == pytest.approx(10 * math.log10(12 * 255**2))
+    assert f"at most {psnr(white, white).item():.1f}" in PROTOCOL
 
 
 def test_four_pixels_of_each_border_do_not_count() -> None:
@@ -46,13 +48,14 @@ def test_four_pixels_of_each_border_do_not_count() -> None:
     damaged = truth.clone()
     damaged[..., :4, :], damaged[..., -4:, :] = 1, 1
     damaged[..., :, :4], damaged[..., :, -4:] = 1, 1
-    assert psnr(damaged, truth).tolist() == [math.inf, math.inf]
+    best = 10 * math.log10(12 * 255**2)
+    assert psnr(damaged, truth).tolist() == pytest.approx([best, best])
     assert ssim(damaged, truth).tolist() == pytest.approx([1.0, 1.0])
     damaged[1, :, 4, 4] = 1
     found = psnr(damaged, truth)
     # One pixel of 22 x 18 is white instead of luma 93.
     expected = 10 * math.log10(255**2 * 22 * 18 / (235 - 93) ** 2)
-    assert found.tolist() == pytest.approx([math.inf, expected])
+    assert found.tolist() == pytest.approx([best, expected])
 
 
 def brute_ssim(first: np.ndarray, second: np.ndarray) -> float:
@@ -81,6 +84,13 @@ def test_ssim_is_that_of_the_definition() -> None:
     for one, image, real in zip(found, luma(images), luma(truth), strict=True):
         shaved = (p[0, 4:-4, 4:-4].numpy() for p in (image, real))
         assert one.item() == pytest.approx(brute_ssim(*shaved), abs=1e-9)
+
+
+def test_the_smallest_pictures_of_which_there_is_a_similarity() -> None:
+    images = torch.rand(3, 1, SMALLEST, SMALLEST) * 2 - 1
+    assert ssim(images, images).tolist() == pytest.approx([1.0] * 3)
+    smaller = images[..., :-1, :]
+    assert not ssim(smaller, smaller).isfinite().any()
 
 
 def test_ssim_of_translations_is_that_of_the_definition_on_every_channel() -> None:

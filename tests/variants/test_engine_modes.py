@@ -121,8 +121,19 @@ def test_compiled_networks_are_the_same_training(
     same_training(*row, Engine("compile", channels_last=True))
 
 
-@pytest.mark.parametrize("row", _IN_ORDER.values(), ids=list(_IN_ORDER))
-def test_compiled_networks_add_up_nothing_in_an_order_of_their_own(
+_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::convolution"}
+_OF_WEIGHTS = {"biggan": {"aten::mm"}}  # its penalty on them
+
+
+def _compiled(event: Any) -> bool:
+    """Whether what the profiler saw was part of a compiled graph."""
+    while event is not None and event.name != "compiled":
+        event = event.cpu_parent
+    return event is not None
+
+
+@pytest.mark.parametrize("row", _FIRST.values(), ids=list(_FIRST))
+def test_compiled_networks_do_all_the_work_and_add_up_nothing_in_an_order_of_their_own(
     row: tuple[str, dict[str, Any], DataSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What writes to places that a tensor names does so by atomic additions on a GPU."""
@@ -130,15 +141,27 @@ def test_compiled_networks_add_up_nothing_in_an_order_of_their_own(
 
     def look(graph: torch.fx.GraphModule, _: Any) -> Any:
         written.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
-        return make_boxed_func(graph.forward)
+
+        def play(*values: Any) -> Any:
+            with torch.profiler.record_function("compiled"):
+                return graph.forward(*values)
+
+        return make_boxed_func(play)
 
     looking = aot_autograd(fw_compiler=look, bw_compiler=look, decompositions=select_decomp_table())
     monkeypatch.setattr(
         nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=looking)
     )
-    game(*row, Engine("compile")).play(1)
-    assert {"aten.convolution_backward.default", "aten.mm.default"} & set(written)
-    assert not [name for name in written if "index_put" in name or "scatter_add" in name]
+    played = game(*row, Engine("compile"))
+    played.play(1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        played.play(1)
+    products = [event for event in seen.events() if event.name in _PRODUCTS]
+    assert any(map(_compiled, products))
+    beside = {event.name for event in products if not _compiled(event)}
+    assert beside == _OF_WEIGHTS.get(row[0], set()), "of no network's call"
+    if row[0] in _IN_ORDER:
+        assert not [name for name in written if "index_put" in name or "scatter_add" in name]
 
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -91,6 +91,14 @@ def test_the_output_begins_at_the_mean_pixels() -> None:
     )
 
 
+def test_the_output_begins_at_the_mean_of_pixels_that_are_fractions() -> None:
+    images = torch.randint(0, 256, (50, 6), dtype=torch.uint8)
+    of_bytes, of_fractions = PixelOutput(3, (6,)), PixelOutput(3, (6,))
+    of_bytes.set_marginals(images)
+    of_fractions.set_marginals(images.float() / 127.5 - 1)
+    torch.testing.assert_close(of_fractions.linear.bias, of_bytes.linear.bias)
+
+
 def test_maxout_is_the_largest_of_its_pieces() -> None:
     layer = Maxout(3, 4, pieces=5)
     x = torch.randn(7, 3)

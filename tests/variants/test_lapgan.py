@@ -142,6 +142,10 @@ def test_the_papers_networks_have_their_sizes() -> None:
         64 * 12 * 12 + 1
     )
     assert count("generator_0") == (110 * 1200 + 1200) + (1200 * 1200 + 1200) + (1200 * 192 + 192)
+    # Half as wide: "600 units/layer vs 1200 for G".
+    assert count("discriminator_0") == (202 * 600 + 600) + (600 * 600 + 600) + 601
+    wider = create("lapgan", pictures(3, 32), {"hidden": 30, "hidden_d": 7})
+    assert wider.discriminator_0.layers[0].out_features == 7  # type: ignore[union-attr,index]
 
 
 def test_the_class_that_is_asked_for_matters_at_every_level() -> None:
