@@ -79,6 +79,13 @@ class Journal:
         event = {"kind": kind, "step": step, "time": time.time(), **content}
         if kind in _REPLACED and all(self._knows(key, step) for key in _keys(event)):
             return
+        self._append(event)
+
+    def replace_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Append metrics that were measured in another way: they count, not those before."""
+        self._append({"kind": "metrics", "step": step, "time": time.time(), "values": values})
+
+    def _append(self, event: dict[str, Any]) -> None:
         _remember(event, self._seen)
         self._file.write(json.dumps(event, default=float) + "\n")
         self._file.flush()

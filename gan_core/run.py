@@ -492,12 +492,13 @@ class Run:
         if finding.advice:
             text += f" (try {finding.advice[0]})"
         self.observer.message(step, text, "info" if finding.state == "none" else "warning")
-        self._tag(finding)
+        self._tag(finding, changed=True)
 
-    def _tag(self, finding: Finding) -> None:
+    def _tag(self, finding: Finding, *, changed: bool = False) -> None:
+        """Its state, and the evidence: what there is, or why there is none any more."""
         name = f"diagnosis.{finding.failure}"
         self.observer.tag(self.game.step, name, finding.state)
-        if finding.state != "none":
+        if changed or finding.state != "none":
             self.observer.tag(self.game.step, f"{name}.evidence", finding.line())
 
     def _hopeless(self) -> bool:

@@ -92,9 +92,10 @@ def evaluate_command(arguments: list[str]) -> int:
     options = checked_options(EvaluateOptions, given)  # the run's plugins are here now
     scores = evaluate(generator, options, cache=folder.parent / "cache")
     step = int(generator.info["step"])
+    # Printed last: whoever reads that may have gone.
+    track(folder, scores, step, options.split)
     write_scores(scores_file(folder, options.split), scores, generator, options)
     print(f"{generator.info['config']['variant']} at step {step}: {path}\n\n{as_table(scores)}")
-    track(folder, scores, step, options.split)
     return 0
 
 
@@ -414,8 +415,8 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
     ``compare`` finds them, and to its MLflow run, if it has one. A failure is only told.
 
     What cannot be sent now is sent by ``sync``. Their names begin with one of :data:`PREFIXES`:
-    those of training are of other samples. A figure that the run has at this step already is not
-    logged again.
+    those of training are of other samples. A figure that the run has at this step already, measured
+    in the same way, is not logged again.
     """
     from pipelines import tracking
     from pipelines.run_folder import unplayed
@@ -428,22 +429,22 @@ def track(folder: Path, scores: Scores, step: int, split: str) -> None:
             _warn(f"the run is being trained: {alone}")
             return
         if tracking.State.load(folder) is None:
-            _write_to_journal(folder, scores, step, split)
+            _write_to_journal(folder, scores, step)
             return
         try:
             tracker = tracking.Tracker(folder, say=lambda text: _warn(text, "note"))
         except tracking.Busy:
             _warn(f"the run is being sent: {alone}")
             return
-        _write_and_send(tracker, scores, step, split)
+        _write_and_send(tracker, scores, step)
 
 
-def _write_and_send(tracker: Tracker, scores: Scores, step: int, split: str) -> None:
+def _write_and_send(tracker: Tracker, scores: Scores, step: int) -> None:
     from pipelines.mlflow_client import reason
 
     folder = tracker.folder
     try:
-        _write_to_journal(folder, scores, step, split)
+        _write_to_journal(folder, scores, step)
         tracker.send()
     except Exception as error:
         _warn(
@@ -454,25 +455,35 @@ def _write_and_send(tracker: Tracker, scores: Scores, step: int, split: str) -> 
         tracker.close()
 
 
-def _write_to_journal(folder: Path, scores: Scores, step: int, split: str) -> None:
-    """Add the figures that the journal lacks at ``step``, and how these were measured."""
-    events = (event for event, _ in journal.read(folder / journal.FILE))
-    at_step = (event for event in events if event["kind"] == "metrics" and event["step"] == step)
-    known = {name for event in at_step for name in event["values"]}
+def _write_to_journal(folder: Path, scores: Scores, step: int) -> None:
+    """Add the figures that the journal lacks at ``step``, and how these were measured.
+
+    Those that it has by another protocol (of fewer samples) are replaced.
+    """
+    events = [event for event, _ in journal.read(folder / journal.FILE) if event["step"] == step]
+    known = {name for e in events if e["kind"] == "metrics" for name in e["values"]}
+    told = {e["name"]: e["value"] for e in events if e["kind"] == "tag"}
     values = {tracked_name(name): value for name, value in scores.figures.items()}
-    new = {name: value for name, value in values.items() if name not in known}
-    if len(new) < len(values):
-        kept = scores_file(folder, split).name
-        _warn(f"the run has such figures of step {step} already: the new ones are in {kept} alone")
+
+    def has(name: str) -> bool:
+        kind = family(name, scores.protocol)
+        same = kind is None or told.get(_protocol_tag(name, kind)) == scores.protocol[kind]
+        return name in known and same
+
+    new = {name: value for name, value in values.items() if not has(name)}
     # By the names, as they are read: Parzen's have no split before them, whatever --split was.
     about = {(family(name, scores.protocol), split_of(name)) for name in new}
     book = journal.Journal(folder)
     if new:
-        book.write("metrics", step, values=new)
+        book.replace_metrics(step, new)
     for name, text in scores.protocol.items():
         for where in sorted(where for kind, where in about if kind == name):
             book.write("tag", step, name=f"protocol.evaluate.{where}.{name}", value=text)
     book.close()
+
+
+def _protocol_tag(tracked: str, kind: str) -> str:
+    return f"protocol.evaluate.{split_of(tracked)}.{kind}"
 
 
 def split_of(tracked: str) -> str:

@@ -19,14 +19,17 @@ class DiskFull(RuntimeError):
 
 def full_disk(error: BaseException) -> str | None:
     """What ``error`` says of a full disk that it came of, in one line; ``None`` if of none."""
-    found = None
+    return next(filter(None, map(_told, reversed(causes(error)))), None)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """``error``, what it came of, what that came of, and so on."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
-        found = _told(cause) or found
         cause = cause.__cause__ or cause.__context__
-    return found
+    return seen
 
 
 def _told(error: BaseException) -> str | None:

@@ -46,21 +46,21 @@ def named(config: RunConfig) -> RunConfig:
         return dataclasses.replace(
             config, name=next(n for n in names if not (storage / n).exists())
         )
-    if (
-        not config.name.strip()
-        or Path(config.name).name != config.name
-        or config.name.startswith(".")
-        or config.name == "cache"
-    ):
-        raise UserError(f"--name must be a plain name for a folder, not '{config.name}'")
-    if len(os.fsencode(config.name)) > _LONGEST:
-        raise UserError(f"--name must be at most {_LONGEST} bytes long: it is a folder's")
+    check_name(config.name)
     if (storage / config.name).exists():
         raise UserError(
             f"run '{config.name}' exists already in {storage}: choose another --name, "
             f"or continue it with --resume {shlex.quote(config.name)}"
         )
     return config
+
+
+def check_name(name: str) -> None:
+    """Raises ``UserError`` unless ``name`` can be a run's, or what others begin with."""
+    if not name.strip() or Path(name).name != name or name.startswith(".") or name == "cache":
+        raise UserError(f"--name must be a plain name for a folder, not '{name}'")
+    if len(os.fsencode(name)) > _LONGEST:
+        raise UserError(f"--name must be at most {_LONGEST} bytes long: it is a folder's")
 
 
 def find_run(name: str, storage: Path) -> Path:

@@ -27,14 +27,17 @@ from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.ending import give_back, take_signals
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
 from pipelines.run_folder import read_json, read_summary
-from pipelines.runs import runs_folder
+from pipelines.runs import check_name, runs_folder
 from pipelines.tuning.halving import least_share, rungs
 from pipelines.tuning.study import CONFIG, RUNGS, Study, TuneOptions, load_study
 
 CHOOSING, REPORTED = "validation", "test"
 """The split whose figures choose, and the one whose figures are only told."""
 
-_OF_THE_STUDY = ("--name", "--storage", "--data", "--data-root", "--experiment", "--resume")
+_OF_THE_STUDY = (
+    *("--name", "--storage", "--data", "--data-root", "--experiment", "--resume"),
+    *("--trials", "--max-steps", "--register"),
+)
 """Options of a search that a study gives itself, and by which it finds and compares searches."""
 
 
@@ -48,9 +51,9 @@ class StudyOptions:
     name: str | None = option(None, "name of the study (default: study-DATA)")
     budget: int = option(
         40_000,
-        "iterations, of all its stages together, that each system may play by its own settings (or "
-        "as many examples by those that are searched): half for its search, half to train the "
-        "winner",
+        "iterations, of all its stages together, that each system plays by its own settings (or as "
+        "many examples by those that are searched): about half in its search, which is begun with "
+        "that in view, and half to train the winner",
         minimum=100,
     )
     trials: int = option(16, "trials of each search", minimum=1)
@@ -159,17 +162,20 @@ class GanStudy:
 
     def check(self) -> None:
         """Raises ``UserError`` if any search could not be begun, or what is kept is of another."""
+        check_name(self.name)
         if not self.options.variants:
             raise UserError("--variants is missing: name the systems, such as gan,dcgan")
         if len(set(self.options.variants)) < len(self.options.variants):
             raise UserError("--variants names a system twice: its steps would be the same ones")
-        for variant in self.options.variants:
-            self._check_search(variant)
+        chosen_by = {v: self._check_search(v) for v in self.options.variants}
+        _check_one_choice(chosen_by)
         for variant in self.extra.keys() - set(self.options.variants):
             raise UserError(f"--{variant} is given and {variant} is not among --variants")
 
-    def _check_search(self, variant: str) -> None:
+    def _check_search(self, variant: str) -> dict[str, object]:
+        """By what the search of ``variant`` chooses, by the names of the options."""
         from pipelines.study_kept import check_search
+        from pipelines.tune import check_here
 
         given = {word.partition("=")[0] for word in self.extra.get(variant, [])}
         for name in _OF_THE_STUDY:
@@ -184,8 +190,16 @@ class GanStudy:
             )
         if kept:
             check_search(folder, asked)
+        else:
+            check_here(asked, resume=False)
         if (folder / "best.yaml").exists():
             list(self.trainings(variant))  # those that are kept are looked at
+        return {
+            "metric": asked.options.metric,
+            "mode": asked.options.mode,
+            "require": asked.options.require,
+            "extractor": asked.run.extractor,
+        }
 
     def run(self) -> None:
         """Play all steps that are left, then compare and crown."""
@@ -354,6 +368,9 @@ class GanStudy:
         objective = load_study(self.search_folder(self.options.variants[0])).objective
         judged = {run: self.evaluation(run, CHOOSING) for run in runs}
         best = min(runs, key=lambda run: objective(_figures(judged[run])))
+        if objective.shortfall(_figures(judged[best])) > 0:
+            wanted = ", ".join(map(str, objective.requirements))
+            return f"no champion: none of the winners has {wanted} on the {CHOOSING} split"
         tested = _figures(self.evaluation(best, REPORTED))
         told = crown(
             self.options.data,
@@ -365,6 +382,18 @@ class GanStudy:
         )
         value = objective.value(tested)
         return f"{told}\n{best} on the {REPORTED} split: {objective.metric} {value:.4g}"
+
+
+def _check_one_choice(chosen_by: Mapping[str, Mapping[str, object]]) -> None:
+    """``UserError`` if systems choose by different options: one of all their winners is best."""
+    first, *others = chosen_by
+    for other in others:
+        for name, value in chosen_by[first].items():
+            if chosen_by[other][name] != value:
+                raise UserError(
+                    f"{flag(name)} must be the same for all systems, whose winners are compared: "
+                    f"{first} has {value}, {other} {chosen_by[other][name]}"
+                )
 
 
 def _planned(words: Sequence[str]) -> Study:

@@ -230,11 +230,11 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     if resume and finished(study):  # what MLflow has not been told yet is sent
         family = _family(study, _say)
         family.start()
-        with _ended_by_a_full_disk(study, family):
+        with _ended_in_one_line(study, family):
             return conclude(study, family, complete=True)
     # Of a resumed search, too: without its data all that is left would fail.
     if on_this_machine():
-        _check_here(study, resume)
+        check_here(study, resume=resume)
     with ExitStack() as stack:
         cluster = stack.enter_context(connected(search=True))
         if resume and not cluster.own:
@@ -248,7 +248,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
             str(study.options.metric), len(study.points) or study.options.trials, study.max_steps
         )
         family = _family(study, table.say)
-        with _ended_by_a_full_disk(study, family):
+        with _ended_in_one_line(study, family):
             if resume:
                 tidy(study, table.say)
             family.start()
@@ -264,24 +264,41 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
 
 
 @contextmanager
-def _ended_by_a_full_disk(study: Study, family: Family) -> Iterator[None]:
-    """A full disk, of the driver or of a trial, ends the search in one line, and in MLflow."""
-    from pipelines.full_disk import full_disk, how_to_make_room
+def _ended_in_one_line(study: Study, family: Family) -> Iterator[None]:
+    """A full disk, of the driver or of a trial, or full memory ends the search in one line, and in
+    MLflow.
+    """
     from pipelines.train import RunFailed
     from pipelines.tuning.results import how_to_go_on
 
     try:
         yield
     except Exception as error:
-        full = full_disk(error)
-        if full is None:
+        why = _what_was_full(error, study.run.storage)
+        if why is None:
             raise
         if family.is_alive():
             family.end("stopped", timeout=10)
-        raise RunFailed(
-            f"search {study.run.name} has stopped for a full disk ({full}): "
-            f"{how_to_make_room(study.run.storage)}, and {how_to_go_on(study)}"
-        ) from error
+        told = f"search {study.run.name} has stopped for {why}, and {how_to_go_on(study)}"
+        raise RunFailed(told) from error
+
+
+def _what_was_full(error: Exception, storage: str) -> str | None:
+    """The full disk or memory that ``error`` is about, and what to do; ``None`` if it is not."""
+    from ray.exceptions import OutOfMemoryError
+
+    from pipelines.full_disk import causes, full_disk, how_to_make_room
+
+    full = full_disk(error)
+    if full is not None:
+        return f"a full disk ({full}): {how_to_make_room(storage)}"
+    # Which Tune takes for an error of its own, and not for one of a trial.
+    if any(isinstance(cause, OutOfMemoryError) for cause in causes(error)):
+        return (
+            "full memory, for which Ray has killed trials: end what else takes memory there, or "
+            "let fewer play at once (a new search with --concurrent)"
+        )
+    return None
 
 
 def _check_option_names(config: RunConfig) -> None:
@@ -300,7 +317,7 @@ def _asked(options: TuneOptions) -> Asked:
     return Asked(options.metric, options.require)
 
 
-def _check_here(study: Study, resume: bool) -> None:
+def check_here(study: Study, *, resume: bool) -> None:
     """The data, and of a new search whether they can be judged as the user asks, before Ray is
     started.
     """

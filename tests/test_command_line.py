@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ from pipelines.evaluate import (
     Scores,
     as_table,
     asked_labels,
+    evaluate_command,
     family,
     nothing_to_measure,
     run_folder,
@@ -205,7 +207,7 @@ def test_help_of_a_variant_names_every_option_its_default_and_its_paper(
         ("gan", "the defaults are the paper's for pictures; it has none for points."),
         ("acgan", "the paper's, but for batch normalisation after the generator's linear layer."),
         ("biggan", "the defaults are those of its authors' script for CIFAR-10 (batches of 50, k"),
-        ("lapgan", "the paper's, but for the coarsest level's tanh, pictures in [-1, 1] instead"),
+        ("lapgan", "the paper's, but for the coarsest level's tanh and initial weights, pictures"),
         ("srgan", "the paper's, but that each square is turned and mirrored at random, eight ways"),
         ("stackgan", "where that says more (--kl); without the residual bottlenecks that"),
         ("midinet", "the paper's, but for the second generator update of each iteration, which"),
@@ -652,7 +654,7 @@ def test_parzen_figures_beside_those_of_a_split_keep_their_protocol(
     }
 
 
-def test_figures_that_the_run_has_already_keep_the_protocol_that_they_were_measured_by(
+def test_figures_that_the_run_has_by_another_protocol_are_replaced_and_by_the_same_one_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_config(planned("gan --name mine"), tmp_path / "config.yaml")
@@ -660,18 +662,35 @@ def test_figures_that_the_run_has_already_keep_the_protocol_that_they_were_measu
     monkeypatch.setattr(tracking.Tracker, "send", lambda _: 0)
     first = Scores({"fid": 1.0}, {"inception": "of 100 samples"})
     again = Scores({"fid": 1.5, "mode_kl": 2.0}, {"inception": "of 200 samples", "modes": "ten"})
-    track(tmp_path, first, 5, "train")
-    track(tmp_path, first, 4, "train")
+    for scores, step in ((first, 5), (first, 4), (first, 5), (again, 5), (again, 5)):
+        track(tmp_path, scores, step, "train")
     assert capsys.readouterr().err == ""
-    track(tmp_path, again, 5, "train")
-    assert "the run has such figures of step 5 already" in capsys.readouterr().err
     events = list(map(json.loads, (tmp_path / "journal.jsonl").read_text().splitlines()))
     assert [(e["step"], e["values"]) for e in events if e["kind"] == "metrics"] == [
-        (5, {"evaluate/fid": 1.0}), (4, {"evaluate/fid": 1.0}), (5, {"evaluate/mode_kl": 2.0}),
+        (5, {"evaluate/fid": 1.0}), (4, {"evaluate/fid": 1.0}),
+        (5, {"evaluate/fid": 1.5, "evaluate/mode_kl": 2.0}),
     ]  # fmt: skip
-    assert [(e["name"], e["value"]) for e in events if e["kind"] == "tag"][2:] == [
-        ("protocol.evaluate.train.modes", "ten")
-    ]
+    entry = read_folder(tmp_path)
+    assert entry.curves["evaluate/fid"] == [(4, 1.0), (5, 1.5)]
+    how = [entry.protocol_at("evaluate/fid", step) for step in (4, 5)]
+    assert how == ["of 100 samples", "of 200 samples"]
+
+
+def test_the_table_of_an_evaluation_is_printed_last(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it may have gone: nothing is lost by that."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    run = tmp_path / "points"
+    shutil.copytree(storage / "points", run)
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        evaluate_command([str(run), *["--samples", "50", "--split", "test", "--device", "cpu"]])
+    assert "test/mode_kl" in read_folder(run).figures
+    assert scores_file(run, "test").exists()
 
 
 def test_every_figure_is_shown_with_its_own_protocol() -> None:

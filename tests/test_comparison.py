@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,6 +190,73 @@ def test_means_are_over_seeds_of_the_same_settings(tmp_path: Path) -> None:
     (row,) = mean_rows(entries, columns(entries))
     assert row[:4] == ["gan", "digits", "3", "2 +- 1"]
     assert differing_settings(entries) == ["k"]
+
+
+def test_a_mean_is_of_runs_that_were_played_to_their_end(tmp_path: Path) -> None:
+    for seed, fid in enumerate((1.0, 3.0, 50.0)):
+        write_run(tmp_path, f"a{seed}", fid, seed=seed)
+    Journal(tmp_path / "a2").write("end", 20, status="stopped", summary={})
+    entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
+    (row,) = mean_rows(entries, columns(entries))
+    assert row[2:4] == ["2", "2 +- 1.4"]
+
+
+def test_a_mean_says_of_how_many_it_is_where_some_lack_the_figure(tmp_path: Path) -> None:
+    for seed, fid in enumerate((1.0, 3.0, 5.0)):
+        folder = write_run(tmp_path, f"a{seed}", fid, seed=seed)
+        if seed < 2:
+            Journal(folder).write("metrics", 20, values={"test/mode_kl": fid})
+    entries = [read_folder(folder) for folder in sorted(tmp_path.iterdir())]
+    found = columns(entries)
+    (row,) = mean_rows(entries, found)
+    by_title = dict(zip([c.title for c in found], row[3:], strict=True))
+    assert by_title["test/mode_kl"] == "2 +- 1.4 (of 2)"
+    assert by_title["fid_classifier [1]"] == "3 +- 2"
+
+
+def test_figures_of_other_generators_than_the_last_say_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", 3.0)
+    book = Journal(folder)
+    for step, value in ((20, 4.0), (10, 7.0)):  # the last one first
+        book.write("metrics", step, values={"test/fid_classifier": value})
+    book.write("metrics", 10, values={"validation/fid_classifier": 8.0})
+    entry = read_folder(folder)
+    assert entry.curves["test/fid_classifier"] == [(10, 7.0), (20, 4.0)]
+    assert entry.figures["test/fid_classifier"] == 4.0, "in whichever order they were judged"
+    text = markdown([entry], "all")
+    assert "| 4 |" in text
+    assert "| 8 @10 |" in text
+    assert "@N is of the generator after N iterations" in text
+    assert "@" not in markdown([read_folder(write_run(tmp_path, "two", 3.0))], "all")
+
+
+def test_what_is_measured_again_in_another_way_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", 3.0)
+    book = Journal(folder)
+    for value, how in ((4.0, HERE), (5.0, THERE)):
+        book.replace_metrics(10, {"test/fid_classifier": value})
+        book.write("tag", 10, name="protocol.evaluate.test.classifier", value=how)
+    entry = read_folder(folder)
+    assert entry.curves["test/fid_classifier"] == [(10, 5.0)]
+    assert entry.protocol_of("test/fid_classifier").startswith("classifier A: 50 test")
+
+
+def test_options_that_were_decided_are_settings_as_if_they_had_been_given(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", 3.0, gradient_penalty=None, ema=0.5)
+    decided = {"gradient_penalty": 0.0, "ema": 0.9, "other": 1}
+    Journal(folder).write("start", 20, decided=decided)
+    assert read_folder(folder).settings == {"k": 1, "gradient_penalty": 0.0, "ema": 0.5}
+
+
+def test_points_that_a_trial_has_taken_back_are_not_of_its_curve() -> None:
+    from pipelines.comparison.from_mlflow import _standing
+
+    def point(step: int, timestamp: int) -> Any:
+        return SimpleNamespace(step=step, timestamp=timestamp)
+
+    played = [(10, 1), (20, 2), (30, 3), (20, 4), (30, 5)]  # from 10 on it is another's
+    kept = _standing([point(*p) for p in reversed(played)])
+    assert [(p.step, p.timestamp) for p in kept] == [(10, 1), (20, 4), (30, 5)]
 
 
 def test_a_seed_that_was_played_twice_counts_once_in_a_mean(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import OutOfMemoryError
+from ray.tune import TuneError
 from safetensors import SafetensorError
 from test_tuning import make_study
 
@@ -22,7 +24,7 @@ from gan_core.errors import UserError
 from pipelines.full_disk import DiskFull, full_disk, line_of_a_full_disk
 from pipelines.run_folder import TRACE
 from pipelines.train import RunFailed, explained
-from pipelines.tune import _ended_by_a_full_disk
+from pipelines.tune import _ended_in_one_line
 
 FULL = "No space left on device"
 WEIGHTS = {"weight": torch.zeros(4096)}
@@ -115,6 +117,14 @@ class Told:
         self.ends.append(status)
 
 
+def raise_as_tune_does(error: Exception) -> None:
+    """Ray raises what is no error of a trial so, and the search so again."""
+    try:
+        raise RuntimeError(f"Caught unexpected exception: {error}") from error
+    except RuntimeError as caught:
+        raise TuneError("the search has failed") from caught
+
+
 def test_a_search_is_ended_in_a_line_that_says_how_it_goes_on(tmp_path: Path) -> None:
     def told_as_tune_does() -> None:
         try:
@@ -124,7 +134,7 @@ def test_a_search_is_ended_in_a_line_that_says_how_it_goes_on(tmp_path: Path) ->
 
     family: Any = Told()
     study = make_study(tmp_path)
-    with pytest.raises(RunFailed) as failed, _ended_by_a_full_disk(study, family):
+    with pytest.raises(RunFailed) as failed, _ended_in_one_line(study, family):
         told_as_tune_does()
     line = str(failed.value)
     assert f"search search has stopped for a full disk (trial_0001: {FULL}): make room" in line
@@ -132,7 +142,13 @@ def test_a_search_is_ended_in_a_line_that_says_how_it_goes_on(tmp_path: Path) ->
         f"go on with: python -m pipelines tune --resume search --storage {tmp_path}"
     )
     assert family.ends == ["stopped"]
-    with pytest.raises(ZeroDivisionError), _ended_by_a_full_disk(study, family):
+    family = Told()
+    with pytest.raises(RunFailed) as failed, _ended_in_one_line(study, family):
+        raise_as_tune_does(OutOfMemoryError("2 workers were killed"))
+    assert "search search has stopped for full memory, for which Ray has" in str(failed.value)
+    assert "tune --resume search" in str(failed.value)
+    assert "\n" not in str(failed.value)
+    with pytest.raises(ZeroDivisionError), _ended_in_one_line(study, family):
         1 / 0  # noqa: B018
 
 

@@ -660,6 +660,10 @@ def test_a_variant_of_ones_own_brings_its_search_space(write: Write) -> None:
         ("space = SearchSpace({'pull': tune.choice([1.0])})", "pull in the `space` of searched is"),
         ("space = SearchSpace({'pull': Dimension([1.0], '')})", "no Dimension of a tune.choice, "),
         (
+            "space = SearchSpace({'pull': Dimension(tune.randint(1, 9), '')})",
+            "no Dimension of a tune.choice, ",
+        ),
+        (
             "space = SearchSpace({'pull': Dimension(tune.grid_search([1.0]), '')})",
             r'write Dimension\(tune.choice\(\[1, 2\]\), "why these"\)',
         ),

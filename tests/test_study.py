@@ -17,6 +17,7 @@ from pipelines.evaluate import EvaluateOptions, scores_file
 from pipelines.launch import configuration
 from pipelines.study import GanStudy, Step, StepFailed, StudyOptions, study_command
 from pipelines.tune import plan, split
+from pipelines.tuning.objective import parse_requirement
 from pipelines.tuning.study import load_study
 
 
@@ -302,6 +303,16 @@ def test_ctrl_c_leaves_a_step_the_time_to_write_its_checkpoint(
             "leaves nothing to choose by",
         ),
         (["--variants", "gam"], "did you mean 'gan'"),
+        (["--variants", "gan", "--name", "a/b"], "--name must be a plain name"),
+        (["--variants", "gan,dcgan", "--data", "ring"], "dcgan learns from image data, this"),
+        (["--variants", "gan,srgan"], "--crop 96 is larger than the pictures"),
+        (["--variants", "gan,dcgan", "--dcgan", "--mode max"], "--mode must be the same for all"),
+        (
+            ["--variants", "gan,dcgan", "--gan", "--require coverage_classifier>=0.5"],
+            "--require must be the same for all systems, .*: gan has .*0.5.*, dcgan ",
+        ),
+        (["--variants", "gan", "--gan", "--trials 2"], "--trials is the same for all systems"),
+        (["--variants", "gan", "--gan", "--register x"], "--register is the same for all"),
     ],
 )
 def test_wrong_words_are_answered_before_anything_begins(
@@ -326,6 +337,12 @@ def test_the_best_by_the_validation_split_is_crowned_and_its_test_figures_are_to
         "pipelines.tuning.champion.crown",
         lambda *words, **named: crowned.append((*words, named["generator"])) or "told",
     )
+    wanted = (parse_requirement("fid_classifier<=1.5"),)
+    required = dataclasses.replace(whole.objective, requirements=wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(whole), "objective", required)
+        refused = study.crown(study.run_names("gan"))
+    assert refused.startswith("no champion: none of the winners has fid_classifier<=1.5 on the val")
     told = study.crown(study.run_names("gan"))
     assert told == "told\ns-gan-2 on the test split: fid_classifier 4"
     name, folder, objective, figures, protocol, generator = crowned[0]

@@ -234,10 +234,15 @@ def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
     assert "not finite" in broken
     assert [str(v) for v in versions] == ["1", "1", "2", "2", "2"]
     assert "is the champion already" in crown(
-        "m", folders[2], objective, {"fid": 2.0}, {"inception": "A"}
+        "m", folders[2], objective, {"fid": 2.0}, {"inception": native}
     )
+    # Another generator of the champion's run, and the same judged in another way.
+    told = crown("m", folders[2], objective, {"fid": 1.5}, {"inception": resized})
+    assert "beats the champion's 2 and takes its place (version 3)" in told
+    told = crown("m", folders[2], objective, {"fid": 1.0}, {"inception": "B"})
+    assert "measured by another protocol: that stays" in told
     crown("n", folders[0], objective, {"fid": 3.0}, {}, generator="best")
-    assert places == ["last", "last", "best"]
+    assert places == ["last", "last", "last", "best"]
 
 
 def _version_maker(original: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
@@ -26,6 +27,7 @@ from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
 from pipelines.tuning.report import render
 from pipelines.tuning.table import Table
+from tune_spaces import Dimension, SearchSpace, Setting
 
 SMALL = Cluster(own=True, resources={"CPU": 2.0}, autoscaling=False)
 
@@ -420,6 +422,30 @@ def test_a_choice_that_the_space_has_no_more_is_shown_with_the_trials_that_have_
     name = next(n for n, d in space.domains().items() if "choices" in schedulers.describe(d))
     trials[0].point = {**trials[0].point, name: "of-before"}
     assert "of-before" in render(study, trials, space)
+
+
+def test_settings_that_were_not_tried_are_not_said_to_have_been(tmp_path: Path) -> None:
+    study = make_study(tmp_path, trials=2)
+    write_trial(study, 1, {90: 3.0})
+    inside = [Setting(f"inside {n}", {"latent": n}) for n in (32, 64, 100)]
+    latent = Dimension(tune.choice([32, 64, 100]), "the noise")
+    space = SearchSpace({"latent": latent}, (Setting("outside", {"latent": 7}), *inside))
+    text = render(study, read_trials(study), space)
+    tried, not_tried = text.split("tried first")[1].split("not tried: outside of the ranges")
+    assert [f"inside {n}" in tried for n in (32, 64, 100)] == [True, True, False]
+    assert all(name in not_tried for name in ("outside", "inside 100"))
+    assert "inside 64" not in not_tried
+
+
+def test_of_an_interrupted_search_it_is_said_what_numbers_are_of(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    write_trial(study, 1, {30: 3.0}, status="stopped")
+    write_trial(study, 2, {60: 3.0}, status=None)
+    text = render(study, read_trials(study), schedulers.study_space(study))
+    assert (
+        "Stopping early saved 67% of the iterations of those that ended (90 of 180 of all" in text
+    )
+    assert "No trial was played to its end." in text, "nothing was required"
 
 
 def test_trials_that_are_equally_good_say_nothing_about_importance(tmp_path: Path) -> None:

@@ -106,12 +106,16 @@ class SearchSpace:
         """
         points: list[dict[str, Any]] = []
         for setting in self.settings:
-            filled = {**defaults, **setting.values}
-            point = {name: filled[name] for name in self.dimensions}
+            point = self.filled(setting, defaults)
             inside = all(d.holds(point[name]) for name, d in self.dimensions.items())
             if inside and point not in points:
                 points.append(point)
         return points
+
+    def filled(self, setting: Setting, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """``setting`` as a complete point; ``defaults`` are what it leaves out."""
+        values = {**defaults, **setting.values}
+        return {name: values[name] for name in self.dimensions}
 
     def with_batches_for(self, workers: int) -> SearchSpace:
         """The space with those batch sizes alone that ``workers`` can share equally.
@@ -172,7 +176,7 @@ def _made(variant: str, own: Callable[[str], object], target: str) -> object:
 
 def _checked(variant: str, space: object) -> SearchSpace:
     """``space`` if it is one of the options of ``variant``, else ``UserError``."""
-    from ray.tune.search.sample import Domain
+    from ray.tune.search.sample import Categorical, Float
 
     from gan_core.variant import VARIANTS
 
@@ -183,7 +187,9 @@ def _checked(variant: str, space: object) -> SearchSpace:
     for name, dimension in space.dimensions.items():
         if name not in known:
             raise unknown_word(f"option of {variant} in its `space`:", name, known)
-        if not isinstance(dimension, Dimension) or not isinstance(dimension.domain, Domain):
+        if not isinstance(dimension, Dimension) or not isinstance(
+            dimension.domain, (Categorical, Float)
+        ):
             raise UserError(
                 f"{name} in the `space` of {variant} is no Dimension of a tune.choice, "
                 "tune.uniform, tune.loguniform or tune.quniform: write "

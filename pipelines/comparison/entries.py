@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,14 @@ class Entry:
         return _how(figure, self.said.get((figure, step), {})) or _how(figure, self.protocols)
 
     def take(self, name: str, step: int, value: float) -> None:
-        """Add one figure of one evaluation."""
+        """Add one figure of one evaluation; of a step that has one, the later counts.
+
+        The run's figure is that of the greatest step, in whichever order they were measured.
+        """
         if is_figure(name):
-            self.figures[name] = value
-            self.curves.setdefault(name, []).append((step, value))
+            others = [point for point in self.curves.get(name, []) if point[0] != step]
+            self.curves[name] = sorted([*others, (step, value)])
+            self.figures[name] = self.curves[name][-1][1]
 
 
 def _how(figure: str, protocols: dict[str, str]) -> str:
@@ -132,11 +136,19 @@ def read_folder(folder: Path) -> Entry:
             picture = folder / event["path"]
         elif kind in ("start", "end"):
             entry.fingerprint = event.get("data") or entry.fingerprint
+            _fill_in(entry.settings, event.get("decided") or {})
             entry.begun = entry.begun or event["time"]
             entry.status = event.get("status") or "open"
     if picture is not None and picture.is_file():
         entry.grid = picture.read_bytes()
     return entry
+
+
+def _fill_in(settings: dict[str, Any], decided: Mapping[str, Any]) -> None:
+    """What was decided of settings that were left open, which MLflow's parameters say too."""
+    for name, value in decided.items():
+        if name in settings and settings[name] is None:
+            settings[name] = value
 
 
 def _take_metrics(entry: Entry, step: int, values: dict[str, float]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from gan_core.errors import UserError
 from pipelines.comparison.entries import Entry, is_figure, take_tag, trial_name
 from pipelines.database import file_of
+from pipelines.evaluate import plain
 from pipelines.mlflow_client import connect, import_mlflow, reason
 from pipelines.parcels import OPTION
 
@@ -100,13 +101,28 @@ def _settings(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, A
     """
     first = {k: v for k, v in params.items() if k not in _CONFIG}
     last = {k.removeprefix(OPTION): v for k, v in tags.items() if k.startswith(OPTION)}
-    return {k: _value(v) for k, v in (first | last).items()}
+    return {k.replace("data_options.", "data.", 1): _value(v) for k, v in (first | last).items()}
 
 
 def _history(client: Any, run: Any, name: str) -> list[Any]:
     if name not in run.data.metrics:
         return []
-    return sorted(client.get_metric_history(run.info.run_id, name), key=lambda m: m.step)
+    points = client.get_metric_history(run.info.run_id, name)
+    if plain(name) != name:  # of the verb evaluate, which may look at later generators first
+        return sorted(points, key=lambda m: (m.step, m.timestamp))
+    return _standing(points)
+
+
+def _standing(points: list[Any]) -> list[Any]:
+    """The ``points`` of a metric by step, without those that were taken back: a trial that goes on
+    from an earlier state of another has played later steps before.
+    """
+    kept: list[Any] = []
+    for point in sorted(points, key=lambda m: (m.timestamp, m.step)):
+        while kept and kept[-1].step >= point.step:
+            kept.pop()
+        kept.append(point)
+    return kept
 
 
 def _clock(client: Any, run: Any) -> list[tuple[int, float, float]]:

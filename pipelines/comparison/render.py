@@ -41,7 +41,7 @@ def html(entries: Sequence[Entry], title: str, by: str = "step") -> str:
                 "are in different columns, since they do not compare.",
                 note=True,
             ),
-            *(page.paragraph(f"[{mark}] {text}", note=True) for mark, text in notes(found)),
+            *(page.paragraph(line, note=True) for line in notes(entries, found)),
         ),
         page.section(
             "Means over seeds (+- one standard deviation)",
@@ -124,8 +124,7 @@ def markdown(entries: Sequence[Entry], title: str) -> str:
     parts = [f"## {title}", _markdown([*HEAD, *(c.title for c in found)], rows(entries, found))]
     if means:
         parts += ["Means over seeds:", _markdown([*MEANS, *(c.title for c in found)], means)]
-    parts += [f"[{mark}] {text}" for mark, text in notes(found)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *notes(entries, found)]) + "\n"
 
 
 def _markdown(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:

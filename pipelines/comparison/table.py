@@ -38,6 +38,14 @@ class Column:
         at = entry.protocol_at
         return [(s, value) for s, value in points if at(self.figure, s) == self.protocol]
 
+    def judged_at(self, entry: Entry) -> str:
+        """Which generator of the run its figure is of, where the verb evaluate has judged another
+        than the last.
+        """
+        curve = self.curve(entry)
+        step = curve[-1][0] if curve else entry.step
+        return f" @{step:,}" if plain(self.figure) != self.figure and step != entry.step else ""
+
     @property
     def good(self) -> str | None:
         """Whether "low" or "high" is good; ``None`` where neither is, or nobody knows."""
@@ -69,9 +77,13 @@ def _place(figure: str) -> tuple[int, int, str]:
     return where, order, name
 
 
-def notes(found: Sequence[Column]) -> list[tuple[int, str]]:
-    """The protocols by number."""
-    return sorted({(c.mark, c.protocol) for c in found if c.protocol})
+def notes(entries: Sequence[Entry], found: Sequence[Column]) -> list[str]:
+    """What the marks in the table mean: the protocols by number, and other generators' steps."""
+    marks = sorted({(c.mark, c.protocol) for c in found if c.protocol})
+    lines = [f"[{mark}] {text}" for mark, text in marks]
+    if any(c.judged_at(e) for c in found for e in entries if c.value(e) is not None):
+        lines.append("@N is of the generator after N iterations (the best), not of the last one.")
+    return lines
 
 
 def best(column: Column, entries: Sequence[Entry]) -> float | None:
@@ -96,7 +108,7 @@ def rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[str]]:
         for column in found:
             value = column.value(entry)
             star = " *" if value is not None and value == stars[column] else ""
-            cells.append("" if value is None else f"{value:.4g}{star}")
+            cells.append("" if value is None else f"{value:.4g}{column.judged_at(entry)}{star}")
         table.append(cells)
     return table
 
@@ -123,7 +135,7 @@ def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[st
     other seeds.
     """
     table = []
-    for group in repeats(list(entries)):
+    for group in repeats([e for e in entries if e.status == "finished"]):
         seeds = {entry.seed for entry in group}
         if len(seeds) < 2:
             continue
@@ -135,7 +147,8 @@ def mean_rows(entries: Sequence[Entry], found: Sequence[Column]) -> list[list[st
                 cells.append("")
                 continue
             mean, deviation = spread(list(values.values()))
-            cells.append(f"{mean:.4g} +- {deviation:.2g}")
+            of = f" (of {len(values)})" if len(values) < len(seeds) else ""
+            cells.append(f"{mean:.4g} +- {deviation:.2g}{of}")
         table.append(cells)
     return table
 

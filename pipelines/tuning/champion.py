@@ -62,7 +62,8 @@ def _challenge(
     client = connect(state.tracking_uri)
     value = float(tags["value"])
     present = _champion(client, name)
-    if present is not None and present.run_id == state.run_id:
+    own = present is not None and present.run_id == state.run_id
+    if own and _same(present.tags, tags, objective.metric):
         return f"{name}: {objective.metric} {value:.4g} is the {ALIAS} already"
     told, wins = _compare(name, objective, value, tags, present)
     if wins:
@@ -70,6 +71,13 @@ def _challenge(
         client.set_registered_model_alias(name, ALIAS, version)
         told = f"{told} (version {version})"
     return told
+
+
+def _same(present: Mapping[str, str], tags: Mapping[str, str], metric: str) -> bool:
+    """Whether the same was measured, in the same way: another generator of a run has others."""
+    alike = all(present.get(name) == tags[name] for name in ("metric", "value"))
+    protocols = (comparable(metric, of.get("protocol", "")) for of in (present, tags))
+    return alike and len(set(protocols)) == 1
 
 
 def _compare(

@@ -45,7 +45,7 @@ def render(study: Study, trials: Sequence[Trial], space: SearchSpace) -> str:
         page.section("All options together", _parallel(order, domains)),
         page.section("Learning curves", _curves(study, order)),
         page.section("Trials", _table(study, order, list(domains))),
-        page.section("What was searched, and why", _space(space, domains)),
+        page.section("What was searched, and why", _space(study, space, domains)),
     ]
     return page.page(f"Search {study.run.name}", sections)
 
@@ -99,12 +99,14 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
         f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
         f"{n['diagnosed']} as diagnosed, {n['failed']} failed"
         f"{f', {opened} are open' if (opened := n['open']) else ''}. "
-        f"{_saved(n['steps_saved_share'])} of the iterations ({n['steps_played']:,} of "
-        f"{study.max_steps * len(trials):,} played, "
-        f"{duration(sum(t.seconds for t in trials))} of training).",
+        f"{_saved(n['steps_saved_share'])} of the iterations{' of those that ended' * bool(opened)}"
+        f" ({n['steps_played']:,} of {study.max_steps * len(trials):,}"
+        f"{' of all' * bool(opened)} played, {duration(sum(t.seconds for t in trials))} of "
+        "training).",
     ]
     if best is None:
-        lines.append("No trial was played to its end and met what is required.")
+        required = " and met what is required" if options.require else ""
+        lines.append(f"No trial was played to its end{required}.")
     else:
         lines.append(f"Best: {_told(best, options.metric)}")
         if best.went_on:
@@ -177,8 +179,8 @@ def _against(study: Study, order: Sequence[Trial], domains: Mapping[str, Mapping
         for n, domain in domains.items()
     ]
     early = (
-        "A ring is a trial that was stopped early, at what it had reached by then: below or above "
-        "a dot it shows how long it played as much as how good its settings are."
+        "A ring is a trial that was stopped early, or is open, at what it had reached by then: "
+        "below or above a dot it shows how long it played as much as how good its settings are."
     )
     note = "" if all(map(_whole, order)) else page.paragraph(early, note=True)
     return page.row(map(page.figure, charts)) + _KEY + note
@@ -201,7 +203,7 @@ def _parallel(order: Sequence[Trial], domains: Mapping[str, Mapping[str, Any]]) 
         )
         for t in order[::-1]
     ]
-    early = "A dashed line is a trial that was stopped early, at what it had reached by then."
+    early = "A dashed line is a trial that was stopped early, or is open, at what it had reached."
     note = "" if all(map(_whole, order)) else page.paragraph(early, note=True)
     return svg.parallel(axes, rows, _WIDE) + _KEY + note
 
@@ -272,7 +274,7 @@ def _why(trial: Trial) -> str:
     return "; ".join(part for part in (ended, went_on) if part)
 
 
-def _space(space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:
+def _space(study: Study, space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, dimension in space.dimensions.items():
         d = domains[name]
@@ -281,9 +283,16 @@ def _space(space: SearchSpace, domains: Mapping[str, Mapping[str, Any]]) -> str:
         else:
             told = f"{d['lower']:g} to {d['upper']:g}{' (log)' * d['log']}"
         rows.append([name, told, dimension.reason])
-    settings = [[s.source, show_point(s.values) or "the defaults"] for s in space.settings]
-    first = page.table(["tried first", "values"], settings, text=(0, 1)) if settings else ""
-    return page.table(["option", "range", "reason"], rows, text=(0, 1, 2)) + first
+    tried = space.first_points(study.run.options)[: study.options.trials]
+    settings: dict[bool, list[list[str]]] = {True: [], False: []}
+    for s in space.settings:
+        was = space.filled(s, study.run.options) in tried
+        settings[was].append([s.source, show_point(s.values) or "the defaults"])
+    heads = {True: "tried first", False: "not tried: outside of the ranges, or of the trials"}
+    tables = [
+        page.table([heads[was], "values"], s, text=(0, 1)) for was, s in settings.items() if s
+    ]
+    return page.table(["option", "range", "reason"], rows, text=(0, 1, 2)) + "".join(tables)
 
 
 def _saved(share: float) -> str:
