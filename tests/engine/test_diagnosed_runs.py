@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine_toys import Stacked, tiny_config
 from gan_core import journal
 from gan_core.config import make_config
 from gan_core.diagnostics.diagnosis import FAILURES
+from gan_core.diagnostics.findings import Finding
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.observers import FolderObserver
@@ -64,6 +66,21 @@ def test_stop_on_ends_a_run_with_a_line_and_a_checkpoint(tmp_path: Path) -> None
     resumed = play(config, World(), FolderObserver(folder, World()), find_checkpoint(folder))
     assert (resumed["status"], resumed["step"]) == ("finished", 12)
     assert resumed["diagnosis"]["non_convergence"]["since"] == 9
+
+
+def test_a_failure_that_is_over_leaves_no_evidence_that_says_otherwise(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", "gan")
+    run = Run(config, World(), FolderObserver(config.folder, World()))
+    failed = Finding("mode_collapse", "confirmed", 3, "few modes")
+    for finding in (failed, dataclasses.replace(failed, state="none", since=None, evidence="")):
+        run._announce(finding)
+    run._tag(Finding("overfitting"))
+    tags = {e["name"]: e["value"] for e in events(config.folder, "tag")}
+    assert tags == {
+        "diagnosis.mode_collapse": "none",
+        "diagnosis.mode_collapse.evidence": "no mode collapse",
+        "diagnosis.overfitting": "none",
+    }
 
 
 def test_the_summary_holds_the_diagnosis_as_plain_values(tmp_path: Path) -> None:
