@@ -207,8 +207,6 @@ class Game:
         """Hold both splits on the device as ``view`` wants to see them."""
         self._view = view
         self._stored, self._stored_held_out = {}, {}  # the last stage's make room before
-        if self.world.device.type == "cuda":
-            torch.cuda.empty_cache()  # what is kept for later would count as taken
         train, held_out = (dict(view.prepare(e).tensors) for e in (self.train, self.held_out))
         self.hosted = self._stays_on_host(train)
         self._stored = self._on_device(train)

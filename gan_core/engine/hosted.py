@@ -31,6 +31,7 @@ def belongs_on_host(tensors: Mapping[str, Tensor], device: torch.device) -> froz
     """
     if device.type != "cuda":
         return frozenset()
+    torch.cuda.empty_cache()  # what is kept for later would count as taken
     free, _ = torch.cuda.mem_get_info(device)
     return _largest(tensors, int(DEVICE_SHARE * free))
 
