@@ -316,8 +316,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(config: RunConfig, path: Path) -> None:
-    """Write ``config`` as the YAML file that ``--config`` takes."""
-    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    """Write ``config`` as the YAML file that ``--config`` takes, which is whole at any moment."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    partial.replace(path)
 
 
 def check_resumable(old: RunConfig, new: RunConfig) -> list[str]:

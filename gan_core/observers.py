@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_core.engine.checkpoint import BEST, all_bests, find_best, next_best
+from gan_core.engine.checkpoint import BEST, all_bests, find_best, next_best, remove_outdated
 from gan_core.engine.world import World
 from gan_core.journal import Journal
 
@@ -133,6 +133,8 @@ class FolderObserver(Observer):
         whole = sorted(p for p in newest.parent.glob("step_????????") if p.name <= newest.name)
         for old in [*whole[:-KEPT_CHECKPOINTS], *newest.parent.glob("step_*.partial")]:
             shutil.rmtree(old, ignore_errors=True)
+        if len(whole) >= KEPT_CHECKPOINTS:
+            remove_outdated(self.folder, whole[-KEPT_CHECKPOINTS:])
 
     def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
         final: Path = self.world.broadcast_object(next_best(self.folder, step))

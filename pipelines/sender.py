@@ -25,7 +25,7 @@ class Sender(threading.Thread):
         self._what, self._meanwhile = what, meanwhile
         self._say, self._interval = say, interval
         self._done = threading.Event()
-        self._silent = False
+        self._failed: Exception | None = None
 
     @property
     def where(self) -> str:
@@ -53,13 +53,15 @@ class Sender(threading.Thread):
         try:
             action()
         except Exception as error:
-            if not self._silent:
+            if self._failed is None:
                 self._say(f"warning: {self._told(error)}; {self._meanwhile}")
-            self._silent = True
+            self._failed = error
             return False
-        if self._silent:
-            self._say("MLflow answers again: what was kept has been sent")
-        self._silent = False
+        if self._failed is not None:
+            back = isinstance(self._failed, Unkept)
+            what = "there is room again" if back else "MLflow answers again"
+            self._say(f"{what}: what was kept has been sent")
+        self._failed = None
         return True
 
     def _told(self, error: Exception) -> str:

@@ -63,15 +63,20 @@ def sync_run(folder: Path, *, look_up: bool = False) -> int:
     """Send the run in ``folder``, or the search with its trials, and end it in MLflow; the number
     of values and pictures sent. ``look_up``: also where all had been sent before.
 
-    A run whose journal has no end and that no process sends (its driver was killed) is ended as
-    stopped; it can be resumed.
+    A run whose journal has no end and that no process plays (its driver was killed) is ended as
+    stopped; it can be resumed. One that is played without MLflow is sent as far as it is.
     """
+    from pipelines.run_folder import unplayed
     from pipelines.tuning.study import is_study
 
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run: it has no config.yaml")
     tracker = Tracker(folder, look_up=look_up, say=print)
-    count = send_all(tracker)
+    with unplayed(folder) as free:
+        over = free
+    if not over:
+        print(f"{folder.name} is being trained: send the rest when it has ended")
+    count = send_all(tracker, over=over)
     if is_study(folder):
         from pipelines.tuning.family import sync_trials
 

@@ -394,14 +394,16 @@ def how_to_see(state: State) -> list[str]:
     ]
 
 
-def send_all(tracker: Tracker) -> int:
-    """Send and end a run that no process plays any more; the number of values and pictures sent.
+def send_all(tracker: Tracker, *, over: bool = True) -> int:
+    """Send a run, and end it where it is ``over``: no process plays it any more. The number of
+    values and pictures sent.
 
     Afterwards others may send it.
     """
     try:
         count = tracker.send()
-        tracker.finish(journal.last_status(tracker.folder) or "stopped")
+        if over:
+            tracker.finish(journal.last_status(tracker.folder) or "stopped")
     finally:
         tracker.close()
     return count

@@ -60,13 +60,19 @@ def make_trainer(
         ),
         run_config=ray.train.RunConfig(
             # Ray Train takes up a name that it knows: every start has its own.
-            name=f"attempt_{len(list(storage.glob('attempt_*'))) + 1:03d}",
+            name=next_attempt(storage),
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             callbacks=told,
         ),
     )
+
+
+def next_attempt(storage: Path) -> str:
+    """A name that no attempt in ``storage`` has, also where earlier ones were removed."""
+    numbers = (path.name.removeprefix("attempt_") for path in storage.glob("attempt_*"))
+    return f"attempt_{1 + max((int(n) for n in numbers if n.isdigit()), default=0):03d}"
 
 
 def _trainer_class(alone: bool) -> Any:

@@ -12,10 +12,15 @@ from typing import Any, Protocol
 import torch
 
 from gan_core.config import make_config
-from gan_core.engine.checkpoint import BrokenCheckpoint, find_checkpoint, verify
+from gan_core.engine.checkpoint import (
+    BrokenCheckpoint,
+    find_checkpoint,
+    remove_outdated,
+    verify,
+)
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.observers import FolderObserver
+from gan_core.observers import KEPT_CHECKPOINTS, FolderObserver
 from gan_core.preparing import check_data
 from gan_core.run import play
 from pipelines.system_usage import SystemUsage
@@ -56,6 +61,7 @@ class RayObserver(WatchingObserver):
         super().__init__(folder, world)
         self._leave = leave
         self._diagnosed = False
+        self._reported: list[Path] = []
 
     def tag(self, step: int, name: str, value: str) -> None:
         """A fact about the run, such as that it is stopped."""
@@ -86,8 +92,15 @@ class RayObserver(WatchingObserver):
             )
         attempt = ray.train.get_context().get_experiment_name()
         self._write("checkpoint", step, path=f"ray/{attempt}/{name}")
-        if self._leave is not None and self.world.leads:
+        if not self.world.leads:
+            return
+        if self._leave is not None:
             self._leave.wait(step)
+            return
+        # Ray Train sees to those of this start alone.
+        self._reported = [*self._reported, self.folder / "ray" / attempt / name]
+        if len(self._reported) >= KEPT_CHECKPOINTS:
+            remove_outdated(self.folder, self._reported[-KEPT_CHECKPOINTS:])
 
     def keep_best(self, step: int, write: Callable[[Path], None]) -> Path | None:
         """All ranks' files in the run's folder; of a trial, which asks for leave, nothing."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -26,13 +27,14 @@ from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.launch import check_here, plan
 from pipelines.mlflow_client import _let_go_of, connect, import_mlflow, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
-from pipelines.run_folder import STOP, RunFolder, append, read_summary, unwritten
+from pipelines.run_folder import LOCK, STOP, RunFolder, append, read_summary, unwritten
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import (
     Busy,
     State,
     Tracker,
+    Unkept,
     code_version,
     how_to_see,
 )
@@ -499,6 +501,24 @@ def test_a_server_that_is_down_is_mentioned_once_and_sync_sends_everything(
     assert capsys.readouterr().out == "first: nothing was left to send\n"
 
 
+@pytest.mark.integration
+def test_a_run_that_is_being_played_is_sent_and_not_ended(
+    tmp_path: Path,
+    uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    folder = make_run(tmp_path / "runs" / "first")
+    with (folder / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert sync(folder.parent, [folder]) > 0
+    assert "first is being trained: send the rest when it has ended" in capsys.readouterr().out
+    assert Server(uri).runs()[0].info.status == "RUNNING"
+    sync(folder.parent, [folder])
+    assert Server(uri).runs()[0].info.status == "KILLED"
+
+
 def _wait(ready: Any, seconds: float = 20.0) -> None:
     limit = time.monotonic() + seconds
     while not ready():
@@ -527,8 +547,23 @@ def test_a_server_that_comes_back_gets_what_was_kept(
     away.clear()
     _wait(lambda: len(said) == 2)
     assert said[1] == "MLflow answers again: what was kept has been sent"
+    monkeypatch.setattr(tracker, "send", _full_once(really))
+    _wait(lambda: len(said) == 4)
+    assert said[2].startswith("warning: metrics are not sent to MLflow: cannot write mlflow.json")
+    assert said[3] == "there is room again: what was kept has been sent", "MLflow was never away"
     assert shipper.end("finished", timeout=20)
     assert [step for step, _ in Server(uri).history("loss/generator")] == [1, 2, 3]
+
+
+def _full_once(send: Callable[[], int]) -> Callable[[], int]:
+    full = [Unkept("cannot write mlflow.json (No space left on device)")]
+
+    def first_full() -> int:
+        if full:
+            raise full.pop()
+        return send()
+
+    return first_full
 
 
 def fill_disk(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -14,7 +14,9 @@ import pytest
 from ray.exceptions import RayActorError
 
 from gan_core import journal
+from gan_core.engine.checkpoint import all_checkpoints, step_of
 from gan_core.engine.world import World
+from pipelines.trainer import next_attempt
 from pipelines.tuning import workers
 from pipelines.tuning.workers import Decided, TunesLeave
 from pipelines.worker import RayObserver
@@ -108,6 +110,39 @@ def test_rank_zero_asks_when_all_have_reported(
     observer.checkpoint(30, lambda folder: (folder / "state").touch(), {"fid": 1.0})
     assert reported == [30]
     assert leave.asked == ([30] if rank == 0 else [])
+
+
+@pytest.mark.parametrize("of_a_trial", [True, False])
+def test_checkpoints_of_earlier_starts_are_removed_when_there_are_two_of_this(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_a_trial: bool
+) -> None:
+    import ray.train
+
+    def report(_: object, *, checkpoint: Any, checkpoint_dir_name: str) -> None:
+        (tmp_path / "ray" / "attempt_002" / checkpoint_dir_name).mkdir(parents=True)
+
+    monkeypatch.setattr(ray.train, "report", report)
+    context = SimpleNamespace(get_experiment_name=lambda: "attempt_002")
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    former = ["ray/attempt_001/checkpoint_a_00000010", "ray/attempt_001/checkpoint_b_00000020"]
+    for name in [*former, "ray/attempt_001/checkpoint_c_00000050", "checkpoints/step_00000015"]:
+        (tmp_path / name).mkdir(parents=True)
+    observer = RayObserver(tmp_path, World(), FakeLeave() if of_a_trial else None)
+
+    def left() -> list[int]:
+        return [step_of(folder) for folder in all_checkpoints(tmp_path)]
+
+    observer.checkpoint(30, lambda folder: (folder / "state").touch(), {})
+    assert left() == [50, 30, 20, 15, 10], "the one that it goes on from may be needed again"
+    observer.checkpoint(40, lambda folder: (folder / "state").touch(), {})
+    assert left() == ([50, 40, 30, 20, 15, 10] if of_a_trial else [50, 40, 30])
+
+
+def test_each_start_has_a_name_of_its_own(tmp_path: Path) -> None:
+    assert next_attempt(tmp_path) == "attempt_001"
+    for name in ("attempt_002", "attempt_010", "attempt_other"):
+        (tmp_path / name).mkdir()
+    assert next_attempt(tmp_path) == "attempt_011", "though nine of them have been removed"
 
 
 @pytest.mark.parametrize("of_a_trial", [True, False])

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from test_tuning import make_study, write_trial
@@ -346,6 +348,24 @@ def test_of_an_interrupted_search_ray_does_not_tell_its_own_names(
 
     assert ray.tune.tune.logger is log
     assert "Trials did not complete" in inspect.getsource(ray.tune.tune)
+
+
+def test_a_trial_that_memory_has_ended_is_lost_and_not_the_search() -> None:
+    manager: Any = RayActorManager(resource_manager=SimpleNamespace())  # type: ignore[arg-type]
+    told: list[Exception] = []
+    actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(error))
+    task: Any = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager._cleanup_actor = lambda tracked_actor: None
+    with driver._memory_takes_trials_alone():
+        manager._actor_task_failed(task, OutOfMemoryError("low on memory\nand much more"))
+        with pytest.raises(RuntimeError, match="Caught unexpected"):
+            manager._actor_task_failed(task, ValueError("anything else"))
+    (error,) = told
+    assert isinstance(error, RayActorError)
+    assert "low on memory" in str(error)
+    assert "much more" not in str(error)
+    with pytest.raises(RuntimeError, match="Caught unexpected"):
+        manager._actor_task_failed(task, OutOfMemoryError("as before"))
 
 
 def test_a_search_that_goes_on_says_nothing_of_optuna(

@@ -9,12 +9,13 @@ The best state of a run is such a folder below ``best/``, where nobody looks for
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,15 @@ def files_of(rank: int) -> tuple[str, ...]:
 def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
     """What all ranks share, and the manifest (``step``, ``world_size``, ``config``...)."""
     _write(folder / "state.pt", state)
-    _write_text(folder / "manifest.json", json.dumps({"format": FORMAT, **manifest}, indent=1))
+    whole = json.loads(json.dumps({"format": FORMAT, **manifest}))  # as it will be read
+    text = json.dumps({**whole, "sha256": _digest(whole)}, indent=1)
+    _write_text(folder / "manifest.json", text)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Of what the manifest says, less its own digest."""
+    said = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
@@ -95,13 +104,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest; :class:`BrokenCheckpoint` if the folder is no checkpoint of this project."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] == FORMAT and set(manifest) >= _PROMISED:
-            return dict(manifest)
+        known = manifest["format"] == FORMAT and set(manifest) >= _PROMISED
+        counts = known and all(type(manifest[name]) is int for name in ("step", "world_size"))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise BrokenCheckpoint(
-        f"{folder} is no checkpoint of this program: it has no manifest.json of format {FORMAT}"
-    )
+        counts = False
+    if not counts:
+        raise BrokenCheckpoint(
+            f"{folder} is no checkpoint of this program: it has no manifest.json of format {FORMAT}"
+        )
+    if manifest.get("sha256", _digest(manifest)) != _digest(manifest):  # earlier ones have none
+        raise BrokenCheckpoint(f"checkpoint {folder} is damaged: manifest.json is not whole")
+    return dict(manifest)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -138,10 +151,24 @@ def all_checkpoints(run_folder: Path) -> list[Path]:
     found = []
     for folder in [*run_folder.glob("checkpoints/step_*"), *run_folder.glob("ray/*/checkpoint_*")]:
         if not re.search(r"\.(partial|tmp)$", folder.name):
-            number = re.search(r"\d+$", folder.name)
-            step = int(number.group()) if number else -1
-            found.append((step, folder.stat().st_mtime, folder))
+            found.append((step_of(folder), folder.stat().st_mtime, folder))
     return [folder for _, _, folder in sorted(found, reverse=True)]
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint's ``folder``, by its name; -1 if that has none."""
+    number = re.search(r"\d+$", folder.name)
+    return int(number.group()) if number else -1
+
+
+def remove_outdated(run_folder: Path, kept: Sequence[Path]) -> None:
+    """Remove checkpoints of a run that are no newer than those ``kept``, which lie in one folder,
+    from where else it has some: as a run of Ray Train has in a folder for each of its starts.
+    """
+    last, own = min(map(step_of, kept)), kept[0].parent
+    for other in all_checkpoints(run_folder):
+        if other.parent != own and step_of(other) <= last:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def trial_checkpoints(folder: Path) -> list[Path]:

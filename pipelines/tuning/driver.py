@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.tuner import Tuner
 
-from gan_core.errors import UserError
+from gan_core.errors import UserError, first_line
 from gan_core.journal import last_status
 from pipelines.cluster import Cluster
 from pipelines.full_disk import DiskFull, line_of_a_full_disk
@@ -192,7 +192,11 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
         tuner = tuner or _fresh(study, concurrent, workers)
         set_board(board)
         try:
-            with _starting_together(study, concurrent), _without_rays_last_word():
+            with (
+                _starting_together(study, concurrent),
+                _memory_takes_trials_alone(),
+                _without_rays_last_word(),
+            ):
                 tuner.fit()
         finally:
             set_board(None)
@@ -218,6 +222,31 @@ def _starting_together(study: Study, concurrent: int) -> Iterator[None]:
     finally:
         if ours:
             del os.environ[_AT_A_TIME]
+
+
+@contextmanager
+def _memory_takes_trials_alone() -> Iterator[None]:
+    """A trial's process that Ray ends where memory runs out is one that was lost, of which Tune
+    begins the trial again. Ray 2.60 ends the search: its Tune knows two errors of Ray and not this.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    former = getattr(RayActorManager, "_actor_task_failed", None)
+    if former is None:  # another version
+        yield
+        return
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=first_line(exception))
+        former(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = former  # type: ignore[method-assign]
 
 
 @contextmanager

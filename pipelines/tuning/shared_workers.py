@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from gan_core import journal
 from gan_core.config import RunConfig, make_config
@@ -333,5 +333,5 @@ def _answer(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         raise error.cause from error
-    except RayActorError as error:
+    except (RayActorError, OutOfMemoryError) as error:
         raise WorkerLost("the worker that played its game was lost") from error

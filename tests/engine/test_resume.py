@@ -238,6 +238,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -253,6 +259,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no checksum": lambda folder: (folder / "state.sha256").unlink(),
     "no manifest": lambda folder: (folder / "manifest.json").unlink(),
     "manifest cut": lambda folder: cut(folder / "manifest.json"),
+    "manifest changed": lambda folder: edit(folder / "manifest.json", '"data": "', '"data": "f'),
+    "step of another kind": lambda folder: edit(folder / "manifest.json", ": 12", ': "12"'),
     "another format": lambda folder: (folder / "manifest.json").write_text('{"format": 7}'),
     "a list": lambda folder: (folder / "manifest.json").write_text("[]"),
     "nothing": lambda folder: [path.unlink() for path in folder.iterdir()],
@@ -341,6 +349,29 @@ def test_damaged_checkpoints_do_not_push_out_whole_ones(damaged: Path) -> None:
     assert newest(damaged).name == "step_00000011"
     assert (folder / "step_00000010").exists()
     assert not (folder / "step_00000009").exists()
+
+
+def test_checkpoints_of_other_starts_go_when_there_are_newer_ones_of_this(damaged: Path) -> None:
+    """Of Ray Train's, as of this process's: the disk would fill up with each resume."""
+    given = damaged / "checkpoints" / "step_00000012"
+    for place in ("attempt_001/checkpoint_a_00000004", "attempt_001/checkpoint_b_00000014"):
+        shutil.copytree(given, damaged / "ray" / place)
+    played(tiny_config(damaged, "gan", checkpoint_every=0, steps=13), given)
+    left = [path.name for path in (damaged / "ray").glob("*/*")]
+    assert left == ["checkpoint_b_00000014"], "what is later than the second newest stays"
+    assert (damaged / "ray" / "attempt_001").is_dir(), "the next start counts them"
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digest_of_its_manifest(run: Path) -> None:
+    last, manifest = newest(run), newest(run) / "manifest.json"
+    whole = manifest.read_text()
+    said = json.loads(whole)
+    del said["sha256"]
+    manifest.write_text(json.dumps(said))
+    try:
+        assert verify(last)["step"] == 12
+    finally:
+        manifest.write_text(whole)
 
 
 def test_a_run_without_a_whole_checkpoint_has_none(damaged: Path, tmp_path: Path) -> None:
