@@ -118,4 +118,5 @@ def _differing(config: RunConfig) -> list[str]:
         pairs = [(n, other.data_options.get(n), config.data_options.get(n)) for n in names]
         found += [(n, was, now) for n, was, now in pairs if was != now]
     told = ((name, *("not given" if v is None else v for v in both)) for name, *both in found)
-    return [f"{name}: {was} there, {now} here" for name, was, now in told]
+    # The system and its source may have an option of one name: once is enough.
+    return list(dict.fromkeys(f"{name}: {was} there, {now} here" for name, was, now in told))

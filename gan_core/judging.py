@@ -140,7 +140,8 @@ def make_evaluator(
     """The evaluator of ``config``, or False where there is none.
 
     Generated examples are compared with the training split, or with ``reference``, where samples
-    are made for its examples: then with as many samples as it has, if ``config`` wants more.
+    are made for its examples: then with as many samples as it has, if ``config`` wants more (of
+    unpaired ones as many as either side has).
     ``say`` (text and level) is told what is used, and what cannot be had under ``--extractor
     auto``; asked for by name that is a ``UserError``. Every rank calls this.
     """
@@ -159,7 +160,7 @@ def make_evaluator(
     return Evaluator(
         reference=real,
         extractors=extractors,
-        samples=config.samples if reference is None else min(config.samples, len(real)),
+        samples=config.samples if reference is None else min(config.samples, real.shortest),
         world=world,
         cache=config.cache_folder,
         mixture=mixture,

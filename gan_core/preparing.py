@@ -28,7 +28,7 @@ def check_data(config: RunConfig, *, resumed: bool = False) -> dict[str, Any]:
     variant.check(train.spec)
     variant.load_pretrained()
     check_extractor(config, train.spec)
-    check_counts(config, variant, train.spec, len(held_out), max(1, config.workers))
+    check_counts(config, variant, train.spec, held_out.shortest, max(1, config.workers))
     if config.extractor == "classifier":
         load_test_split(config)
     if not resumed:

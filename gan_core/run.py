@@ -78,7 +78,7 @@ class Run:
         self.train, held_out = load_training_data(config)
         self.fingerprint = self.train.fingerprint
         variant, engine = self._build()
-        check_counts(config, variant, self.train.spec, len(held_out), world.size)
+        check_counts(config, variant, self.train.spec, held_out.shortest, world.size)
         self._check_same_data()
         self.game = Game(
             variant,

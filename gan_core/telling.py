@@ -71,7 +71,7 @@ def count_asked(config: RunConfig, game: Game) -> int:
     """How many samples an evaluation makes."""
     if not game.variant.asks_held_out:
         return config.samples
-    return min(config.samples, len(game.held_out))
+    return min(config.samples, game.held_out.shortest)
 
 
 def count_parameters(game: Game) -> dict[str, int]:

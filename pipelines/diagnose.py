@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gan_core.diagnostics.diagnosis import Diagnosis
     from gan_core.diagnostics.findings import Facts
 
-FEWEST_POINTS = 3
-"""Logging points that the shortest windows of a diagnosis take."""
+UNKNOWN = "unknown"
+"""In the file, the state of a failure that has not been seen in a run too short to tell."""
 FILE, PICTURE = "diagnosis.json", "diagnosis.png"
 
 
@@ -61,6 +61,9 @@ def diagnose_command(arguments: list[str]) -> int:
     check_run_writable(folder)
     diagnosis = diagnose(folder)
     verdict = {name: finding.to_dict() for name, finding in diagnosis.findings.items()}
+    for told in verdict.values():
+        if diagnosis.too_short and told["state"] == "none":
+            told["state"] = UNKNOWN
     (folder / FILE).write_text(json.dumps(verdict, indent=1) + "\n")
     draw(diagnosis, out, fresh_samples(folder, options.samples))
     print("\n".join(lines(diagnosis)))
@@ -140,18 +143,20 @@ def draw(diagnosis: Diagnosis, out: Path, samples: Tensor | None) -> Path:
     from gan_core.pictures import save_png
 
     modes = diagnosis.facts.modes
-    picture = evidence_picture(diagnosis.history, diagnosis.findings, samples, modes)
+    known = not diagnosis.too_short
+    picture = evidence_picture(diagnosis.history, diagnosis.findings, samples, modes, known=known)
     return save_png(picture, out)
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
     """The verdict for the user, the worst first; of too few points only what is there."""
+    from gan_core.diagnostics.diagnosis import FEWEST_POINTS
     from gan_core.diagnostics.findings import STATES
 
     found = sorted(diagnosis.findings.values(), key=lambda f: -STATES.index(f.state))
     said = []
-    points = diagnosis.history.points
-    if points < FEWEST_POINTS:
+    if diagnosis.too_short:
+        points = diagnosis.history.points
         said.append(
             f"too short to tell what has not failed: {points} logging points, of which "
             f"{FEWEST_POINTS} are judged together"

@@ -259,7 +259,7 @@ def compare_held_out(
     held_out = stage.view.present({n: t.to(world.device) for n, t in prepared.items()})
     asked = {name: held_out[name] for name in variant.conditions()}
     sampler = Sampler(variant, stage.name, config.seed, world.device, asked)
-    count, prefix = min(config.samples, len(native)), prefix_of(options.split)
+    count, prefix = min(config.samples, native.shortest), prefix_of(options.split)
     own = held_out_figures(sampler, held_out, count, world)
     scores.figures |= {prefix + name: value for name, value in own.items()}
     where = f"{count} examples of {native.told}"
@@ -309,8 +309,14 @@ def maker(generator: ReleasedGenerator, labels: Tensor | None, first: int = 0) -
 
 def check_parzen(generator: ReleasedGenerator) -> None:
     """Raises ``UserError`` where the protocol means nothing."""
+    target = generator.spec.target
     if not generator.spec.pictures:
-        raise UserError("--parzen is for pictures; points are judged by their modes: leave it out")
+        raise UserError(f"--parzen is for pictures, this generator makes {target}s: leave it out")
+    if generator.variant.asks_held_out:
+        raise UserError(
+            "--parzen is for pictures that are made of noise, and this generator's are made for "
+            "given examples: leave it out"
+        )
 
 
 def add_parzen(

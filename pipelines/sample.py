@@ -131,10 +131,8 @@ def sample_command(arguments: list[str]) -> int:
 
 
 def check_ending(out: Path, translates: bool) -> None:
-    """Raises ``UserError`` unless ``out`` can hold what is made: of inputs a sheet or a folder."""
+    """Raises ``UserError`` if ``out`` can hold nothing that any generator makes."""
     ending = out.suffix.lower()
-    if translates and ending not in (".png", ""):
-        raise UserError(f"--out {out} must end in .png (one sheet), or be a folder (a file each)")
     if not translates and ending not in (".png", ".mid"):
         raise UserError(f"--out {out} must end in .png, or for melodies in .mid")
 

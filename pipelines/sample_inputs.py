@@ -38,6 +38,8 @@ def write_translations(
             f"--inputs needs a generator that translates or enlarges pictures, this one is "
             f"{generator.info['config']['variant']}: leave it out"
         )
+    if out.suffix.lower() not in (".png", ""):
+        raise UserError(f"--out {out} must end in .png (one sheet), or be a folder (a file each)")
     refuse_others(options, "inputs", with_="--inputs")
     folder = user_path(str(options.inputs), "--inputs")
     paths = pictures_in(folder)

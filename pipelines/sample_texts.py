@@ -28,6 +28,7 @@ def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path)
 
     from gan_core.pictures import image_grid, save_png
 
+    check_knows_texts(generator)
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {options.out} must end in .png for --texts")
     refuse_others(options, "texts", "truncation", with_="--texts")
@@ -47,16 +48,20 @@ def write_texts(generator: ReleasedGenerator, options: SampleOptions, out: Path)
     return save_png(image_grid(torch.cat(parts), columns), out)
 
 
+def check_knows_texts(generator: ReleasedGenerator) -> None:
+    """Raises ``UserError`` for a generator that is not asked by text."""
+    if "text" not in generator.info["conditions"]:
+        raise UserError(
+            f"--texts needs a generator of captions (stackgan), this one is of "
+            f"{generator.info['config']['variant']}: leave it out"
+        )
+
+
 def encoded(generator: ReleasedGenerator, texts: str) -> Tensor:
     """The vectors (T, d) of ``texts``, divided by semicolons, by the captions' own encoder."""
     from gan_core.data.texts import MINILM, create_encoder, encode_texts
 
     config = generator.info["config"]
-    if "text" not in generator.info["conditions"]:
-        raise UserError(
-            f"--texts needs a generator of captions (stackgan), this one is of "
-            f"{config['variant']}: leave it out"
-        )
     told = [text.strip() for text in texts.split(";") if text.strip()]
     if not told:
         raise UserError("--texts has no text in it")

@@ -63,6 +63,22 @@ CONFIGURATION = {
     "a rate that is no number": ("train gan --lr-d fast", "--lr-d must be a number, not 'fast'"),
     "an infinite rate": ("train gan --lr-d inf", "--lr-d must be finite, not 'inf'"),
     "k below 1": ("train gan --k 0", "--k must be at least 1, not 0"),
+    "a kernel beyond the reflection": (
+        "train cyclegan --data unpaired --image-size 32 --kernel 65",
+        "--kernel 65 looks beyond the reflection of pictures of 32 pixels",
+    ),
+    "an enlargement without end": (
+        "train pix2pix --data pairs --image-size 32 --enlarged 129",
+        "--enlarged 129 leaves little of a picture in a crop of 32 pixels: give at most 128",
+    ),
+    "pixels beside no features": (
+        "train srgan --content pixels --pixel-weight 3",
+        "--pixel-weight is of the pixels' error beside that of features",
+    ),
+    "texts without end": (
+        "train stackgan --contrast 1 --contrast-texts 256",
+        "--contrast-texts must be at most 255",
+    ),
     "a k without end": ("train gan --k 10000000", "--k must be at most 100000, not 10000000"),
     "half a step": ("train gan --steps 0.5", "--steps must be a whole number, not '0.5'"),
     "a wrong prior": ("train gan --prior gausian", "--prior 'gausian': did you mean 'gaussian'?"),
@@ -96,7 +112,6 @@ CONFIGURATION = {
     "no samples": ("sample lost --n 0", "--n must be at least 1, not 0"),
     "more samples than memory": ("sample lost --n 1000000000", "--n must be at most 1000000"),
     "a picture that is none": ("sample lost --out grid.txt", "must end in .png"),
-    "translations to a tune": ("sample lost --inputs here --out x.mid", "or be a folder"),
     "a missing run to evaluate": ("evaluate lost", "no run 'lost'"),
     "too few samples": ("evaluate lost --samples 1", "--samples must be at least 2"),
     "a wrong split": ("evaluate lost --split tset", "--split 'tset': did you mean 'test'?"),

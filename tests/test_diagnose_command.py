@@ -13,16 +13,17 @@ from PIL import Image
 
 from gan_core.config import make_config, write_config
 from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
-from gan_core.diagnostics.diagnosis import Diagnosis
+from gan_core.diagnostics.diagnosis import FEWEST_POINTS, Diagnosis
 from gan_core.diagnostics.evidence import evidence_picture
 from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.diagnostics.history import History
 from gan_core.engine.world import World
+from gan_core.journal import Journal
 from gan_core.observers import FolderObserver
 from gan_core.run import Run, play
 from gan_core.variants.gan import GAN
 from pipelines.__main__ import main
-from pipelines.diagnose import FEWEST_POINTS, facts_of, lines
+from pipelines.diagnose import facts_of, lines
 
 OPTIONS = {"hidden": 8, "maxout_units": 4, "maxout_pieces": 2, "latent": 2}
 
@@ -99,6 +100,27 @@ def test_of_a_run_that_is_too_short_nothing_is_called_sound() -> None:
     spoiled = Diagnosis(Facts(steps=40))
     spoiled.take(4, {"loss/generator": math.nan})
     assert [line.split()[0] for line in lines(spoiled)] == ["too", "confirmed"]
+
+
+def test_neither_picture_nor_file_calls_a_run_sound_that_is_too_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    titles: list[str] = []
+    monkeypatch.setattr(Axes, "set_title", lambda _, text, **__: titles.append(text))
+    config = make_config({"variant": "gan", "storage": str(tmp_path), "name": "short"})
+    book = Journal(config.folder)
+    write_config(config, config.folder / "config.yaml")
+    said = []
+    for step, loss in ((4, 1.0), (8, 1.0), (12, math.nan)):
+        book.write("metrics", step, values={"loss/generator": loss})
+        main(["diagnose", "short", "--storage", str(tmp_path), "--samples", "0"])
+        found = json.loads((config.folder / "diagnosis.json").read_text())
+        said.append([found[name]["state"] for name in ("mode_collapse", "non_convergence")])
+    assert said == [["unknown"] * 2, ["unknown"] * 2, ["none", "confirmed"]]
+    assert titles[0] == "mode collapse: too short to tell"
+    assert titles[8:][0] == "mode collapse: none"
 
 
 def test_the_windows_of_a_diagnosis_are_no_shorter() -> None:

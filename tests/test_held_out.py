@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from gan_core.data.loading import check_examples
 from gan_core.data.sources import SOURCES
 from gan_core.engine.world import World
 from gan_core.errors import UserError
-from gan_core.judging import tracked_figure
+from gan_core.judging import make_evaluator, tracked_figure
 from gan_core.metrics.held_out import held_out_figures
 from gan_core.observers import FolderObserver, Observer
 from gan_core.pictures import image_grid
@@ -44,6 +45,19 @@ class Negatives(Digits):
             "input": TensorSpec((1, 8, 8), -1.0, 1.0),
         }
         tensors = {"image": images, "input": 255 - images}
+        return dataclasses.replace(found, tensors=tensors, spec=DataSpec(specs))
+
+
+class Unequal(Negatives):
+    """The same, of which validation and test have fewer inputs than pictures."""
+
+    inputs = 17
+
+    def load(self, split: Split) -> Examples:
+        found = super().load(split)
+        specs = {n: dataclasses.replace(s, series=n) for n, s in found.spec.tensors.items()}
+        kept = found.tensors["input"][: None if split == "train" else self.inputs]
+        tensors = {**found.tensors, "input": kept}
         return dataclasses.replace(found, tensors=tensors, spec=DataSpec(specs))
 
 
@@ -90,6 +104,7 @@ class Invert(Variant):
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES._entries, "negatives", Negatives)
+    monkeypatch.setitem(SOURCES._entries, "unequal", Unequal)
     monkeypatch.setitem(VARIANTS._entries, "invert", Invert)
 
 
@@ -116,6 +131,39 @@ def test_a_run_is_judged_by_the_variants_own_figures_on_held_out_examples(tmp_pa
     assert f"30 examples of validation of digits {data}" in summary["protocol"]["invert"]
     assert -1.1 < weight < 0
     assert (config.folder / summary["grid"]).exists()
+
+
+def test_no_held_out_example_counts_twice_where_there_are_more_of_the_other_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, data="unequal", steps=20)
+    run = Run(config, World(), FolderObserver(config.folder, World()))
+    summary = run.play()
+    assert summary["figures"]["count"] == Unequal.inputs
+    assert "17 examples of validation of digits" in summary["protocol"]["invert"]
+    options = EvaluateOptions(extractor="none", split="test")
+    found = evaluate(load_generator(config.folder), options, tmp_path / "cache")
+    assert found.figures["test/count"] == Unequal.inputs
+    made: dict[str, int] = {}
+    monkeypatch.setattr("gan_core.metrics.evaluation.Evaluator", lambda **given: made.update(given))
+    monkeypatch.setattr("gan_core.judging.make_extractors", lambda *_: [SimpleNamespace(name="x")])
+    make_evaluator(
+        config,
+        run.game.train,
+        World(),
+        reference=run.game.held_out,
+        conditional=False,
+        resizer="none",
+        say=lambda text, level: None,
+    )
+    assert made["samples"] == Unequal.inputs
+
+
+def test_density_windows_are_of_pictures_that_are_made_of_noise(tmp_path: Path) -> None:
+    config = config_of(tmp_path, steps=2)
+    Run(config, World(), FolderObserver(config.folder, World())).play()
+    with pytest.raises(UserError, match="--parzen is for pictures that are made of noise"):
+        evaluate(load_generator(config.folder), EvaluateOptions(parzen=True), tmp_path / "cache")
 
 
 def test_figures_on_held_out_examples_that_were_trained_on_say_so(tmp_path: Path) -> None:

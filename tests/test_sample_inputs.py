@@ -93,6 +93,8 @@ def test_what_cannot_be_translated_is_told_in_a_line(trained: Path, tmp_path: Pa
         return str(caught.value)
 
     assert "there is no such folder" in refused("--inputs", str(tmp_path / "nowhere"))
+    told = refused("--inputs", str(tmp_path / "nowhere"), "--out", str(tmp_path / "a.mid"))
+    assert told.endswith("a.mid must end in .png (one sheet), or be a folder (a file each)")
     (tmp_path / "empty").mkdir()
     assert "it holds no pictures" in refused("--inputs", str(tmp_path / "empty"))
     save(tmp_path / "twice" / "a.png", 1)

@@ -99,6 +99,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.tensors[self.spec.target])
 
+    @property
+    def shortest(self) -> int:
+        """How many examples there are of each series, however many others have."""
+        return min(map(len, self.tensors.values()))
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that depend on every value: the key of what is cached.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import time
 import warnings
@@ -235,7 +236,14 @@ def read_pictures(
     The first bad picture raises; with ``skip_bad`` bad ones are left out, counted and logged. A
     picture of another shape than ``shape`` always raises.
     """
-    pixels = np.empty((len(paths), *shape), np.uint8)
+    try:
+        pixels = np.empty((len(paths), *shape), np.uint8)
+    except MemoryError:
+        size = len(paths) * math.prod(shape) / 2**30
+        raise UserError(
+            f"{len(paths):,} pictures of {shape[2]} x {shape[1]} pixels take {size:,.0f} GiB, more "
+            "than there is: choose a smaller --image-size"
+        ) from None
     bad = decode_pictures(paths, form, shape, skip_bad, pixels)
     kept = positions_but(bad, len(paths))
     tell_skipped(len(bad), len(paths), str(next(iter(bad.values()), "")))

@@ -43,6 +43,10 @@ STOP_WORDS = {
 """The words of ``--stop-on``, and the failure (or its form) that each means."""
 
 
+FEWEST_POINTS = 3
+"""Logging points that the shortest windows take: of fewer nothing can be called healthy."""
+
+
 class Diagnosis:
     """Findings from metrics as they come.
 
@@ -67,6 +71,11 @@ class Diagnosis:
             if (after.state, after.form) != (before.state, before.form):
                 changed.append(after)
         return changed
+
+    @property
+    def too_short(self) -> bool:
+        """Whether there are too few points to tell what has not failed."""
+        return self.history.points < FEWEST_POINTS
 
     def replay(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Take rows that hold their ``step`` beside the values, as a run's history has them."""

@@ -62,11 +62,13 @@ def evidence_picture(
     findings: Mapping[str, Finding],
     samples: Tensor | None = None,
     modes: int = 0,
+    *,
+    known: bool = True,
 ) -> Tensor:
     """A panel for each failure, shaded from where it began; uint8 (3, H, W).
 
     ``samples``: a picture of samples, uint8 (1 or 3, h, w), for a panel of its own; ``modes``: how
-    many the data have.
+    many the data have; ``known``: whether the run is long enough to tell what has not failed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -77,7 +79,7 @@ def evidence_picture(
     grid = figure.add_gridspec(2, columns)
     for number, (failure, names) in enumerate(PANELS.items()):
         axes = figure.add_subplot(grid[number // 2, number % 2])
-        _panel(axes, history, findings[failure], names)
+        _panel(axes, history, findings[failure], names, known)
         if failure == "mode_collapse":
             _modes(axes, history, modes)
     if samples is not None:
@@ -93,7 +95,11 @@ def evidence_picture(
 
 
 def _panel(
-    axes: Any, history: History, finding: Finding, names: tuple[tuple[str, str], ...]
+    axes: Any,
+    history: History,
+    finding: Finding,
+    names: tuple[tuple[str, str], ...],
+    known: bool,
 ) -> None:
     drawn: list[float] = []
     for name, label in names:
@@ -108,10 +114,13 @@ def _panel(
         axes.set_yscale("log")
     if finding.since is not None:
         axes.axvspan(finding.since, history.step, color=COLOURS[finding.state], alpha=0.10)
-    title = f"{called(finding.form or finding.failure)}: {finding.state}"
+    state, colour = finding.state, COLOURS[finding.state]
+    title = f"{called(finding.form or finding.failure)}: {state}"
     if finding.since is not None:
         title += f", since iteration {finding.since:,}"
-    axes.set_title(title, fontsize=10, color=COLOURS[finding.state])
+    elif not known:
+        title, colour = f"{called(finding.failure)}: too short to tell", "#666666"
+    axes.set_title(title, fontsize=10, color=colour)
     axes.set_xlabel("iteration", fontsize=8)
     axes.tick_params(labelsize=8)
     if drawn:

@@ -118,6 +118,12 @@ class RealDiversity:
         return vendi_score(centred[chosen]) / self._vendi[count]
 
     @torch.no_grad()
+    def _of_bins(self, fake: Tensor) -> dict[str, float]:
+        if len(self.bins.centres) == 1:
+            return {}
+        found = self.bins.compare(fake)
+        return {"ndb": found.ndb, "bin_divergence": found.jensen_shannon}
+
     def figures(self, fake: Tensor) -> dict[str, float]:
         """Figures of features ``fake`` (M, d); every ratio is 1 for samples like the real ones.
 
@@ -131,15 +137,14 @@ class RealDiversity:
         - ``copied_share``: the samples nearer to a training example than 99 % of these are to
           another: 0.01 for new ones, 1 for copies
 
-        Real examples that are there twice are left out of these 99 %.
+        Real examples that are there twice are left out of these 99 %. Of so few examples or samples
+        that one bin holds them all there is no ``ndb`` and ``bin_divergence``: they would be 0.
         """
-        bins = self.bins.compare(fake)
         centred = (fake - self.centre)[self._chosen(len(fake))]
         nearest = _nearest(centred, self._real)
         distances = distances_of_pairs(centred)
         return {
-            "ndb": bins.ndb,
-            "bin_divergence": bins.jensen_shannon,
+            **self._of_bins(fake),
             "vendi_ratio": self._vendi_ratio(centred),
             "distance_ratio": _ratio(float(distances.mean()), self.distance),
             "birthday_support": birthday_support(distances, self.near_each_other),

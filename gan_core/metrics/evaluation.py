@@ -292,14 +292,15 @@ class Evaluator:
         )
         size = distances.kernel_subset_size(real, self.samples)
         bins = count_bins(real, self.samples)
+        in_bins = f"ndb K={bins} found and counted in different real ones, " if bins > 1 else ""
         settings = (
             f"kid {distances.SUBSETS} subsets of {size}, "
             f"inception score {distances.score_splits(self.samples)} splits, "
             f"precision and recall k={manifold.PRECISION_NEIGHBOURS}, density and coverage "
             f"k={manifold.DENSITY_NEIGHBOURS} on {_drawn(real, manifold.LIMIT)} against "
             f"{_drawn(self.samples, manifold.LIMIT)}, class recall by "
-            f"{'the fakes of the class' if self.conditional else 'all fakes'}, ndb K={bins} "
-            "found and counted in different real ones, vendi on "
+            f"{'the fakes of the class' if self.conditional else 'all fakes'}, {in_bins}"
+            "vendi on "
             f"{min(diversity.LIMIT, real, self.samples)} of both, distance, birthday on "
             f"{_drawn(real, diversity.LIMIT)} against "
             f"{_drawn(self.samples, diversity.LIMIT)}"

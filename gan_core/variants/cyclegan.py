@@ -140,6 +140,11 @@ class CycleGAN(TranslationVariant):
             )
         if self.options.kernel % 2 == 0:
             raise UserError(f"--kernel must be odd, not {self.options.kernel}")
+        if self.options.network == "resnet" and self.options.kernel // 2 >= self.options.image_size:
+            raise UserError(
+                f"--kernel {self.options.kernel} looks beyond the reflection of pictures of "
+                f"{self.options.image_size} pixels: choose a smaller one"
+            )
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)

@@ -295,6 +295,14 @@ class SRGAN(Variant):
         super().__init__(options)
         self.regularisation = Regularisation(self.options)
 
+    def check_options(self) -> None:
+        super().check_options()
+        if self.options.content == "pixels" and self.options.pixel_weight > 0:
+            raise UserError(
+                "--pixel-weight is of the pixels' error beside that of features, and --content "
+                "pixels has none: leave it out"
+            )
+
     def check(self, spec: DataSpec) -> None:
         super().check(spec)
         options, shape = self.options, spec.target_shape

@@ -139,7 +139,11 @@ class StackGANOptions(NormByPenaltyOptions):
         minimum=0,
     )
     contrast_texts: int = option(
-        15, "with --contrast, how many wrong texts there are", kind="schedule", minimum=1
+        15,
+        "with --contrast, how many wrong texts there are",
+        kind="schedule",
+        minimum=1,
+        maximum=255,
     )
     l1: float = option(
         0.0,

@@ -34,6 +34,7 @@ from gan_core.variants.regularisation import (
 from gan_core.variants.schedules import HoldThenFall
 
 _JITTER = 286 / 256  # both papers' enlargement before the crop
+_MOST = 4  # times as large as the crop
 _CHUNK = 64  # pictures translated at once: memory stays bounded whatever is asked for
 
 KERNEL_DISTANCES: tuple[tuple[str, Literal["low", "high"]], ...] = (
@@ -121,6 +122,15 @@ class TranslationVariant(Variant):
     def __init__(self, options: GameOptions) -> None:
         super().__init__(options)
         self.regularisation = Regularisation(self.options)
+
+    def check_options(self) -> None:
+        super().check_options()
+        size, enlarged = self.options.image_size, self.options.enlarged
+        if enlarged is not None and enlarged > _MOST * size:
+            raise UserError(
+                f"--enlarged {enlarged} leaves little of a picture in a crop of {size} pixels: "
+                f"give at most {_MOST * size}"
+            )
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)

@@ -209,6 +209,13 @@ def test_sums_of_bins_by_a_product_are_those_by_adding(monkeypatch: pytest.Monke
     assert not added[4].any()
 
 
+def test_one_bin_that_holds_all_tells_nothing() -> None:
+    for real, fake in ((39, 100), (100, 19)):
+        assert "ndb" not in RealDiversity(gaussian(real), fake).figures(gaussian(fake) + 100)
+    found = RealDiversity(gaussian(40), 20).figures(gaussian(20) + 100)
+    assert found["bin_divergence"] > 0
+
+
 def test_samples_that_differ_as_little_as_real_ones_have_a_ratio_of_one() -> None:
     same = torch.ones(50, 3)
     assert RealDiversity(same).figures(same)["distance_ratio"] == 1
