@@ -160,8 +160,7 @@ class Pairs(Folder):
     ``--input-side`` is the input. Classes play no part.
 
     The options of folder are for inputs and images alike; the two of a pair have one shape, if not
-    one size. A picture without a namesake is an error,
-    or with ``--on-bad-file skip`` left out.
+    one size. A picture without a namesake is an error, or with ``--on-bad-file skip`` left out.
     """
 
     summary: ClassVar[str] = "pairs of pictures: two folders with the same names, or side by side"
