@@ -330,7 +330,8 @@ class SRGAN(Variant):
         options.check_normalisation()
 
     def refused_options(self) -> frozenset[str]:
-        return OF_DISCRIMINATOR if self.options.steps == 0 else frozenset()
+        alone = OF_DISCRIMINATOR if self.options.steps == 0 else frozenset()
+        return alone | ({"pixel_weight"} if self.options.content == "pixels" else frozenset())
 
     def view(self, spec: DataSpec) -> View:
         return ReducedView(self.options.scale)

@@ -297,6 +297,7 @@ def test_super_resolution_alone_has_no_discriminator_either() -> None:
     options, data, _ = GAMES["srgan"]
     alone = options | {"steps": 0}
     assert create("srgan", data, alone).refused_options() >= {"r1", "gradient_penalty", "diffaug"}
+    assert create("srgan", data, options).refused_options() == {"pixel_weight"}, "of pixels alone"
     with pytest.raises(UserError, match=r"^--r1 is the discriminator's, and with --steps 0 there"):
         create("srgan", data, alone | {"r1": 1.0})
 
