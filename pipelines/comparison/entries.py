@@ -80,10 +80,14 @@ class Entry:
 
         The run's figure is that of the greatest step, in whichever order they were measured.
         """
-        if is_figure(name):
-            others = [point for point in self.curves.get(name, []) if point[0] != step]
-            self.curves[name] = sorted([*others, (step, value)])
-            self.figures[name] = self.curves[name][-1][1]
+        if not is_figure(name):
+            return
+        curve = self.curves.setdefault(name, [])
+        if curve and curve[-1][0] >= step:
+            curve[:] = [point for point in curve if point[0] != step]
+        curve.append((step, value))
+        curve.sort()
+        self.figures[name] = curve[-1][1]
 
 
 def _how(figure: str, protocols: dict[str, str]) -> str:
