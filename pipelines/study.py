@@ -23,6 +23,7 @@ from typing import Any
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
 from gan_core.options import flag, option
+from pipelines.cluster import on_this_machine
 from pipelines.command_line import Parser, add_fields, checked_options
 from pipelines.ending import give_back, take_signals
 from pipelines.evaluate import EvaluateOptions, plain, scores_file
@@ -190,7 +191,7 @@ class GanStudy:
             )
         if kept:
             check_search(folder, asked)
-        else:
+        elif on_this_machine():  # elsewhere the data may be where the workers are
             check_here(asked, resume=False)
         if (folder / "best.yaml").exists():
             list(self.trainings(variant))  # those that are kept are looked at
