@@ -161,6 +161,23 @@ def test_a_run_that_crashed_and_was_stopped_is_the_run_in_one_go(name: str, tmp_
     assert (found["best"] is not None) == (name == "points with figures")
 
 
+def test_the_configuration_is_written_unless_an_observer_of_ones_own_has_done_it(
+    tmp_path: Path,
+) -> None:
+    class Own(FolderObserver):
+        """Has written it itself, where it is there."""
+
+    for kind, there, kept in ((FolderObserver, True, False), (Own, True, True), (Own, False, False)):
+        config = tiny_config(tmp_path / f"{kind.__name__}-{there}", "gan", steps=1)
+        config.folder.mkdir()
+        path = config.folder / "config.yaml"
+        if there:
+            path.write_text("variant: gan  # by hand\n")
+        play(config, ALONE, kind(config.folder, ALONE))
+        assert ("by hand" in path.read_text()) == kept
+        assert kept or read_config(path)["options"]["steps"] == 1
+
+
 def test_a_finished_run_asked_for_more_is_the_longer_run(tmp_path: Path) -> None:
     long = tiny_config(tmp_path / "long", "gan")
     played(long)
