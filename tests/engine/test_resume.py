@@ -167,7 +167,8 @@ def test_the_configuration_is_written_unless_an_observer_of_ones_own_has_done_it
     class Own(FolderObserver):
         """Has written it itself, where it is there."""
 
-    for kind, there, kept in ((FolderObserver, True, False), (Own, True, True), (Own, False, False)):
+    cases = ((FolderObserver, True, False), (Own, True, True), (Own, False, False))
+    for kind, there, kept in cases:
         config = tiny_config(tmp_path / f"{kind.__name__}-{there}", "gan", steps=1)
         config.folder.mkdir()
         path = config.folder / "config.yaml"
