@@ -389,6 +389,7 @@ class Run:
             if evaluator is None and not own:
                 return sampler
             self.figures, self.protocol = own, self._own_protocol() if own else {}
+            seen: dict[str, float] = {}
             if evaluator is not None:
                 evaluator.resizer = self._resizer()  # a later stage may see the data otherwise
                 asked = sampler.conditions(torch.arange(evaluator.samples))
@@ -399,11 +400,12 @@ class Run:
                 )
                 self.figures |= {n: float(value) for n, value in evaluation.figures.items()}
                 self.protocol |= evaluation.protocol
+                seen = evaluation.signals
             if self.game.variant.asks_held_out:
                 self.protocol = told_of_training(self.config, "validation", self.protocol)
         self._judged_at = self.game.step
-        self._remember(self.figures)
-        self.observer.metrics(self.game.step, self.figures)
+        self._remember(self.figures | seen)
+        self.observer.metrics(self.game.step, self.figures | seen)
         for family, text in self.protocol.items():
             self.observer.tag(self.game.step, f"protocol.{family}", text)
         self._keep_if_best(sampler)

@@ -83,11 +83,15 @@ def _missing(history: History, facts: Facts) -> list[Sign]:
     covered, least = history.latest("modes_covered"), history.latest("least_mode_ratio")
     if facts.modes and not math.isnan(covered) and facts.target == "image":
         expected, deviation = _expected(facts)
+        seen = history.latest("seen/modes")  # a class that the classifier never sees nobody shows
+        expected = expected if math.isnan(seen) else min(expected, seen)
         text = f"{covered:.0f} of {facts.modes} classes"
         if facts.modes - expected > 0.5:
             text += f" ({expected:.1f} among as many real examples)"
         share = (covered + DEVIATIONS * deviation) / expected
         signs.append(_as_classified(MODES.sign(share, text), history))
+    as_seen = history.latest("seen/least_mode_ratio")  # nor more often than in real examples
+    least = least if math.isnan(as_seen) else as_seen
     if facts.modes and facts.samples * _least_share(facts) >= FEWEST:
         what = "class" if facts.target == "image" else "mode"
         text = f"the rarest {what} is made {least:.2f} times as often as in the data"

@@ -19,7 +19,7 @@ from gan_core.metrics.bins import count_bins
 from gan_core.metrics.features import Extractor, check_finite
 from gan_core.metrics.names import ending_of
 from gan_core.metrics.ranks import on_leader
-from gan_core.metrics.real import real_features
+from gan_core.metrics.real import batches_of, real_features
 from gan_core.metrics.retrieval import Matcher
 from gan_core.metrics.sampling import Generate, generated, quantised
 
@@ -33,11 +33,16 @@ class Evaluation:
     ``protocol`` has a line for each extractor's name, and for ``modes``. ``per_class`` has lists
     over the classes: ``class_share_real`` and ``class_share_generated`` by the classifier, and
     ``class_recall`` with the extractor's suffix (NaN: no real example of the class).
+    ``signals``: for a diagnosis, what of the modes is to be expected of this classifier:
+    ``seen/modes``, the classes that it sees in the real examples themselves, and
+    ``seen/least_mode_ratio``, as ``least_mode_ratio``, of these and over their shares as it sees
+    them.
     """
 
     figures: dict[str, float]
     protocol: dict[str, str]
     per_class: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    signals: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Evaluator:
@@ -90,6 +95,7 @@ class Evaluator:
         self.matcher = matcher
         self._shape = reference.spec.target_shape
         self._similar: float | None = None
+        self._seen: Tensor | None = None  # shares of classes among the real examples
         self._of_training = reference.split in ("train", "train+validation")
         self._stored = reference.tensors[reference.spec.target]
         self._labels = reference.tensors["label"] if reference.spec.labelled else None
@@ -128,6 +134,7 @@ class Evaluator:
         if self._compares_classes and "pictures" not in made:
             made["pictures"] = self._pictures(generate)
         figures, per_class = on_leader(self.world, lambda: self._measure(made, labels, texts))
+        signals = self._as_seen(per_class)
         bad = int((made["finite"] == 0).sum())
         if bad:
             if self.world.leads:
@@ -139,7 +146,22 @@ class Evaluator:
                 )
             figures = dict.fromkeys(figures, math.nan)
             per_class = {name: [math.nan] * len(row) for name, row in per_class.items()}
-        return Evaluation(figures, self._protocol(), per_class)
+            signals = {}
+        return Evaluation(figures, self._protocol(), per_class, signals)
+
+    def _as_seen(self, per_class: dict[str, list[float]]) -> dict[str, float]:
+        """The signals about modes; every rank calls it, and looks at the real examples once."""
+        if "class_share_generated" not in per_class or self.classifier is None:
+            return {}
+        shares = torch.tensor(per_class["class_share_generated"], dtype=torch.float64)
+        if self._seen is None:
+            batches = batches_of(self.reference, self.world, self.batch_size)
+            parts = [_predicted(self.classifier, images) for images in batches]
+            labels = self.world.gather(torch.cat(parts), len(self.reference))
+            self._seen = coverage.class_shares(labels, len(shares))
+        there = self._seen > 0
+        ratio = (shares / self._seen)[there].min()
+        return {"seen/modes": float(there.sum()), "seen/least_mode_ratio": float(ratio)}
 
     def _sample(self, generate: Generate) -> dict[str, Tensor]:
         """What the figures need of all ranks' samples: (samples, ...) by name, on every rank."""
@@ -319,6 +341,12 @@ class Evaluator:
                 f"{coverage.HIGH_QUALITY:g} sigma of a mode, found with one such point"
             )
         return lines
+
+
+def _predicted(classifier: Extractor, images: Tensor) -> Tensor:
+    _, logits = classifier.features(images)
+    assert logits is not None, "a classifier has logits"
+    return logits.argmax(1)
 
 
 def _drawn(count: int, limit: int) -> str:

@@ -37,7 +37,7 @@ def real_features(
     whole = found is not None and len(found[0].get("features", ())) == len(reference)
     if world.broadcast_object(whole):
         return found[0]["features"].to(world.device) if found else torch.empty(0)
-    parts = [extractor.features(images)[0] for images in _batches(reference, world, batch_size)]
+    parts = [extractor.features(images)[0] for images in batches_of(reference, world, batch_size)]
     features = world.gather(torch.cat(parts), len(reference))
     check_finite(features, extractor, "real")
     if path is not None and world.leads:
@@ -45,7 +45,7 @@ def real_features(
     return features
 
 
-def _batches(reference: Examples, world: World, batch_size: int) -> Iterator[Tensor]:
+def batches_of(reference: Examples, world: World, batch_size: int) -> Iterator[Tensor]:
     """My share of the reference, in windows of one size, as floats on the device."""
     stored = reference.tensors[reference.spec.target]
     for window, new in windows(world, len(reference), batch_size):

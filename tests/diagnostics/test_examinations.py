@@ -54,6 +54,20 @@ def only(failure: str, level: int) -> dict[str, int]:
     return {**dict.fromkeys(EXAMINATIONS, 0), failure: level}
 
 
+def test_what_the_classifier_misses_in_real_examples_too_is_no_collapse() -> None:
+    lacking = {"modes_covered": 5.0, "least_mode_ratio": 0.0}
+    assert levels(**lacking) == only("mode_collapse", 2)
+    assert levels(**lacking, seen__modes=5.0, seen__least_mode_ratio=0.9) == only(
+        "mode_collapse", 0
+    )
+    assert levels(**lacking, seen__modes=10.0, seen__least_mode_ratio=0.9) == only(
+        "mode_collapse", 2
+    )
+    assert levels(**lacking, seen__modes=5.0, seen__least_mode_ratio=0.1) == only(
+        "mode_collapse", 2
+    )
+
+
 def test_a_healthy_run_shows_nothing() -> None:
     assert levels() == dict.fromkeys(EXAMINATIONS, 0)
     assert worst([]) == 0

@@ -91,6 +91,33 @@ def evaluate(world: World | None = None, samples: int = 60, **options) -> Evalua
     return evaluator(generator_of(samples), torch.arange(samples) % 3)
 
 
+def test_what_of_the_classes_is_to_be_expected_is_what_the_classifier_sees_in_real_examples() -> (
+    None
+):
+    class Blind(Projection):
+        """Takes all of class 2 for class 1, and a part of class 0 for class 1."""
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+            features, logits = super().forward(images)
+            assert logits is not None
+            seen = logits.argmax(1)
+            seen = torch.where((seen == 2) | (images[:, 0, 0, 5] > 0), 1, seen)
+            return features, nn.functional.one_hot(seen, 3).float()
+
+    blind = Blind()
+    found = evaluate(extractors=[blind], classifier=blind, samples=90)
+    real = blind.forward(to_unit_range(pictures(90).tensors["image"]))[1]
+    shares = real.mean(0)  # type: ignore[union-attr]
+    made = torch.tensor(found.per_class["class_share_generated"])
+    assert (shares[2], found.figures["least_mode_ratio"]) == (0, 0)
+    assert found.signals["seen/modes"] == 2
+    ratio = (made[:2] / shares[:2]).min().item()
+    assert found.signals["seen/least_mode_ratio"] == pytest.approx(ratio, rel=1e-6)
+    assert ratio > 0.5
+    assert not found.signals.keys() & found.figures.keys()
+    assert evaluate(extractors=[Projection("mobilenet_v2")]).signals == {}, "without a classifier"
+
+
 class Broken(Projection):
     """Its features are finite for so many pictures alone."""
 
