@@ -32,6 +32,7 @@ FORMAT = 1
 WEIGHTS, DESCRIPTION = FILES = "generator.safetensors", "generator.json"
 EXAMPLES = 64
 """How many examples of what it is asked for (pictures to translate) a generator comes with."""
+_SETTLING = STATISTICS_BATCH * STATISTICS_BATCHES
 _CONDITION = "condition/"  # before a condition's name in the file of weights
 
 
@@ -61,8 +62,13 @@ def save_generator(
         for name, values in conditions.items()
         if name != "label"
     }
+    counts: list[int] = []
+    if "label" in conditions:  # how often each class is asked for, as in training
+        asked = sampler.conditions(torch.arange(_SETTLING))["label"]
+        counts = torch.bincount(asked.flatten().cpu(), minlength=spec.classes).tolist()
     description = {
         "format": FORMAT,
+        "class_counts": counts,
         "config": dict(config),
         "spec": spec.to_dict(),
         "stage": sampler.stage,
@@ -120,10 +126,12 @@ class ReleasedGenerator:
         if not any(has_batch_statistics(getattr(self.variant, name)) for name in names):
             return self
         copy = dataclasses.replace(self, variant=copy_networks(self.variant, names))
+        labels = self._usual_labels()
 
         def generate(number: int) -> object:
             index = torch.arange(number * STATISTICS_BATCH, (number + 1) * STATISTICS_BATCH)
-            return copy.generate(index, noise=copy.noise(index, truncation=truncation))
+            asked = None if labels is None else labels[index]
+            return copy.generate(index, asked, copy.noise(index, truncation=truncation))
 
         networks = nn.ModuleList([getattr(copy.variant, name) for name in names])
         measure_batch_statistics(networks, generate, STATISTICS_BATCHES)
@@ -157,6 +165,17 @@ class ReleasedGenerator:
         given = {name: values.to(self.device) for name, values in (noise or {}).items()}
         target = sampler(index, given, asked)[self.spec.target]
         return self.stage.view.restore(target, self.spec.target_shape) if native else target
+
+    def _usual_labels(self) -> Tensor | None:
+        """Labels in the proportions of training, in a fixed order; ``None`` (evenly) of generators
+        without classes, or of earlier versions.
+        """
+        counts = torch.tensor(self.info.get("class_counts") or [], dtype=torch.int64)
+        if not len(counts):
+            return None
+        labels = torch.arange(len(counts)).repeat_interleave(counts)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        return labels[order]
 
     def _asked_labels(self, index: Tensor, labels: Tensor | None) -> Tensor:
         classes = self.spec.classes

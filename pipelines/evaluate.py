@@ -90,7 +90,7 @@ def evaluate_command(arguments: list[str]) -> int:
     check_run_writable(folder)
     generator = open_generator(path, options.device)
     options = checked_options(EvaluateOptions, given)  # the run's plugins are here now
-    scores = evaluate(generator, options, cache=folder.parent / "cache")
+    scores = evaluate(generator, options, cache=cache_beside(path))
     step = int(generator.info["step"])
     # Printed last: whoever reads that may have gone.
     track(folder, scores, step, options.split)
@@ -102,6 +102,11 @@ def evaluate_command(arguments: list[str]) -> int:
 def scores_file(folder: Path, split: str) -> Path:
     """Where the figures on ``split`` are kept of the run in ``folder``."""
     return folder / f"evaluation-{split}.json"
+
+
+def cache_beside(path: Path) -> Path:
+    """Where what is known of data is kept for the run that ``path`` (or a folder in it) is."""
+    return (run_folder(path) or path).parent / "cache"
 
 
 def run_folder(path: Path) -> Path | None:

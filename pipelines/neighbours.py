@@ -19,12 +19,13 @@ NO_FEATURES = "--neighbours needs features: name an --extractor"
 
 
 def with_neighbours(
-    generator: ReleasedGenerator, options: SampleOptions, targets: Tensor
+    generator: ReleasedGenerator, options: SampleOptions, targets: Tensor, cache: Path
 ) -> Tensor:
     """A picture, uint8 (C, H, W), with a row for each of ``targets`` (N, ...), the networks' size.
 
     It begins with the target at the source's own size; then come the nearest training pictures in
-    feature space, the nearest first. Raises ``UserError`` where there are no pictures or features.
+    feature space, the nearest first; ``cache``: where these are kept, if the run does not say it.
+    Raises ``UserError`` where there are no pictures or features.
     """
     from gan_core.engine.world import World
     from gan_core.judging import make_extractors
@@ -41,7 +42,7 @@ def with_neighbours(
             extractor_weights=options.extractor_weights,
             data_root=options.data_root,
         ),
-        cache=Path(options.storage) / "cache",
+        cache=cache,
     )
     if config.extractor == "none":
         raise UserError(NO_FEATURES)

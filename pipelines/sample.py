@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from gan_core.errors import UserError, unknown_word
 from gan_core.extractor_words import extractor_words
 from gan_core.options import flag, option
 from pipelines.command_line import Parser, add_fields, checked_options
+from pipelines.evaluate import cache_beside
 from pipelines.neighbours import with_neighbours
 from pipelines.runs import open_generator, out_file, resolve, without_extractor
 from pipelines.sample_enlarged import enlarges, write_enlarged
@@ -114,7 +116,8 @@ def sample_command(arguments: list[str]) -> int:
     options = checked_options(SampleOptions, without_extractor(given))
     out = out_file(options.out)
     check_ending(out, translates=options.inputs is not None)
-    generator = open_generator(resolve(given["run"], options.storage), options.device)
+    path = resolve(given["run"], options.storage)
+    generator = open_generator(path, options.device)
     options = checked_options(SampleOptions, given)  # the run's plugins are here now
     if options.inputs is not None and enlarges(generator):
         for line in write_enlarged(generator, options, out):
@@ -126,7 +129,7 @@ def sample_command(arguments: list[str]) -> int:
     elif generator.spec.target == "bar":
         print(*write_tune(generator, options, out), sep="\n")
     else:
-        print(draw_picture(generator, options, out))
+        print(draw_picture(generator, options, out, cache_beside(path)))
     return 0
 
 
@@ -137,8 +140,13 @@ def check_ending(out: Path, translates: bool) -> None:
         raise UserError(f"--out {out} must end in .png, or for melodies in .mid")
 
 
-def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path) -> Path:
-    """Write the picture that ``options`` ask for to ``out``; raises ``UserError``."""
+def draw_picture(
+    generator: ReleasedGenerator, options: SampleOptions, out: Path, cache: Path
+) -> Path:
+    """Write the picture that ``options`` ask for to ``out``; raises ``UserError``.
+
+    ``cache``: where features of real examples are kept, if the run does not say it.
+    """
     from gan_core.pictures import sample_picture, save_png
 
     if out.suffix.lower() != ".png":
@@ -151,7 +159,7 @@ def draw_picture(generator: ReleasedGenerator, options: SampleOptions, out: Path
     rows = arranged(generator, options)
     targets = generate_all(generator, rows)
     if options.neighbours:
-        picture = with_neighbours(generator, options, targets)
+        picture = with_neighbours(generator, options, targets, cache)
     else:
         real = None if generator.spec.pictures else real_points(generator, len(rows.index))
         picture = sample_picture(targets.cpu(), generator.spec, real, rows.columns)
@@ -278,9 +286,13 @@ def chosen_classes(generator: ReleasedGenerator, text: str | None) -> list[int]:
 
 
 def _class_number(word: str, classes: int, names: tuple[str, ...]) -> int:
-    if word in names:
-        return names.index(word)
-    if not word.isdecimal():
+    # A name may be written in another form of Unicode, as folders of macOS are.
+    plain = [unicodedata.normalize("NFC", name) for name in names]
+    named = unicodedata.normalize("NFC", word)
+    if named in plain:
+        return plain.index(named)
+    other = any(name.isdecimal() and int(name) != n for n, name in enumerate(names))
+    if not word.isdecimal() or other:  # where names are other numbers, a number is a name
         raise unknown_word("class", word, names or [f"0 to {classes - 1}"])
     if int(word) >= classes:
         raise UserError(f"--classes {word}: the classes go from 0 to {classes - 1}")

@@ -389,6 +389,15 @@ class Lines(AdversarialVariant):
         return nn.Linear(2, 1)
 
 
+def test_the_share_of_a_variant_of_two_passes_is_checked_before_its_networks_are_made() -> None:
+    for given in ({"r1": 1.0}, {"loss": "wasserstein"}):
+        variant = Lines(Lines.Options(penalty_stride=2, **given))
+        variant.check_share(4)
+        with pytest.raises(UserError, match="--penalty-stride 2 leaves 1 of a worker's examples"):
+            variant.check_share(2)
+    Lines(Lines.Options(penalty_stride=2)).check_share(1)  # nothing to take some of
+
+
 def test_a_lipschitz_loss_of_ones_own_is_treated_as_one() -> None:
     from gan_core.diagnostics import non_convergence
     from gan_core.diagnostics.findings import Facts

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,7 @@ SIZES = {
     "gan": {"latent": 3, "hidden": 16, "maxout_units": 4},
     "cgan": {"latent": 3, "hidden_latent": 5, "hidden_label": 6, "hidden": 16, "maxout_units": 4},
     "dcgan": {"latent": 3, "width": 2, "image_size": 16, "ema": 0.9},
+    "sngan": {"latent": 3, "width_g": 4, "width_d": 4, "image_size": 16, "conditional": True},
 }
 INDEX = torch.arange(12)
 
@@ -82,7 +85,7 @@ def test_a_loaded_generator_makes_the_samples_of_the_trained_one(
     found = generator.generate(INDEX, labels)
     assert torch.equal(found, sampler(INDEX)["image"])
     assert torch.equal(torch.get_rng_state(), before)
-    assert generator.conditional == (variant == "cgan")
+    assert generator.conditional == (variant in ("cgan", "sngan"))
     assert generator.spec == pictures().spec
     assert (generator.info["step"], generator.info["figures"]) == (2, {"fid": 3.0})
     assert not found.requires_grad
@@ -236,6 +239,36 @@ def test_a_damaged_release_is_told_in_one_line(damage: str, tmp_path: Path) -> N
         load_generator(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_batch_statistics_of_truncated_samples_are_of_the_classes_as_training_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    even = pictures(classes=2)
+    labels = (torch.arange(20) < 3).long()  # 17 of class 0, 3 of class 1
+    unbalanced = dataclasses.replace(even, tensors={**even.tensors, "label": labels})
+    release(tmp_path, "sngan", unbalanced)
+    generator = load_generator(tmp_path)
+    asked: list[torch.Tensor] = []
+    generate = ReleasedGenerator.generate
+
+    def noted(self: ReleasedGenerator, index: torch.Tensor, *given: Any) -> torch.Tensor:
+        asked.append(given[0])
+        return generate(self, index, *given)
+
+    monkeypatch.setattr(ReleasedGenerator, "generate", noted)
+    generator.settled(0.5)
+    counts = torch.bincount(torch.cat(asked))
+    assert len(torch.cat(asked)) == counts.sum()
+    assert counts[1] / counts.sum() == pytest.approx(3 / 20, abs=0.005)
+    assert all(0 < labels.sum() < len(labels) for labels in asked), "in no order"
+    description = json.loads((tmp_path / DESCRIPTION).read_text())
+    del description["class_counts"]  # as earlier versions wrote it
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    asked.clear()
+    load_generator(tmp_path).settled(0.5)
+    assert asked
+    assert all(labels is None for labels in asked)
 
 
 def test_where_nothing_is_nothing_is_found(tmp_path: Path) -> None:

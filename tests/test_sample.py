@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from gan_core.data.examples import Examples, Split, to_pixels
 from gan_core.data.sources import SOURCES
 from gan_core.engine.averaging import STATISTICS_BATCH, STATISTICS_BATCHES
 from gan_core.engine.game import Game
+from gan_core.errors import UserError
 from gan_core.metrics import extractors as _extractors  # noqa: F401  (registers them)
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.pictures import image_grid, neighbour_rows
@@ -23,7 +25,7 @@ from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw
 from gan_core.release import ReleasedGenerator, load_generator, save_generator
 from gan_core.variant import VARIANTS, NoiseSpec
 from pipelines import __main__ as command
-from pipelines.sample import SampleOptions, arranged
+from pipelines.sample import SampleOptions, _class_number, arranged
 from pipelines.walks import class_walks
 
 TINY = {
@@ -301,3 +303,14 @@ def test_without_features_there_are_no_neighbours(
     monkeypatch.setattr("pipelines.neighbours.load", None)  # it is refused before that
     told = refused("cgan --neighbours 2", storage, capsys)  # the run had --extractor none
     assert "--neighbours needs features: name an --extractor" in told
+
+
+def test_where_classes_are_called_by_other_numbers_a_number_is_a_name() -> None:
+    names = ("1", "10", "2")
+    assert [_class_number(word, 3, names) for word in ("1", "10", "2")] == [0, 1, 2]
+    with pytest.raises(UserError, match="class '0'"):
+        _class_number("0", 3, names)
+    assert [_class_number(word, 3, ("0", "1", "2")) for word in "012"] == [0, 1, 2]
+    assert [_class_number(word, 2, ("cat", "dog")) for word in ("dog", "0")] == [1, 0]
+    decomposed = unicodedata.normalize("NFD", "7 rote \u00c4pfel")
+    assert _class_number("7 rote \u00c4pfel", 2, ("a", decomposed)) == 1

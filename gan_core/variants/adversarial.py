@@ -261,7 +261,7 @@ class AdversarialVariant(Variant):
     @property
     def second_order(self) -> bool:
         """Whether the discriminator's objective differentiates a gradient."""
-        return max(self.recipe.r1, self.recipe.r2, self.recipe.gradient_penalty) > 0
+        return max(self.recipe.r1, self.recipe.r2, self.recipe.penalty_weight) > 0
 
     @property
     def real_readers(self) -> tuple[str, ...]:
