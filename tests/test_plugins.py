@@ -395,7 +395,7 @@ def test_the_share_of_a_variant_of_two_passes_is_checked_before_its_networks_are
         variant.check_share(4)
         with pytest.raises(UserError, match="--penalty-stride 2 leaves 1 of a worker's examples"):
             variant.check_share(2)
-    Lines(Lines.Options(penalty_stride=2)).check_share(1)  # nothing to take some of
+    Lines(Lines.Options(penalty_stride=2)).check_share(2)  # nothing to take some of
 
 
 def test_a_lipschitz_loss_of_ones_own_is_treated_as_one() -> None:
