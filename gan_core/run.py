@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -552,10 +552,7 @@ class Run:
             self.best = self._saver.later_best(self.best)
         changes = _changes_since(checkpoint, self.config)
         if changes and self.game.finished and self._is_own(checkpoint):
-            raise UserError(
-                f"run {self.config.name} has been played up to step {self.game.step}, so nothing "
-                f"would be played with {'; '.join(changes)}: give more --steps, or a new run"
-            )
+            raise nothing_left(self.config, self.game.step, changes)
         return changes
 
     def _is_own(self, checkpoint: Path) -> bool:
@@ -602,6 +599,14 @@ class Run:
             "grid": self._grid,
             "parameters": count_parameters(self.game),
         }
+
+
+def nothing_left(config: RunConfig, step: int, changes: Sequence[str]) -> UserError:
+    """Why the run ``config``, played up to ``step``, is not resumed with ``changes``."""
+    return UserError(
+        f"run {config.name} has been played up to step {step}, so nothing would be played with "
+        f"{'; '.join(changes)}: give more --steps, or a new run"
+    )
 
 
 def _changes_since(checkpoint: Path, config: RunConfig) -> list[str]:

@@ -200,6 +200,22 @@ def finished(config: RunConfig) -> bool:
     return whole and not changes_of(config)
 
 
+def check_left(config: RunConfig) -> None:
+    """Raises ``UserError`` if the run is to be resumed otherwise than before, and its newest
+    checkpoint is of its end: before anything is started for that.
+    """
+    from gan_core.run import nothing_left
+
+    if not (config.folder / "config.yaml").exists():
+        return
+    changes = changes_of(config)
+    newest = find_checkpoint(config.folder) if changes else None
+    if newest is not None and (step := read_manifest(newest)["step"]) >= sum(
+        config.game.stage_steps
+    ):
+        raise nothing_left(config, step, changes)
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
     """The summary in a run's ``folder``; empty if there is none, or none that is whole."""
     return read_json(folder / SUMMARY)

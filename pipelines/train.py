@@ -48,6 +48,7 @@ from pipelines.run_folder import (
     TRACE,
     RunFolder,
     append,
+    check_left,
     finished,
     read_summary,
     unwritten,
@@ -83,6 +84,8 @@ def train(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "ask for more with --steps"
         )
         return summary
+    if resume:
+        check_left(config)
     if config.workers == 0:
         return _train_here(config, resume)
     from pipelines.apart import parts_of, train_apart

@@ -35,7 +35,7 @@ from gan_core.variants import regularisation, remedies
 from gan_core.variants.regularisation import Term, check_terms, summed
 from gan_core.variants.remedies import RemedyOptions
 from gan_core.variants.schedules import LinearRamp
-from gan_core.variants.unrolling import unrolled
+from gan_core.variants.unrolling import UNROLLED_RATE, unrolled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,8 @@ class AdversarialVariant(Variant):
 
     def resolve(self, data: DataSpec) -> dict[str, Any]:
         # Options of one's own may decide something without what theirs are made of decide.
-        return {"gradient_penalty": self.options.penalty_weight, **super().resolve(data)}
+        own = {"gradient_penalty": self.options.penalty_weight, "unrolled_rate": UNROLLED_RATE}
+        return {**own, **super().resolve(data)}
 
     def check(self, spec: DataSpec) -> None:
         super().check(spec)

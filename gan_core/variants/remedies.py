@@ -45,8 +45,12 @@ class RemedyOptions(RegularisationOptions):
         kind="schedule",
         minimum=0,
     )
-    unrolled_rate: float = option(
-        0.1, "rate of the gradient descent in the unrolled steps", kind="schedule", above=0
+    unrolled_rate: float | None = option(
+        None,
+        "rate of the gradient descent in the unrolled steps; not given: 0.1, and 0.0001 for "
+        "residual discriminators, whose sums over all places are so steep that 0.1 leaves D worse",
+        kind="schedule",
+        above=0,
     )
     instance_noise: float = option(
         0.0,

@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from gan_core.layers.residual import DownBlock, UpBlock, convolution
 from gan_core.layers.spectral import SpectralLinear
 from gan_core.options import option
 from gan_core.variants.adversarial import AdversarialOptions, AdversarialVariant
+from gan_core.variants.unrolling import STEEP_RATE, UNROLLED_RATE
 
 BOTTOM = 4
 """Pixels a side where generators begin."""
@@ -217,6 +218,11 @@ class ResNetVariant(AdversarialVariant):
             raise UserError(
                 f"--attention must be 0 or {_listed(maps)} at {size} pixels, not {attention}"
             )
+
+    def resolve(self, data: DataSpec) -> dict[str, Any]:
+        plain = getattr(self.options, "architecture", "resnet") == "cnn"
+        rate = UNROLLED_RATE if plain else STEEP_RATE
+        return {**super().resolve(data), "unrolled_rate": rate}
 
     def view(self, spec: DataSpec) -> View:
         return SquareView(self.options.image_size)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 V = TypeVar("V", bound=nn.Module)
+UNROLLED_RATE = 0.1
+"""Of the descent in which D answers; of one that adds up features over all places,"""
+STEEP_RATE = 0.0001
 
 
 class Reweighted(nn.Module):

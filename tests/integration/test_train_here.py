@@ -208,6 +208,16 @@ def test_a_run_that_is_over_is_not_resumed_otherwise_and_keeps_its_configuration
     assert train(config, resume=True)["step"] == 20, "as it was it may"
 
 
+def test_what_cannot_be_played_on_is_told_before_ray_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(configure(tmp_path, "over", workers=0, steps=20))
+    monkeypatch.setattr("pipelines.train._train_on_ray", None)
+    with pytest.raises(UserError, match="over has been played up to step 20, so nothing"):
+        train(configure(tmp_path, "over", workers=1, steps=20, lr_d=1.0), resume=True)
+    assert "resuming run" not in capsys.readouterr().out
+
+
 def test_a_run_that_is_being_trained_is_not_resumed_and_nothing_of_it_changes(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import gan_core.variants  # noqa: F401  (registers the variants)
+from gan_core.data.digits import Digits
 from gan_core.data.examples import Batch, DataSpec, Examples, TensorSpec
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
@@ -531,3 +533,28 @@ def test_all_remedies_together_make_finite_gradients(name: str, loss: str) -> No
         own = list(getattr(variant, player.name).parameters())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in own)
         assert any(p.grad.abs().sum() > 0 for p in own)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sngan", {}),
+        ("sngan", {"architecture": "cnn"}),
+        ("sagan", {}),
+        ("biggan", {"latent": 12, "embedding": 5}),
+    ],
+)
+def test_an_unrolled_discriminator_is_a_better_one(name: str, options: dict[str, Any]) -> None:
+    train = Digits().load("train")
+    wide = {"width_g": 8, "width_d": 48, "image_size": 16}
+    variant: Any = create(name, train.spec, {**wide, "k": 1, "unrolled": 1, **options}, 0)
+    game = Game(variant, train, train, batch_size=20)
+    game.play(3)
+    batch = game.seats[1].stream.next()
+    real, fake = variant.real_targets(batch), variant.fake_targets(batch)
+    variant.requires_grad_(True)
+    opponent = variant._opponent(fake, batch)
+    before, after = (
+        v._discriminator_objective(real, fake, batch).total for v in (variant, opponent)
+    )
+    assert after < before
