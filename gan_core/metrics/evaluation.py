@@ -149,6 +149,17 @@ class Evaluator:
             signals = {}
         return Evaluation(figures, self._protocol(), per_class, signals)
 
+    def _without_examples(self) -> str:
+        """What to say of classes of which there are no real examples, in words; "" of none."""
+        assert self._labels is not None
+        spec = self.reference.spec
+        shares = coverage.class_shares(self._labels, spec.classes).tolist()
+        names = spec.class_names or tuple(map(str, range(spec.classes)))
+        lacking = [name for name, share in zip(names, shares, strict=True) if share == 0]
+        if not lacking:
+            return ""
+        return f"; no real example of {', '.join(lacking)}: mode_kl is infinite where one is made"
+
     def _as_seen(self, per_class: dict[str, list[float]]) -> dict[str, float]:
         """The signals about modes; every rank calls it, and looks at the real examples once."""
         if "class_share_generated" not in per_class or self.classifier is None:
@@ -331,7 +342,7 @@ class Evaluator:
         if self.classifier is not None and self._labels is not None:
             lines["modes"] = (
                 f"classes by {self.classifier}, their shares against those of "
-                f"{self.reference.split}'s own labels: {against}"
+                f"{self.reference.split}'s own labels: {against}{self._without_examples()}"
             )
         if self.matcher is not None:
             lines["retrieval"] = f"{self.matcher.protocol}: {against}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -116,6 +117,25 @@ def test_what_of_the_classes_is_to_be_expected_is_what_the_classifier_sees_in_re
     assert ratio > 0.5
     assert not found.signals.keys() & found.figures.keys()
     assert evaluate(extractors=[Projection("mobilenet_v2")]).signals == {}, "without a classifier"
+
+
+def test_classes_without_real_examples_are_named_in_the_protocol() -> None:
+    classifier = Projection()
+    whole = pictures(90)
+    kept = whole.tensors["label"] != 1
+    tensors = {name: values[kept] for name, values in whole.tensors.items()}
+    for reference, told in ((whole, False), (dataclasses.replace(whole, tensors=tensors), True)):
+        evaluator = Evaluator(
+            reference=reference,
+            extractors=[classifier],
+            samples=60,
+            world=World(),
+            classifier=classifier,
+        )
+        found = evaluator(generator_of(60))
+        ending = "; no real example of 1: mode_kl is infinite where one is made"
+        assert found.protocol["modes"].endswith(ending) == told
+        assert math.isinf(found.figures["mode_kl"]) == told
 
 
 class Broken(Projection):
