@@ -34,11 +34,13 @@ from gan_core.config import RunConfig, make_config
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
 from gan_core.metrics.extractors import create_extractor
+from gan_core.metrics.names import ending_of
 from gan_core.pictures import image_grid, save_png
 from gan_core.release import load_generator
 
 METRIC = "fid_mobilenet_v2"
 COLUMNS = (
+    "fid",
     METRIC,
     "kid_mobilenet_v2",
     "precision_mobilenet_v2",
@@ -106,7 +108,10 @@ def run(config: RunConfig, arguments: argparse.Namespace) -> bool:
     world, spent = _world(arguments), 0.0
     if not _has_steps(arguments):
         seconds = max(arguments.seconds)
-        plan = kept_plan(config, seconds, SUFFIX) or make_plan(config, world, seconds)
+        plan = kept_plan(config, seconds, SUFFIX)
+        plan = plan or make_plan(config, world, seconds, arguments.deadline)
+        if plan is None:
+            return False
         config, spent = with_steps(config, plan.steps), plan.spent
     session = Session(config, world, arguments.deadline, spent)
     for seconds in sorted(arguments.seconds):
@@ -245,7 +250,7 @@ def main() -> None:
     found = results(arguments.out)
     print(table(found))
     if found:
-        draw_curves(found, arguments.out / "curves.png", f"fid_{arguments.extractors[0]}")
+        draw_curves(found, arguments.out / "curves.png", f"fid{ending_of(arguments.extractors[0])}")
     if not done:
         print("not everything is done: give the command again to go on")
 

@@ -150,7 +150,9 @@ def chosen(examples: Examples, count: int) -> Examples:
 
 def main() -> None:
     """Train (or go on), extract, fit, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="class folders by split")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, default=1e6, help="stop training after so many")

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import gan_core.variants  # noqa: F401  (registers the variants)
+from benchmarks.arguments import positive
 from gan_core.config import RunConfig
 from gan_core.data.examples import DataSpec, Examples, TensorSpec
 from gan_core.diagnostics import dynamics, signals
@@ -98,8 +99,10 @@ def evaluation(samples: int = 10_000, real: int = 50_000, features: int = 128) -
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=positive, default=2)
     torch.set_num_threads(parser.parse_args().threads)
     print("| game | iteration | logging point | its share | probes | their share |")
     print("|---|---|---|---|---|---|")

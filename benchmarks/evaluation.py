@@ -28,6 +28,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import positive
 from benchmarks.settings import read_settings
 from benchmarks.speed_ways import machine, wait
 from gan_core.config import RunConfig, make_config
@@ -194,7 +195,7 @@ def arguments_of(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--extractor", default="auto", help="whose features, as for a run")
     parser.add_argument("--extractor-weights", help="file with the extractor's weights")
     parser.add_argument("--samples", type=int, default=50_000, help="default: 50000")
-    parser.add_argument("--rounds", type=int, default=3, help="evaluations after the first")
+    parser.add_argument("--rounds", type=positive, default=3, help="evaluations after the first")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--set", nargs="*", default=[], help="options of the run, as name=value")
     parser.add_argument("--json", type=Path, help="a file for the figures")

@@ -244,7 +244,9 @@ def beside(columns: list[torch.Tensor], width: int = 8) -> torch.Tensor:
 
 def main() -> None:
     """Train, choose, compare, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="train/CLASS and test/CLASS")
     parser.add_argument("--weights", type=Path, required=True, help="torchvision's MobileNetV2")
     parser.add_argument("--out", type=Path, default=Path("runs/lapgan"))

@@ -220,7 +220,9 @@ def report(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of MIDI files")
     parser.add_argument("--out", type=Path, default=Path("runs/melodies"), help="where runs go")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

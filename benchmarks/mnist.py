@@ -365,7 +365,9 @@ def start_children(arguments: argparse.Namespace) -> list[subprocess.Popen[bytes
 
 def main() -> None:
     """Train, choose, judge, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of MNIST's files")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--variants", nargs="+", default=list(RECIPES), choices=list(RECIPES))

@@ -37,6 +37,7 @@ from typing import NamedTuple
 import psutil
 from scipy import stats
 
+from benchmarks.arguments import positive
 from gan_core import journal
 from gan_core.exit_codes import exit_code
 
@@ -172,11 +173,13 @@ def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float
 
 def main() -> None:
     """Let the two take turns, and print the ratio with its confidence interval."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--variant", default="dcgan", help="what is trained")
-    parser.add_argument("--workers", type=int, default=2, help="workers of each run")
+    parser.add_argument("--workers", type=positive, default=2, help="workers of each run")
     parser.add_argument("--turns", type=int, default=24, help="turns of each run, at least 2")
-    parser.add_argument("--starts", type=int, default=1, help="how often the pair is started")
+    parser.add_argument("--starts", type=positive, default=1, help="how often the pair is started")
     arguments, options = parser.parse_known_args()
     if arguments.starts < 1:
         parser.error("--starts must be at least 1")

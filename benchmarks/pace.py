@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import tempfile
+import time
 from typing import Any
 
 from benchmarks.kept import OUT, check_asked
@@ -46,11 +48,11 @@ class Plan:
 class Timekeeper(Observer):
     """Stops a run when it knows the pace, iterations a second between logging points.
 
-    Or when the ``seconds`` are over.
+    Or when the ``seconds`` are over, or the ``deadline`` (as ``time.time()``) has come.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, deadline: float = math.inf) -> None:
+        self.seconds, self.deadline = seconds, deadline
         self.points: list[tuple[int, float]] = []
         self._settled, self._spent = LATEST, 0.0
 
@@ -64,7 +66,7 @@ class Timekeeper(Observer):
 
     def should_stop(self) -> bool:
         known = bool(self.points) and self.points[-1][1] - self.points[0][1] >= TIMED
-        return known or self._spent >= self.seconds
+        return known or self._spent >= self.seconds or time.time() > self.deadline
 
     def plan(self) -> Plan:
         """For a run that begins now; ``UserError`` if nothing fits into what is left."""
@@ -94,12 +96,18 @@ def kept_plan(config: RunConfig, seconds: float, remedy: str = OUT) -> Plan | No
     return found
 
 
-def make_plan(config: RunConfig, world: World, seconds: float) -> Plan:
-    """Find the plan of a run that is to begin, and keep it in its folder."""
-    watch = Timekeeper(seconds)
+def make_plan(
+    config: RunConfig, world: World, seconds: float, deadline: float = math.inf
+) -> Plan | None:
+    """Find the plan of a run that is to begin, and keep it in its folder; ``None`` if the deadline
+    comes first.
+    """
+    watch = Timekeeper(seconds, deadline)
     with tempfile.TemporaryDirectory() as folder:
         Run(dataclasses.replace(with_steps(config, ENDLESS), storage=folder), world, watch).play()
     gc.collect()  # its memory is the other's
+    if time.time() > deadline:
+        return None
     found = watch.plan()
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "pace.json").write_text(json.dumps(dataclasses.asdict(found)))

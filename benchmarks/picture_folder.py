@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.arguments import positive
 from gan_core.data.kept_pictures import LARGE, NONE
 from gan_core.data.loading import load_examples
 from gan_core.errors import UserError
@@ -56,9 +57,11 @@ def measure(folder: Path, rounds: int, disk: Path | None) -> dict[str, list[floa
 
 def main() -> None:
     """Read in turns, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="pictures, as for --data folder")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--picture-cache", type=Path, metavar="DISK", help="where to keep them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -218,7 +218,9 @@ def choose(game: Game, features: Tensor, vocabulary: Tensor, seed: int) -> list[
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of CSV and pictures")
     parser.add_argument("--table", default="captions.csv", help="the CSV file in it")
     parser.add_argument("--pictures", default=".", help="folder of the pictures in it")

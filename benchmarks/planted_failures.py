@@ -279,7 +279,9 @@ def played(out: Path, roots: dict[str, str | None]) -> str:
 
 def main() -> None:
     """Play what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mnist")
     parser.add_argument("--fashion-mnist")
     parser.add_argument("--out", default="runs/planted")

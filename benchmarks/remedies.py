@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import names_among
 from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
 from gan_core.config import RunConfig, make_config, write_config
@@ -146,10 +147,17 @@ def _said(data: str, second: float) -> str:
 
 def main() -> None:
     """Play what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", default="runs/remedies")
     parser.add_argument("--mnist", help="folder with MNIST: stacked-mnist is played too")
-    parser.add_argument("--data", default=",".join(GAMES), help="sources, with commas")
+    parser.add_argument(
+        "--data",
+        type=names_among("source", GAMES),
+        default=",".join(GAMES),
+        help="sources, with commas",
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--recipes", default="", help="only those whose name holds this")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, choices=SEEDS)
@@ -158,6 +166,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out, began = Path(arguments.out), time.monotonic()
     sources = [d for d in arguments.data.split(",") if d != "stacked-mnist" or arguments.mnist]
+    if not sources:
+        parser.error("--data stacked-mnist needs --mnist: the folder with MNIST")
     wanted = [
         (data, recipe, config_of(data, recipe, seed, arguments))
         for seed in arguments.seeds

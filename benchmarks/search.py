@@ -303,7 +303,9 @@ def writers(folder: Path) -> None:
 
 def main() -> None:
     """One of the three."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("question", choices=("winner", "stopping", "writers"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", choices=tuple(STEPS), default="ring")

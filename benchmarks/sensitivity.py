@@ -18,14 +18,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.arguments import names_among
 from benchmarks.kept import check_asked
 from gan_core.config import make_config
 from gan_core.engine.world import World
@@ -149,15 +151,20 @@ def table(folder: Path, variants: Sequence[str]) -> str:
             hits = sum(healthy(r["figures"], *bounds) for r in found)
             low, high = wilson(hits, len(found))
             cells.append(f"{hits / len(found):.0%} ({low:.0%} to {high:.0%})")
-        fids = sorted(r["figures"].get("fid_classifier", math.inf) for r in found)
-        fids = [fid if math.isfinite(fid) else math.inf for fid in fids]
-        covered = sorted(r["figures"].get("coverage_classifier", 0.0) for r in found)
-        middle = len(found) // 2
+        fids = [_finite(r, "fid_classifier", math.inf) for r in found]
+        covered = [_finite(r, "coverage_classifier", 0.0) for r in found]
         lines.append(
-            f"| {variant} | {len(found)} | {' | '.join(cells)} | {fids[middle]:.3g} | "
-            f"{fids[0]:.3g} | {covered[middle]:.2f} |"
+            f"| {variant} | {len(found)} | {' | '.join(cells)} | "
+            f"{statistics.median_high(fids):.3g} | {min(fids):.3g} | "
+            f"{statistics.median_high(covered):.2f} |"
         )
     return "\n".join(lines)
+
+
+def _finite(result: Mapping[str, Any], figure: str, worst: float) -> float:
+    """The figure of a setting; ``worst`` where samples were not finite, or it was never judged."""
+    value = result["figures"].get(figure, worst)
+    return float(value) if math.isfinite(value) else worst
 
 
 def page(folder: Path, variants: Sequence[str]) -> str:
@@ -204,9 +211,11 @@ def page(folder: Path, variants: Sequence[str]) -> str:
 
 def main() -> None:
     """Play what is left, then print the table and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--variants", default="gan,dcgan,sngan")
+    parser.add_argument("--variants", type=names_among("system", SMALL), default="gan,dcgan,sngan")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()

@@ -134,6 +134,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     arguments = parser.parse_args()
+    if arguments.seconds <= FIRST:
+        parser.error(f"--seconds must be more than {FIRST:g}, when the first look is taken")
     arguments.deadline = time.time() + 60 * arguments.minutes
     torch.set_num_threads(1)
     for name in arguments.only:

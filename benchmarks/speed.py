@@ -52,6 +52,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.arguments import positive
 from benchmarks.speed_cost import AXES, measure_cost, read_axes
 from benchmarks.speed_floor import Ceiling, flops
 from benchmarks.speed_games import AS_CHOSEN, compare_games
@@ -179,13 +180,15 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stage", help="the variant's stage that is played; not given: the first")
     parser.add_argument("--loaders", type=int, help="processes of the textbook's DataLoader")
     parser.add_argument("--ways", help="with commas; with --cost and --workers: eager")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each way in a round")
-    parser.add_argument("--threads", type=int, help="of this process, on a CPU")
+    parser.add_argument("--threads", type=positive, help="of this process, on a CPU")
     parser.add_argument("--cost", nargs="*", metavar="OPTION=A,B", help="the time against these")
     parser.add_argument("--picture", type=Path, help="of the cost: a PNG or SVG file")
-    parser.add_argument("--workers", type=int, help="compare so many workers with one")
-    parser.add_argument("--games", type=int, help="compare so many games together with each alone")
+    parser.add_argument("--workers", type=positive, help="compare so many workers with one")
+    parser.add_argument(
+        "--games", type=positive, help="compare so many games together with each alone"
+    )
     parser.add_argument("--kernels", type=int, help="print so many of those that take longest")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     kind, source = VARIANTS[chosen.variant].Options, source_options_class(chosen.data)

@@ -146,7 +146,9 @@ def show(
 
 def main() -> None:
     """Print the table, draw the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of the run, or of a checkpoint")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--extractor", default="mobilenet_v2")

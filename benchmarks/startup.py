@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.arguments import positive
 from gan_core import journal
 from gan_core.exit_codes import exit_code
 
@@ -63,9 +64,11 @@ def start(workers: int, words: list[str], folder: Path) -> Start:
 
 def main() -> None:
     """Start in turns, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--starts", type=int, default=3, help="of each number of workers")
+    parser.add_argument("--starts", type=positive, default=3, help="of each number of workers")
     arguments, words = parser.parse_known_args()
     found: dict[int, list[Start]] = {workers: [] for workers in arguments.workers}
     for _ in range(arguments.starts):

@@ -225,7 +225,9 @@ def table(arguments: argparse.Namespace, rows: dict[str, Enlarge]) -> str:
 
 def main() -> None:
     """Train, score, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--set5", type=Path, required=True)
     parser.add_argument("--set14", type=Path, required=True)

@@ -244,7 +244,9 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Train what is not yet trained, judge all, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the two folders")
     parser.add_argument("--black", default="black", help="the folder of line art")
     parser.add_argument("--color", default="color", help="the folder of coloured pictures")

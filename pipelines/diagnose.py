@@ -142,9 +142,15 @@ def draw(diagnosis: Diagnosis, out: Path, samples: Tensor | None) -> Path:
     from gan_core.diagnostics.evidence import evidence_picture
     from gan_core.pictures import save_png
 
-    modes = diagnosis.facts.modes
-    known = not diagnosis.too_short
-    picture = evidence_picture(diagnosis.history, diagnosis.findings, samples, modes, known=known)
+    facts = diagnosis.facts
+    picture = evidence_picture(
+        diagnosis.history,
+        diagnosis.findings,
+        samples,
+        facts.modes,
+        known=not diagnosis.too_short,
+        target=facts.target,
+    )
     return save_png(picture, out)
 
 

@@ -318,16 +318,11 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def check_here(config: RunConfig, resume: bool) -> None:
     """Everything about ``config`` that this machine can tell; raises ``UserError``."""
     from gan_core.variant import VARIANTS
+    from pipelines.apart import parts_of
 
-    if config.workers and config.options["batch_size"] % config.workers:
-        raise UserError(
-            f"--batch-size {config.options['batch_size']} cannot be divided by --workers "
-            f"{config.workers}: every worker takes an equal share of the batch"
-        )
-    share = config.options["batch_size"] // max(1, config.workers)
-    variant = VARIANTS[config.variant](config.game)
-    variant.check_share(share)
-    variant.check_options()
+    for part in [*parts_of(config).values()] or [config]:  # stages that are played apart
+        _check_share(part)
+    VARIANTS[config.variant](config.game).check_options()
     _check_source(config, resume)
     if _runs_here(config):
         pick_device(config.device)
@@ -336,6 +331,19 @@ def check_here(config: RunConfig, resume: bool) -> None:
     check_writable(runs_folder(config.storage), f"--storage {config.storage}")
     if resume:
         check_checkpoints(config.folder)
+
+
+def _check_share(config: RunConfig) -> None:
+    """Raises ``UserError`` unless the workers can share the run's batches."""
+    from gan_core.variant import VARIANTS
+
+    batch, workers = config.options["batch_size"], config.workers
+    if workers and batch % workers:
+        raise UserError(
+            f"--batch-size {batch} cannot be divided by --workers {workers}: every worker takes an "
+            "equal share of the batch"
+        )
+    VARIANTS[config.variant](config.game).check_share(batch // max(1, workers))
 
 
 def _runs_here(config: RunConfig) -> bool:

@@ -55,7 +55,8 @@ def as_text(found: dict[str, list[dict[str, Any]]]) -> str:
     titles = {
         "variants": "variants (train VARIANT)",
         "sources": "data sources (--data SOURCE)",
-        "losses": "adversarial losses (--loss NAME, of systems whose game is the plain one)",
+        "losses": "adversarial losses (--loss NAME, of all systems but stackgan; relativistic of "
+        "those whose game is the plain one)",
         "extractors": "feature extractors (--extractor NAME)",
     }
     width = 2 + max(len(entry["name"]) for entries in found.values() for entry in entries)

@@ -54,7 +54,7 @@ class StudyOptions:
         40_000,
         "iterations, of all its stages together, that each system plays by its own settings (or as "
         "many examples by those that are searched): about half in its search, which is begun with "
-        "that in view, and half to train the winner",
+        "that in view, and half to train the winner, with each of --seeds",
         minimum=100,
     )
     trials: int = option(16, "trials of each search", minimum=1)

@@ -132,3 +132,28 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
         exit_code(_raising(ZeroDivisionError()))
     with pytest.raises(SystemExit, match="a run failed"):
         exit_code(_raising(SystemExit("a run failed")))
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("speed --rounds 0", "--rounds: must be a whole number from 1 on, not '0'"),
+        ("speed --threads -1", "--threads: must be a whole number from 1 on"),
+        ("startup --starts none", "--starts: must be a whole number from 1 on, not 'none'"),
+        ("sensitivity --variants gna", "unknown system 'gna': did you mean 'gan'?"),
+        ("remedies --data rnig", "unknown source 'rnig': did you mean 'ring'?"),
+        ("remedies --data stacked-mnist", "--data stacked-mnist needs --mnist"),
+        ("small --data-root here --seconds 5", "--seconds must be more than 5"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_as_they_are_read(
+    command: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{command.split(maxsplit=1)[0]}").main()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

@@ -68,6 +68,14 @@ def planned(line: str) -> RunConfig:
 # -- from words to a configuration ---------------------------------------------------------------
 
 
+def test_stages_that_are_played_apart_share_no_batches(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    words = f"lapgan --data cifar10 --data-root {tmp_path / 'data'} --storage {tmp_path}"
+    assert planned(f"{words} --workers 3").workers == 3, "a level each, of batches of 128"
+    with pytest.raises(UserError, match="--batch-size 128 cannot be divided by --workers 3"):
+        planned(f"{words} --workers 3 --level 0")
+
+
 def test_what_is_not_said_is_the_default() -> None:
     config = planned("gan")
     plain = make_config({"variant": "gan"})

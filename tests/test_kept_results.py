@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,19 @@ def test_a_training_of_another_setting_is_refused(tmp_path: Path) -> None:
     assert search.trained(tmp_path, "ring-winner", settings, 101) == {"modes_covered": 7.0}
     with pytest.raises(UserError, match="steps was 540 and is now 600"):
         search.trained(tmp_path, "ring-winner", {**settings, "steps": 600}, 101)
+
+
+def test_settings_whose_samples_were_not_finite_are_the_worst(tmp_path: Path) -> None:
+    fids = (50.0, math.nan, 7.0, math.nan, 3.0, 90.0, 60.0)
+    rows = [
+        {
+            "setting": sensitivity.settings()[number],
+            "figures": {"fid_classifier": fid, "coverage_classifier": fid / 100},
+            "seconds": 1.0,
+        }
+        for number, fid in enumerate(fids)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensitivity, "results", lambda folder, variant: rows)
+        last = sensitivity.table(tmp_path, ["gan"]).splitlines()[-1]
+    assert last.endswith("| 60 | 3 | 0.07 |")

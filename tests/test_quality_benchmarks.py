@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,13 @@ def test_a_game_too_slow_for_the_time_is_not_played_for_longer() -> None:
     assert watch.should_stop()
     with pytest.raises(UserError, match=r"30 seconds of training are too few: 40 are gone"):
         watch.plan()
+
+
+def test_a_deadline_ends_the_search_for_the_pace(tmp_path: Path, slow: list[Run]) -> None:
+    config = tiny(tmp_path, steps=7)
+    assert make_plan(config, World(), 10, deadline=time.time() - 1) is None
+    assert not (config.folder / "pace.json").exists()
+    assert slow[-1].game.step <= 2, "it is not played for as long as it would take"
 
 
 def test_as_many_iterations_are_planned_as_fit_into_the_time(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,8 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 """The metrics (without their extractor's suffix) and how they are called, for each failure."""
+OF_PICTURES = ("neighbour_distance",)
+"""Told by them alone."""
 REFERENCES = ("slope/minimax", "slope/non_saturating")
 """Drawn dashed: what a slope is compared with is often the slope itself."""
 LOGARITHMIC = ("vanishing_gradient", "non_convergence")
@@ -64,11 +66,13 @@ def evidence_picture(
     modes: int = 0,
     *,
     known: bool = True,
+    target: str = "image",
 ) -> Tensor:
     """A panel for each failure, shaded from where it began; uint8 (3, H, W).
 
     ``samples``: a picture of samples, uint8 (1 or 3, h, w), for a panel of its own; ``modes``: how
-    many the data have; ``known``: whether the run is long enough to tell what has not failed.
+    many the data have; ``known``: whether the run is long enough to tell what has not failed;
+    ``target``: what is learnt, of which pictures alone are judged by the nearest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -79,7 +83,8 @@ def evidence_picture(
     grid = figure.add_gridspec(2, columns)
     for number, (failure, names) in enumerate(PANELS.items()):
         axes = figure.add_subplot(grid[number // 2, number % 2])
-        _panel(axes, history, findings[failure], names, known)
+        drawn = [n for n in names if target == "image" or n[0] not in OF_PICTURES]
+        _panel(axes, history, findings[failure], drawn, known)
         if failure == "mode_collapse":
             _modes(axes, history, modes)
     if samples is not None:
@@ -98,7 +103,7 @@ def _panel(
     axes: Any,
     history: History,
     finding: Finding,
-    names: tuple[tuple[str, str], ...],
+    names: Sequence[tuple[str, str]],
     known: bool,
 ) -> None:
     drawn: list[float] = []
