@@ -210,9 +210,8 @@ def check_left(config: RunConfig) -> None:
         return
     changes = changes_of(config)
     newest = find_checkpoint(config.folder) if changes else None
-    if newest is not None and (step := read_manifest(newest)["step"]) >= sum(
-        config.game.stage_steps
-    ):
+    step = -1 if newest is None else read_manifest(newest)["step"]
+    if step >= sum(config.game.stage_steps):
         raise nothing_left(config, step, changes)
 
 

@@ -208,10 +208,8 @@ class Evaluator:
                 seen[f"logits {name}"] = logits
         if self.classifier is not None:
             logits = seen.get(f"logits {self.classifier.name}")
-            if logits is None:
-                _, logits = self.classifier.features(images)
-            assert logits is not None, "a classifier has logits"
-            seen["predicted"] = logits.argmax(1)
+            known = None if logits is None else logits.argmax(1)
+            seen["predicted"] = _predicted(self.classifier, images) if known is None else known
         if self._compares_classes and self.samples <= similarity.PICTURES:  # else more than needed
             seen["pictures"] = to_pixels(targets)
         return seen

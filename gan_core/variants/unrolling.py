@@ -12,8 +12,9 @@ from torch.func import functional_call
 
 V = TypeVar("V", bound=nn.Module)
 UNROLLED_RATE = 0.1
-"""Of the descent in which D answers; of one that adds up features over all places,"""
+"""Of the descent in which a discriminator answers."""
 STEEP_RATE = 0.0001
+"""Of that of one which adds up features over all places: at 0.1 its answer is worse than none."""
 
 
 class Reweighted(nn.Module):
