@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kept import check_asked
+from benchmarks.stopping import UntilDeadline, stoppable
 from gan_core.config import RunConfig
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
-from gan_core.observers import FolderObserver
 from gan_core.release import load_generator
 from gan_core.run import Run
 from pipelines.evaluate import EvaluateOptions, evaluate
 
 
-class Budget(FolderObserver):
+class Budget(UntilDeadline):
     """Stops a run when it has trained for ``seconds``, or when the clock shows ``deadline``.
 
     Seconds of training are known at logging points, so ``log_every`` is how late a stop may come.
@@ -30,8 +29,8 @@ class Budget(FolderObserver):
     def __init__(
         self, folder: Path, world: World, seconds: float, deadline: float, spent: float = 0.0
     ) -> None:
-        super().__init__(folder, world)
-        self.seconds, self.deadline = seconds, deadline
+        super().__init__(folder, world, deadline)
+        self.seconds = seconds
         self._before, self.trained = spent, spent
 
     @property
@@ -45,7 +44,7 @@ class Budget(FolderObserver):
             self.trained = self._before + values["seconds"]
 
     def should_stop(self) -> bool:
-        return self.spent or time.time() > self.deadline or super().should_stop()
+        return self.spent or super().should_stop()
 
 
 def kept_folder(config: RunConfig, seconds: float) -> Path:
@@ -75,7 +74,7 @@ class Session:
     def until(self, seconds: float) -> Path | None:
         """Train until ``seconds`` in all; the folder of the generator as it is then.
 
-        ``None`` if the deadline came first.
+        ``None`` if the deadline came first, or Ctrl-C.
         """
         kept = kept_folder(self.config, seconds)
         if kept.exists():
@@ -95,10 +94,11 @@ class Session:
 
     def _play(self) -> dict[str, Any]:
         """Play on: the same networks and graphs in this process, else from the last checkpoint."""
-        if self._run is not None:
-            return self._run.play()
-        self._run = Run(self.config, self.world, self._observer)
-        return self._run.play(find_checkpoint(self.config.folder))
+        with stoppable(self.config, progress=False):
+            if self._run is not None:
+                return self._run.play()
+            self._run = Run(self.config, self.world, self._observer)
+            return self._run.play(find_checkpoint(self.config.folder))
 
 
 def kept_figures(kept: Path, extractors: Sequence[str], samples: int) -> dict[str, Any] | None:

@@ -28,13 +28,13 @@ from torch import Tensor, nn
 
 from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
+from benchmarks.stopping import UntilDeadline, stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.averaging import STATISTICS_BATCHES, measure_batch_statistics
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.exit_codes import exit_code
-from gan_core.observers import FolderObserver
 from gan_core.run import Run
 from gan_core.splits import load_split
 from gan_core.variants.dcgan import Discriminator
@@ -110,17 +110,6 @@ def svm_accuracy(train: Array, labels: Tensor, test: Array, test_labels: Tensor)
     return {"accuracy": float(accuracy), "C": strength, "dimensions": train.shape[1]}
 
 
-class Deadline(FolderObserver):
-    """Stops the run after some minutes; given again, the command goes on."""
-
-    def __init__(self, folder: Path, world: World, minutes: float) -> None:
-        super().__init__(folder, world)
-        self._until = time.time() + 60 * minutes
-
-    def should_stop(self) -> bool:
-        return time.time() > self._until
-
-
 def config_of(arguments: argparse.Namespace) -> RunConfig:
     """The DCGAN's run."""
     extra = read_settings(arguments.set)
@@ -164,11 +153,13 @@ def main() -> None:
     config = config_of(arguments)
     check_run(config)
     world = World.current(None)
-    run = Run(config, world, Deadline(config.folder, world, arguments.minutes))
+    deadline = time.time() + 60 * arguments.minutes
+    run = Run(config, world, UntilDeadline(config.folder, world, deadline))
     before = run.game.variant.discriminator
     assert isinstance(before, Discriminator)
     initial = untrained_state(run)
-    summary = run.play(find_checkpoint(config.folder))
+    with stoppable(config):
+        summary = run.play(find_checkpoint(config.folder))
     if summary["status"] != "finished":
         print(f"at step {summary['step']}: give the command again to go on")
         return

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.kept import check_asked, check_run
+from benchmarks.stopping import stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples
 from gan_core.engine.checkpoint import find_checkpoint, read_manifest
@@ -105,7 +106,7 @@ class Budget(FolderObserver):
         self._since = time.process_time()
 
     def should_stop(self) -> bool:
-        return self.used > self._seconds
+        return self.used > self._seconds or super().should_stop()
 
     def checkpoint(self, step: int, write: Any, figures: dict[str, float]) -> None:
         super().checkpoint(step, write, figures)
@@ -123,8 +124,12 @@ def config_of(variant: str, name: str, values: dict[str, Any], given: Any) -> Ru
 def train(config: RunConfig, seconds: float) -> None:
     """Train until the processor has spent ``seconds`` on it."""
     observer = Budget(config.folder, seconds)
-    if observer.used < seconds:
-        Run(config, World(), observer).play(find_checkpoint(config.folder))
+    if observer.used >= seconds:
+        return
+    with stoppable(config):
+        summary = Run(config, World(), observer).play(find_checkpoint(config.folder))
+    if summary["status"] != "finished" and observer.used < seconds:
+        sys.exit(f"{config.name} is not finished: give the command again to go on")
 
 
 def whole_of(given: Any) -> RunConfig:

@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.budget import Budget
 from benchmarks.kept import check_run
 from benchmarks.settings import read_settings
+from benchmarks.stopping import UntilDeadline, stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.bars import to_pitches, to_roll
 from gan_core.data.examples import Batch, Examples
@@ -115,10 +115,9 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
 def train(config: RunConfig, deadline: float) -> bool:
     """Train until ``deadline`` (as ``time.time()``); whether the run has come to its end."""
     world = World.current(None if config.device == "auto" else config.device)
-    observer = Budget(config.folder, world, float("inf"), deadline)
-    return bool(
-        Run(config, world, observer).play(find_checkpoint(config.folder))["status"] == "finished"
-    )
+    run = Run(config, world, UntilDeadline(config.folder, world, deadline))
+    with stoppable(config):
+        return bool(run.play(find_checkpoint(config.folder))["status"] == "finished")
 
 
 def real_melody(examples: Examples) -> Melody:

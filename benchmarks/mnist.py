@@ -29,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.kept import SUFFIX, check_run
 from benchmarks.settings import read_settings
+from benchmarks.stopping import UntilDeadline, stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.checkpoint import find_checkpoint
@@ -37,7 +38,6 @@ from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.parzen import parzen_figures
-from gan_core.observers import FolderObserver
 from gan_core.pictures import image_grid, save_png
 from gan_core.preparing import check_data
 from gan_core.release import ReleasedGenerator, load_generator
@@ -115,14 +115,14 @@ COLUMNS = (
 )
 
 
-class Keeper(FolderObserver):
+class Keeper(UntilDeadline):
     """Keeps the generators of checkpoints at multiples of ``every`` (0: none) and of the run's
     end, stops at ``deadline``.
     """
 
     def __init__(self, folder: Path, world: World, deadline: float, every: int = 1) -> None:
-        super().__init__(folder, world)
-        self.deadline, self.every = deadline, every
+        super().__init__(folder, world, deadline)
+        self.every = every
 
     def checkpoint(
         self, step: int, write: Callable[[Path], None], figures: dict[str, float]
@@ -141,9 +141,6 @@ class Keeper(FolderObserver):
         kept.mkdir(parents=True, exist_ok=True)
         for file in (self.folder / "checkpoints" / f"step_{step:08d}").glob("generator.*"):
             (kept / file.name).write_bytes(file.read_bytes())
-
-    def should_stop(self) -> bool:
-        return time.time() > self.deadline
 
 
 def config_of(variant: str, seed: int, arguments: argparse.Namespace) -> RunConfig:
@@ -173,7 +170,8 @@ def train_one(config: RunConfig, deadline: float) -> None:
     device = None if config.device == "auto" else config.device
     world = World.current(device)
     observer = Keeper(config.folder, world, deadline, config.checkpoint_every)
-    Run(config, world, observer).play(find_checkpoint(config.folder))
+    with stoppable(config):
+        Run(config, world, observer).play(find_checkpoint(config.folder))
 
 
 def ended(config: RunConfig) -> bool:
@@ -359,8 +357,18 @@ def start_children(arguments: argparse.Namespace) -> list[subprocess.Popen[bytes
             child = subprocess.Popen(command, env={**os.environ, **threads})
             children.append(child)
             if not at_once:
-                child.wait()
+                wait_for([child])
     return children
+
+
+def wait_for(children: list[subprocess.Popen[bytes]]) -> list[int]:
+    """Their exit codes. A Ctrl-C, which they have had too, counts when they have ended by it."""
+    try:
+        return [child.wait() for child in children]
+    except KeyboardInterrupt:
+        for child in children:
+            child.wait()
+        raise
 
 
 def main() -> None:
@@ -386,8 +394,7 @@ def main() -> None:
         for seed in arguments.seeds:
             check_run(config_of(variant, seed, arguments), SUFFIX)
         check_data(config_of(variant, arguments.seeds[0], arguments))
-    codes = [child.wait() for child in start_children(arguments)]
-    if any(codes):
+    if any(wait_for(start_children(arguments))):
         sys.exit("a run failed: see above; give the command again to go on")
     wanted = [config_of(v, seed, arguments) for v in arguments.variants for seed in arguments.seeds]
     if not all(map(ended, wanted)):  # the test split is looked at once

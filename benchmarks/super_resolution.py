@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks.kept import check_run
 from benchmarks.mnist import Keeper
 from benchmarks.settings import read_settings
+from benchmarks.stopping import stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import to_unit_range
 from gan_core.data.listing import list_pictures
@@ -108,7 +109,8 @@ def train(config: RunConfig, minutes: float) -> bool:
     world = World.current(None if config.device == "auto" else config.device)
     deadline = time.time() + 60 * minutes
     observer = Keeper(config.folder, world, deadline, every=config.checkpoint_every)
-    summary = Run(config, world, observer).play(find_checkpoint(config.folder))
+    with stoppable(config):
+        summary = Run(config, world, observer).play(find_checkpoint(config.folder))
     return bool(summary["status"] == "finished")
 
 

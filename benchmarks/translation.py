@@ -26,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.kept import SUFFIX, check_run
 from benchmarks.settings import read_settings
+from benchmarks.stopping import UntilDeadline, stoppable
 from gan_core.config import RunConfig, make_config
 from gan_core.data.examples import Batch, Examples
 from gan_core.engine.checkpoint import find_checkpoint
@@ -35,7 +36,6 @@ from gan_core.exit_codes import exit_code
 from gan_core.metrics.evaluation import Evaluator
 from gan_core.metrics.extractors import create_extractor
 from gan_core.metrics.held_out import held_out_figures
-from gan_core.observers import FolderObserver
 from gan_core.pictures import save_png
 from gan_core.release import ReleasedGenerator, load_generator
 from gan_core.run import Run
@@ -95,17 +95,6 @@ _COLUMNS = ("l1", "ssim", "kid_mobilenet_v2", "fid_mobilenet_v2", "cycle_l1")
 _SHOWN = 8
 
 
-class Timed(FolderObserver):
-    """Stops the run at ``deadline``."""
-
-    def __init__(self, folder: Path, world: World, deadline: float) -> None:
-        super().__init__(folder, world)
-        self.deadline = deadline
-
-    def should_stop(self) -> bool:
-        return time.time() > self.deadline
-
-
 def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
     """The configuration of one run of this benchmark."""
     extra = read_settings(arguments.set)
@@ -139,8 +128,9 @@ def config_of(name: str, arguments: argparse.Namespace) -> RunConfig:
 def train(config: RunConfig, deadline: float) -> bool:
     """Train from the last checkpoint on, if there is one; whether the run is finished."""
     world = World.current(None if config.device == "auto" else config.device)
-    run = Run(config, world, Timed(config.folder, world, deadline))
-    return bool(run.play(find_checkpoint(config.folder))["status"] == "finished")
+    run = Run(config, world, UntilDeadline(config.folder, world, deadline))
+    with stoppable(config):
+        return bool(run.play(find_checkpoint(config.folder))["status"] == "finished")
 
 
 class Judge:

@@ -180,7 +180,7 @@ class Watch(Stopping):
 
 
 @contextmanager
-def _looking_on(watch: Watch) -> Iterator[None]:
+def looking_on(watch: Watch) -> Iterator[None]:
     """Look at the journal from a thread while this one plays."""
     done = threading.Event()
 
@@ -220,7 +220,7 @@ def _play_here(config: RunConfig, world: World, checkpoint: Path | None) -> dict
     if not world.leads:
         with Stopping(config.folder):
             return play(config, world, observer, checkpoint)
-    with Watch(config) as watch, _looking_on(watch):
+    with Watch(config) as watch, looking_on(watch):
         return explained(config, lambda: play(config, world, observer, checkpoint))
 
 

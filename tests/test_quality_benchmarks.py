@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from benchmarks import (
     cifar,
     lapgan,
+    mnist,
     picture_folder,
     remedies,
     small,
@@ -24,6 +26,8 @@ from benchmarks import (
 )
 from benchmarks.budget import Budget, Session
 from benchmarks.pace import Timekeeper, kept_plan, make_plan, with_steps
+from benchmarks.stopping import UntilDeadline
+from gan_core import journal
 from gan_core.config import RunConfig, make_config
 from gan_core.data.loading import load_examples
 from gan_core.engine.world import World
@@ -82,6 +86,47 @@ def test_what_was_kept_is_not_trained_again_and_what_was_not_goes_on(
     made = len(slow)
     assert training(Session(config, World()).until(2))["step"] == 200
     assert len(slow) == made
+
+
+def test_an_interrupted_session_saves_and_goes_on(
+    tmp_path: Path, slow: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Budget, step: int, values: dict[str, float]) -> None:
+        UntilDeadline.metrics(self, step, values)
+        signal.raise_signal(signal.SIGINT)
+
+    config, before = tiny(tmp_path), signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "metrics", interrupt)
+        assert Session(config, World()).until(2) is None
+    assert signal.getsignal(signal.SIGINT) is before
+    stopped = slow[-1].game.step
+    assert 0 < stopped < 200
+    assert training(Session(config, World()).until(2))["step"] == 200
+    assert slow[-1].game.step == 200
+    events = [event for event, _ in journal.read(tmp_path / "run" / journal.FILE)]
+    assert [event["step"] for event in events if event["kind"] == "start"] == [0, stopped]
+
+
+def test_an_interrupted_benchmark_waits_for_its_processes_to_save(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Child:
+        def __init__(self, interrupted: bool) -> None:
+            self.waits = 0
+            self.interrupted = interrupted
+
+        def wait(self) -> int:
+            self.waits += 1
+            if self.interrupted and self.waits == 1:
+                raise KeyboardInterrupt
+            return 0
+
+    children: Any = [Child(True), Child(False)]
+    with pytest.raises(KeyboardInterrupt):
+        mnist.wait_for(children)
+    assert [child.waits for child in children] == [2, 1]
+    assert mnist.wait_for(children) == [0, 0]
 
 
 def test_a_run_without_steps_left_is_kept_as_it_ended(tmp_path: Path, slow: list[Run]) -> None:
