@@ -1,6 +1,6 @@
 """CIFAR-10 on one GPU: how good each system is after a given time of training.
 
-    python -m benchmarks.cifar --data-root FOLDER --weights mobilenet_v2-b0353104.pth
+    python -m benchmarks.cifar --data-root FOLDER --extractor-weights mobilenet_v2-b0353104.pth
 
 FOLDER holds ``train/CLASS/*`` and ``test/CLASS/*`` (or, with ``--data cifar10``, the set as its
 authors publish it). Every system is trained on all 50,000 pictures, for each seed, and its
@@ -134,7 +134,7 @@ def judge(config: RunConfig, seconds: float, arguments: argparse.Namespace) -> d
         arguments.samples,
         cache=arguments.out / "cache",
         device=device,
-        weights=arguments.weights,
+        weights=arguments.extractor_weights,
     )
 
 
@@ -152,7 +152,7 @@ def check_weights(arguments: argparse.Namespace) -> None:
     """Find the weights of the pretrained extractors, before what takes long."""
     for number, name in enumerate(arguments.extractors):
         if name in ("mobilenet_v2", "inception"):
-            given = None if number else arguments.weights  # as `judged` gives them
+            given = None if number else arguments.extractor_weights  # as `judged` gives them
             create_extractor(name, world=World(), weights=None if given is None else Path(given))
 
 
@@ -217,7 +217,7 @@ def main() -> None:
     )
     parser.add_argument("--data", default="folder", choices=("folder", "cifar10"))
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--weights", help="file with MobileNetV2's weights")
+    parser.add_argument("--extractor-weights", help="file with MobileNetV2's weights")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar"))
     parser.add_argument(
         "--systems",

@@ -1,6 +1,7 @@
-"""LAPGAN against a GAN on CIFAR-10, with equal processor time: Frechet distance and Parzen.
+r"""LAPGAN against a GAN on CIFAR-10, with equal processor time: Frechet distance and Parzen.
 
-    python -m benchmarks.lapgan --data-root CIFAR_AS_FOLDERS --weights mobilenet_v2-b0353104.pth
+    python -m benchmarks.lapgan --data-root CIFAR_AS_FOLDERS \
+        --extractor-weights mobilenet_v2-b0353104.pth
 
 trains the levels of a pyramid apart, puts them together, and trains the first GAN with several
 settings, each for as long as all levels took. The setting of the GAN is chosen by its Frechet
@@ -197,7 +198,9 @@ class Judge:
 
     def __init__(self, config: RunConfig, given: Any) -> None:
         self.world = World()
-        self.extractor = create_extractor("mobilenet_v2", world=self.world, weights=given.weights)
+        self.extractor = create_extractor(
+            "mobilenet_v2", world=self.world, weights=given.extractor_weights
+        )
         self.cache = config.cache_folder
         self.splits = {name: load_split(config, name) for name in ("validation", "test")}
 
@@ -253,7 +256,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data-root", type=Path, required=True, help="train/CLASS and test/CLASS")
-    parser.add_argument("--weights", type=Path, required=True, help="torchvision's MobileNetV2")
+    parser.add_argument(
+        "--extractor-weights", type=Path, required=True, help="torchvision's MobileNetV2"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/lapgan"))
     parser.add_argument("--seconds", type=float, default=180, help="of a processor, a system")
     parser.add_argument("--seed", type=int, default=0)

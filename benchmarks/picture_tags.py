@@ -146,7 +146,9 @@ def read_tags(path: Path, name_column: str, tag_column: str) -> dict[str, list[s
     return {name: tags for name, tags in sorted(found.items()) if tags}
 
 
-def picture_features(paths: Sequence[str], world: World, cache: Path) -> Tensor:
+def picture_features(
+    paths: Sequence[str], world: World, cache: Path, weights: Path | None = None
+) -> Tensor:
     """MobileNetV2's features (N, 1280) of the pictures ``paths``, kept by content."""
     form, shape = common_format(
         paths, channels=3, image_size=None, allow_upscale=False, skip_bad=False
@@ -154,7 +156,7 @@ def picture_features(paths: Sequence[str], world: World, cache: Path) -> Tensor:
     assert isinstance(form, PictureFormat)
     images, _ = read_pictures(paths, form, shape, skip_bad=False)
     spec = DataSpec({"image": TensorSpec(shape, -1.0, 1.0)})
-    extractor = create_extractor("mobilenet_v2", world=world)
+    extractor = create_extractor("mobilenet_v2", world=world, weights=weights)
     key = Examples({"image": images}, spec, "tags").fingerprint
     path = cache / f"features-{key}-{extractor.fingerprint}.safetensors"
     found = load_tensors(path)
@@ -227,6 +229,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--file-column", default="file_name")
     parser.add_argument("--column", default="tags", help="column of tags, with commas")
     parser.add_argument("--text-encoder", default=MINILM)
+    parser.add_argument("--extractor-weights", type=Path, help="MobileNetV2's file")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--share", type=float, default=0.25, help="of the paper's hidden units")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -247,7 +250,8 @@ def main() -> None:
     names = list(table)
     drawn = draw_splits(names, ["validation", "test"])
     folder = arguments.data_root / arguments.pictures
-    features = picture_features([str(folder / n) for n in names], world, arguments.out / "cache")
+    paths, cache = [str(folder / name) for name in names], arguments.out / "cache"
+    features = picture_features(paths, world, cache, arguments.extractor_weights)
     train = [i for i, name in enumerate(names) if drawn[name] == "train"]
     mean, deviation = features[train].mean(0), features[train].std(0).clamp_min(1e-6)
     features = (features - mean) / deviation

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 import benchmarks.planted_games  # noqa: F401  (registers what is played)
+from benchmarks.arguments import names_among
 from benchmarks.planted_table import report
 from gan_core.config import make_config, write_config
 from gan_core.data.examples import to_unit_range
@@ -285,13 +286,28 @@ def main() -> None:
     parser.add_argument("--mnist")
     parser.add_argument("--fashion-mnist")
     parser.add_argument("--out", default="runs/planted")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin no further case after so many"
+    )
     parser.add_argument("--only", default="", help="cases whose name begins so")
-    parser.add_argument("--data", default="", help="cases on these sources, with commas")
+    sources = sorted({case.data for case in cases()})
+    parser.add_argument(
+        "--data",
+        type=names_among("source", sources),
+        default=",".join(sources),
+        help=f"cases on these sources, with commas: of {', '.join(sources)}",
+    )
     parser.add_argument("--backwards", action="store_true", help="begin with the last case")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--parts", default="set,proof", help="which parts the table shows")
+    parser.add_argument(
+        "--parts",
+        type=names_among("part", ("set", "proof")),
+        default="set,proof",
+        help="which parts the table shows",
+    )
     arguments = parser.parse_args()
+    if not any(case.name.startswith(arguments.only) for case in cases()):
+        parser.error(f"no case's name begins with '{arguments.only}': leave --only out to see all")
     roots = {"mnist-part": arguments.mnist, "fashion-part": arguments.fashion_mnist}
     for folder in () if arguments.table else filter(None, roots.values()):
         if not Path(folder).is_dir():
@@ -304,7 +320,7 @@ def main() -> None:
         if time.monotonic() - began > 60 * arguments.minutes:
             print("time is up")
             break
-        if arguments.data and case.data not in arguments.data.split(","):
+        if case.data not in arguments.data.split(","):
             continue
         if case.data in roots and roots[case.data] is None:
             continue

@@ -51,6 +51,8 @@ def measure_cost(
         name: (setting.but(**{option: value}), way) for (way, option, value), name in names.items()
     }
     timed = {loop.name: loop for loop in make_all(wanted)}
+    if not timed:
+        raise UserError("none of these can be played: the lines above say why")
     alternate(list(timed.values()), rounds, seconds)
     rows = [_row(*point, timed[name]) for point, name in names.items() if name in timed]
     found = {"setting": setting.describe(), "rows": rows, "slopes": slopes(rows)}
@@ -87,18 +89,17 @@ def slope(values: Sequence[float], times: Sequence[float]) -> float:
     xs, ys = [math.log(v) for v in values], [math.log(t) for t in times]
     middle, level = sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - middle) ** 2 for x in xs)
-    if spread == 0:
-        return math.nan
     return sum((x - middle) * (y - level) for x, y in zip(xs, ys, strict=True)) / spread
 
 
 def slopes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each way and option, the power of the option by which the time grows."""
+    """For each way, and option of several values, the power of it by which the time grows."""
     found = []
     for way, option in dict.fromkeys((r["way"], r["option"]) for r in rows):
         mine = [r for r in rows if (r["way"], r["option"]) == (way, option)]
-        power = slope([r["value"] for r in mine], [r["milliseconds"] for r in mine])
-        found.append({"way": way, "option": option, "slope": power})
+        if len({r["value"] for r in mine}) > 1:
+            power = slope([r["value"] for r in mine], [r["milliseconds"] for r in mine])
+            found.append({"way": way, "option": option, "slope": power})
     return found
 
 

@@ -18,7 +18,7 @@ from gan_core.engine.taking_turns import MOST_GAMES, Company
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 
-AS_CHOSEN = {"cpu": "eager", "cuda": "graph+tf32+channels-last"}
+AS_CHOSEN = {"cpu": "eager+channels-last", "cuda": "graph+tf32+channels-last"}
 """What the engine plays convolutions in, on a device, where the user names nothing."""
 
 

@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run, or of a checkpoint")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--extractor", default="mobilenet_v2")
-    parser.add_argument("--extractor-weights")
+    parser.add_argument("--extractor-weights", help="the extractor's file")
     parser.add_argument(
         "--draws", type=int, default=5, help="of the noise, over which figures are means"
     )

@@ -1,7 +1,7 @@
-"""SRGAN on photographs: PSNR and SSIM as published on whole pictures, and what they leave out.
+r"""SRGAN on photographs: PSNR and SSIM as published on whole pictures, and what they leave out.
 
     python -m benchmarks.super_resolution --train PHOTOGRAPHS --set5 FOLDER --set14 FOLDER \
-        --weights mobilenet_v2-b0353104.pth
+        --extractor-weights mobilenet_v2-b0353104.pth
 
 trains SRResNet and goes on to SRGAN, then scores bicubic enlargement, both generators and the
 truth: PSNR and SSIM on Y with 4 pixels shaved, on the pictures of the two test sets as they are;
@@ -74,7 +74,8 @@ RECIPE: dict[str, Any] = {
 def config_of(arguments: argparse.Namespace) -> RunConfig:
     """The configuration of the run."""
     extra = read_settings(arguments.set)
-    options = {**RECIPE, "content": "mobilenet_v2", "content_weights": str(arguments.weights)}
+    weights = str(arguments.extractor_weights)
+    options = {**RECIPE, "content": "mobilenet_v2", "content_weights": weights}
     return make_config(
         {
             "variant": "srgan",
@@ -185,7 +186,7 @@ def kernel_distances(
 ) -> tuple[dict[str, float], int]:
     """The kernel distance of every row to the truth, and the number of patches of either."""
     world = World.current(None if arguments.device == "auto" else arguments.device)
-    extractor = create_extractor("mobilenet_v2", world=world, weights=arguments.weights)
+    extractor = create_extractor("mobilenet_v2", world=world, weights=arguments.extractor_weights)
     truth = unseen(arguments)
     real, _ = extractor.features(patches(truth))
     kernel, found = RealKernel(real), {}
@@ -233,7 +234,9 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--set5", type=Path, required=True)
     parser.add_argument("--set14", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True, help="torchvision's MobileNetV2")
+    parser.add_argument(
+        "--extractor-weights", type=Path, required=True, help="torchvision's MobileNetV2"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--name", default="super-resolution", help="of the run")
     parser.add_argument("--device", default="auto")

@@ -1,6 +1,7 @@
-"""Line art to colour and back: Pix2Pix against the same U-Net without a game, and CycleGAN.
+r"""Line art to colour and back: Pix2Pix against the same U-Net without a game, and CycleGAN.
 
-    python -m benchmarks.translation --data-root FOLDER --weights mobilenet_v2-b0353104.pth
+    python -m benchmarks.translation --data-root FOLDER \
+        --extractor-weights mobilenet_v2-b0353104.pth
 
 ``FOLDER`` holds two folders of pictures with the same names, ``--black`` (line art) and
 ``--color``. Trained are, one after another and at 64 pixels: ``l1``, the U-Net from line art to
@@ -240,7 +241,9 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True, help="folder of the two folders")
     parser.add_argument("--black", default="black", help="the folder of line art")
     parser.add_argument("--color", default="color", help="the folder of coloured pictures")
-    parser.add_argument("--weights", type=Path, help="MobileNetV2's file (default: torch's cache)")
+    parser.add_argument(
+        "--extractor-weights", type=Path, help="MobileNetV2's file (default: torch's cache)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/translation"))
     parser.add_argument("--runs", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--seed", type=int, default=0)
@@ -254,7 +257,8 @@ def main() -> None:
     for config in configs.values():
         check_run(config, SUFFIX)
     world = World.current(None if arguments.device == "auto" else arguments.device)
-    judge = Judge(arguments.weights, arguments.out / "cache", world)  # before what takes long
+    # Before what takes long.
+    judge = Judge(arguments.extractor_weights, arguments.out / "cache", world)
     for config in configs.values():
         if not train(config, deadline):
             sys.exit(f"{config.name} is not finished: give the command again to go on")

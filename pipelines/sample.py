@@ -282,7 +282,9 @@ def chosen_classes(generator: ReleasedGenerator, text: str | None) -> list[int]:
         return []
     if text is None:
         return list(range(spec.classes))
-    return [_class_number(word.strip(), spec.classes, spec.class_names) for word in text.split(",")]
+    # A class may have commas in its name.
+    words = [text] if text in spec.class_names else [word.strip() for word in text.split(",")]
+    return [_class_number(word, spec.classes, spec.class_names) for word in words]
 
 
 def _class_number(word: str, classes: int, names: tuple[str, ...]) -> int:

@@ -25,7 +25,7 @@ NOWHERE = {
     "cifar": ["--data-root", "nowhere", "--extractors", "classifier"],
     "dcgan_features": ["--data-root", "nowhere"],
     "evaluation": ["--data", "mnist", "--data-root", "nowhere"],
-    "lapgan": ["--data-root", "nowhere", "--weights", "weights"],
+    "lapgan": ["--data-root", "nowhere", "--extractor-weights", "weights"],
     "melodies": ["--data-root", "nowhere"],
     "mnist": ["--data-root", "nowhere"],
     "picture_folder": ["nowhere"],
@@ -36,10 +36,10 @@ NOWHERE = {
     "speed": ["--data", "mnist", "--data-root", "nowhere"],
     "stackgan": ["nowhere"],
     "super_resolution": [
-        *("--train", "here", "--weights", "weights"),
+        *("--train", "here", "--extractor-weights", "weights"),
         *("--set5", "nowhere", "--set14", "here"),
     ],
-    "translation": ["--data-root", "nowhere", "--weights", "weights"],
+    "translation": ["--data-root", "nowhere", "--extractor-weights", "weights"],
 }
 """Commands that read a folder, given one that does not exist."""
 OWN_DATA = {"diagnosis_cost", "on_a_gpu", "overhead", "search", "sensitivity", "startup"}
@@ -68,7 +68,7 @@ def test_a_folder_that_is_not_there_is_named(
 def test_weights_that_are_not_there_are_missed_before_anything_is_trained(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--data-root", "nowhere", "--weights", "none.pth"]
+    words = ["--data-root", "nowhere", "--extractor-weights", "none.pth"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)

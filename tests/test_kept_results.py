@@ -86,15 +86,18 @@ def test_data_may_have_moved_but_not_changed(
 COMMANDS = {
     "cifar": (["--systems", "dcgan"], ["--set", "k=3"]),
     "dcgan_features": ([], ["--steps", "7"]),
-    "lapgan": (["--weights", "w"], ["--seed", "1"]),
+    "lapgan": (["--extractor-weights", "w"], ["--seed", "1"]),
     "melodies": ([], ["--set", "seed=1"]),
     "mnist": (["--variants", "gan"], ["--set", "r1=0.5"]),
     "small": (["--only", "sagan"], ["--data", "mnist"]),
     "super_resolution": (
-        ["--train", "nowhere", "--weights", "w", "--set5", "nowhere", "--set14", "nowhere"],
+        [
+            *("--train", "nowhere", "--extractor-weights", "w"),
+            *("--set5", "nowhere", "--set14", "nowhere"),
+        ],
         ["--set", "steps=7"],
     ),
-    "translation": (["--runs", "l1", "--weights", "w"], ["--seed", "1"]),
+    "translation": (["--runs", "l1", "--extractor-weights", "w"], ["--seed", "1"]),
 }
 """Words of each command, and others by which its runs are other ones."""
 

@@ -102,7 +102,8 @@ def test_tunes_take_several_options_after_one_word(
 def test_a_pretraining_that_would_not_be_kept_is_told_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ["--train", "x", "--set5", "x", "--set14", "x", "--weights", "w", "--out", "x"]
+    words = ["--train", "x", "--set5", "x", "--set14", "x", "--out", "x"]
+    words += ["--extractor-weights", "w"]
     for wrong in ("pretrain_steps=250", "checkpoint_every=0"):
         monkeypatch.setattr(sys, "argv", ["super_resolution", *words, "--set", wrong])
         with pytest.raises(UserError, match="must be a multiple of checkpoint_every"):

@@ -266,7 +266,7 @@ def test_other_pictures_than_set5_are_told_before_anything_is_trained(
     pixels = torch.randint(0, 256, (3, 32, 32), generator=torch.Generator().manual_seed(0))
     save_png(pixels.to(torch.uint8), tmp_path / "noise.png")
     sets = ["--set5", str(tmp_path), "--set14", str(tmp_path), "--out", str(tmp_path / "out")]
-    words = ["super_resolution", "--train", "x", "--weights", "w", *sets]
+    words = ["super_resolution", "--train", "x", "--extractor-weights", "w", *sets]
     monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(super_resolution, "train", lambda *given: pytest.fail("trained"))
     with pytest.raises(UserError, match=rf"bicubic on the pictures in {tmp_path} gives"):

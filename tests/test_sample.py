@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw
 from gan_core.release import ReleasedGenerator, load_generator, save_generator
 from gan_core.variant import VARIANTS, NoiseSpec
 from pipelines import __main__ as command
-from pipelines.sample import SampleOptions, _class_number, arranged
+from pipelines.sample import SampleOptions, _class_number, arranged, chosen_classes
 from pipelines.walks import class_walks
 
 TINY = {
@@ -314,3 +316,12 @@ def test_where_classes_are_called_by_other_numbers_a_number_is_a_name() -> None:
     assert [_class_number(word, 2, ("cat", "dog")) for word in ("dog", "0")] == [1, 0]
     decomposed = unicodedata.normalize("NFD", "7 rote \u00c4pfel")
     assert _class_number("7 rote \u00c4pfel", 2, ("a", decomposed)) == 1
+
+
+def test_a_class_may_have_commas_in_its_name() -> None:
+    names = ("crayfish, crawfish", "tench")
+    generator: Any = SimpleNamespace(
+        spec=SimpleNamespace(classes=2, class_names=names), conditional=True
+    )
+    assert chosen_classes(generator, "crayfish, crawfish") == [0]
+    assert chosen_classes(generator, "tench, 0") == [1, 0]

@@ -89,5 +89,7 @@ def _moving(history: History) -> list[Sign]:
 def _unsettled(history: History, facts: Facts) -> list[Sign]:
     if _without_bound(facts):
         return []
-    gap = max((abs(gap) for gap in history.recent("duality_gap", GAPS)), default=math.nan)
-    return [GAP.sign(gap, f"the duality gap was {gap:.2g} at one of the last {GAPS} evaluations")]
+    gaps = [abs(gap) for gap in history.recent("duality_gap", GAPS)]
+    gap = max(gaps, default=math.nan)
+    when = f"one of the last {len(gaps)} evaluations" if len(gaps) > 1 else "the last evaluation"
+    return [GAP.sign(gap, f"the duality gap was {gap:.2g} at {when}")]
