@@ -175,7 +175,7 @@ class Run:
             self._let_others_play()
         if self._saved_at != self.game.step:
             self._pause(lambda: self._checkpoint(last=True))
-        for finding in self.diagnosis.findings.values():
+        for finding in self.diagnosis.verdicts.values():
             self._tag(finding)
         summary = self._summary(status)
         self.observer.end(self.game.step, status, summary)
@@ -594,7 +594,7 @@ class Run:
             "protocol": self.protocol,
             "modes_in_data": count_modes(self.config, self.train.spec),
             "best": best,
-            "diagnosis": {n: f.to_dict() for n, f in self.diagnosis.findings.items()},
+            "diagnosis": self.diagnosis.to_dict(),
             "stopped_by": self._stopped_by and self._stopped_by.failure,
             "grid": self._grid,
             "parameters": count_parameters(self.game),

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from gan_core.diagnostics.diagnosis import Diagnosis
     from gan_core.diagnostics.findings import Facts
 
-UNKNOWN = "unknown"
-"""In the file, the state of a failure that has not been seen in a run too short to tell."""
 FILE, PICTURE = "diagnosis.json", "diagnosis.png"
 
 
@@ -60,11 +58,7 @@ def diagnose_command(arguments: list[str]) -> int:
         raise UserError(f"--out {options.out} must end in .png")
     check_run_writable(folder)
     diagnosis = diagnose(folder)
-    verdict = {name: finding.to_dict() for name, finding in diagnosis.findings.items()}
-    for told in verdict.values():
-        if diagnosis.too_short and told["state"] == "none":
-            told["state"] = UNKNOWN
-    (folder / FILE).write_text(json.dumps(verdict, indent=1) + "\n")
+    (folder / FILE).write_text(json.dumps(diagnosis.to_dict(), indent=1) + "\n")
     draw(diagnosis, out, fresh_samples(folder, options.samples))
     print("\n".join(lines(diagnosis)))
     print(f"picture {out}")
@@ -145,30 +139,20 @@ def draw(diagnosis: Diagnosis, out: Path, samples: Tensor | None) -> Path:
     facts = diagnosis.facts
     picture = evidence_picture(
         diagnosis.history,
-        diagnosis.findings,
+        diagnosis.verdicts,
         samples,
         facts.modes,
-        known=not diagnosis.too_short,
+        past=diagnosis.past,
         target=facts.target,
     )
     return save_png(picture, out)
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
-    """The verdict for the user, the worst first; of too few points only what is there."""
-    from gan_core.diagnostics.diagnosis import FEWEST_POINTS
-    from gan_core.diagnostics.findings import STATES
-
-    found = sorted(diagnosis.findings.values(), key=lambda f: -STATES.index(f.state))
+    """The verdict for the user, the worst first; then what was confirmed once and is over."""
+    order = ("confirmed", "suspected", "unknown", "none")
     said = []
-    if diagnosis.too_short:
-        points = diagnosis.history.points
-        said.append(
-            f"too short to tell what has not failed: {points} logging points, of which "
-            f"{FEWEST_POINTS} are judged together"
-        )
-        found = [finding for finding in found if finding.state != "none"]
-    for finding in found:
+    for finding in sorted(diagnosis.verdicts.values(), key=lambda f: order.index(f.state)):
         said.append(f"{finding.state:<10} {finding.line()}")
         said += [f"{'':<10}   try {words}" for words in finding.advice]
-    return said
+    return said + [f"{'past':<10} {finding.line()}" for finding in diagnosis.past]

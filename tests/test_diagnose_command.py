@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from gan_core.config import make_config, write_config
-from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
-from gan_core.diagnostics.diagnosis import FEWEST_POINTS, Diagnosis
+from gan_core.diagnostics.diagnosis import Diagnosis
 from gan_core.diagnostics.evidence import evidence_picture
 from gan_core.diagnostics.findings import Facts, Finding
 from gan_core.diagnostics.history import History
@@ -88,18 +87,40 @@ def test_the_run_and_its_journal_know_by_what_weights_losses_are_summed(
     assert facts_of(config.folder, []).loss_scales == scales
 
 
-def test_of_a_run_that_is_too_short_nothing_is_called_sound() -> None:
-    diagnosis = Diagnosis(Facts(steps=40))
-    for step in (4, 8):
-        diagnosis.take(step, {"loss/generator": 1.0})
-        (said,) = lines(diagnosis)
-        assert said.startswith("too short to tell what has not failed: ")
-        assert "\n" not in said
-    diagnosis.take(12, {"loss/generator": 1.0})
-    assert [line.split()[0] for line in lines(diagnosis)] == ["none"] * 4
+def states(diagnosis: Diagnosis) -> dict[str, str]:
+    return {name: finding.state for name, finding in diagnosis.verdicts.items()}
+
+
+def test_what_could_not_be_looked_for_is_not_called_sound() -> None:
+    diagnosis = Diagnosis(Facts(steps=100))
+    row = {"loss/generator": 1.0, "diversity": 1.0, "slope/generator": 1.0, "accuracy/fake": 0.5}
+    row |= {"accuracy/train": 0.5, "accuracy/held_out": 0.5, "overfitting/rv": 0.0}
+    seen = {}
+    for step in range(4, 97, 4):
+        diagnosis.take(step, row | ({"movement": 0.1} if step > 4 else {}))
+        seen[step] = states(diagnosis)
+    first = {name: min(n for n in seen if seen[n][name] == "none") for name in seen[4]}
+    # Windows of 3, 3, 5 and 8 and one more; a tenth, and three tenths, of 100 iterations.
+    assert first == {
+        "mode_collapse": 12,
+        "vanishing_gradient": 12,
+        "overfitting": 20,
+        "non_convergence": 36,
+    }
+    assert all(seen[n][name] == "unknown" for name in first for n in seen if n < first[name])
+
+
+def test_why_something_is_unknown_is_told() -> None:
+    diagnosis = Diagnosis(Facts(steps=400))
+    diagnosis.take(4, {"loss/generator": 1.0})
+    said = "\n".join(lines(diagnosis))
+    assert "mode collapse cannot be told: it is looked for from iteration 40 on" in said
+    assert "non convergence" not in said
+    assert "non-convergence cannot be told: it is looked for from iteration 120 on" in said
+    assert "overfitting cannot be told: too little was measured, at 1 logging points" in said
     spoiled = Diagnosis(Facts(steps=40))
     spoiled.take(4, {"loss/generator": math.nan})
-    assert [line.split()[0] for line in lines(spoiled)] == ["too", "confirmed"]
+    assert [line.split()[0] for line in lines(spoiled)] == ["confirmed", *["unknown"] * 3]
 
 
 def test_neither_picture_nor_file_calls_a_run_sound_that_is_too_short(
@@ -114,18 +135,35 @@ def test_neither_picture_nor_file_calls_a_run_sound_that_is_too_short(
     write_config(config, config.folder / "config.yaml")
     said = []
     for step, loss in ((4, 1.0), (8, 1.0), (12, math.nan)):
-        book.write("metrics", step, values={"loss/generator": loss})
+        values = {"loss/generator": loss, "slope/generator": 1.0, "accuracy/fake": 0.5}
+        book.write("metrics", step, values=values)
         main(["diagnose", "short", "--storage", str(tmp_path), "--samples", "0"])
         found = json.loads((config.folder / "diagnosis.json").read_text())
-        said.append([found[name]["state"] for name in ("mode_collapse", "non_convergence")])
-    assert said == [["unknown"] * 2, ["unknown"] * 2, ["none", "confirmed"]]
-    assert titles[0] == "mode collapse: too short to tell"
-    assert titles[8:][0] == "mode collapse: none"
+        names = ("mode_collapse", "vanishing_gradient", "non_convergence")
+        said.append([found[name]["state"] for name in names])
+    assert said == [["unknown"] * 3, ["unknown"] * 3, ["unknown", "none", "confirmed"]]
+    assert titles[0] == "mode collapse: unknown, it is looked for from iteration 5,000 on"
+    assert titles[8:][1] == "vanishing gradient: none"
 
 
-def test_the_windows_of_a_diagnosis_are_no_shorter() -> None:
-    windows = [m.WINDOW for m in (mode_collapse, non_convergence, overfitting, vanishing_gradient)]
-    assert min(windows) == FEWEST_POINTS
+def test_what_was_confirmed_once_is_told_as_past(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"variant": "gan", "storage": str(tmp_path), "name": "once", "steps": 40}
+    config = make_config(given)
+    book = Journal(config.folder)
+    write_config(config, config.folder / "config.yaml")
+    for step in range(1, 41):
+        value = math.nan if 3 <= step <= 7 else 1.0
+        book.write("metrics", step, values={"loss/generator": value, "movement": 0.1})
+    assert main(["diagnose", "once", "--storage", str(tmp_path), "--samples", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "none       no non-convergence" in said
+    assert "past       divergence, iterations 3 to 7: loss/generator not finite" in said
+    found = json.loads((config.folder / "diagnosis.json").read_text())
+    (past,) = found["non_convergence"]["past"]
+    assert (past["confirmed_since"], past["until"]) == (3, 7)
+    assert not found["mode_collapse"]["past"]
 
 
 def test_what_cannot_be_diagnosed_is_told_in_a_line(

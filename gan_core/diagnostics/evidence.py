@@ -16,7 +16,7 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     "mode_collapse": (
         ("diversity", "diversity"),
         ("neighbour_distance", "distance to the nearest"),
-        ("least_mode_ratio", "rarest class"),
+        ("least_mode_ratio", "rarest mode"),
         ("recall", "recall"),
         ("vendi_ratio", "Vendi ratio"),
     ),
@@ -46,7 +46,12 @@ OF_PICTURES = ("neighbour_distance",)
 REFERENCES = ("slope/minimax", "slope/non_saturating")
 """Drawn dashed: what a slope is compared with is often the slope itself."""
 LOGARITHMIC = ("vanishing_gradient", "non_convergence")
-COLOURS = {"none": "#2a7d46", "suspected": "#c77700", "confirmed": "#b3261e"}
+COLOURS = {
+    "none": "#2a7d46",
+    "suspected": "#c77700",
+    "confirmed": "#b3261e",
+    "unknown": "#666666",
+}
 
 
 def _series(history: History, name: str) -> tuple[list[int], list[float]]:
@@ -65,13 +70,13 @@ def evidence_picture(
     samples: Tensor | None = None,
     modes: int = 0,
     *,
-    known: bool = True,
+    past: Sequence[Finding] = (),
     target: str = "image",
 ) -> Tensor:
     """A panel for each failure, shaded from where it began; uint8 (3, H, W).
 
     ``samples``: a picture of samples, uint8 (1 or 3, h, w), for a panel of its own; ``modes``: how
-    many the data have; ``known``: whether the run is long enough to tell what has not failed;
+    many the data have; ``past``: failures that were confirmed once, hatched where they were;
     ``target``: what is learnt, of which pictures alone are judged by the nearest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,7 +89,7 @@ def evidence_picture(
     for number, (failure, names) in enumerate(PANELS.items()):
         axes = figure.add_subplot(grid[number // 2, number % 2])
         drawn = [n for n in names if target == "image" or n[0] not in OF_PICTURES]
-        _panel(axes, history, findings[failure], drawn, known)
+        _panel(axes, history, findings[failure], drawn, [p for p in past if p.failure == failure])
         if failure == "mode_collapse":
             _modes(axes, history, modes)
     if samples is not None:
@@ -104,7 +109,7 @@ def _panel(
     history: History,
     finding: Finding,
     names: Sequence[tuple[str, str]],
-    known: bool,
+    past: Sequence[Finding],
 ) -> None:
     drawn: list[float] = []
     for name, label in names:
@@ -115,17 +120,26 @@ def _panel(
                 style["linestyle"] = "--"
             axes.plot(steps, values, label=label, linewidth=1.3, **style)
             drawn += values
-    if finding.failure in LOGARITHMIC and any(value > 0 for value in drawn):
-        axes.set_yscale("log")
+    positive = [value for value in drawn if value > 0]
+    if finding.failure in LOGARITHMIC and positive:
+        if 0 in drawn:  # the worst that there is belongs into the picture
+            axes.set_yscale("symlog", linthresh=min(positive), linscale=0.3)
+        else:
+            axes.set_yscale("log")
     if finding.since is not None:
         axes.axvspan(finding.since, history.step, color=COLOURS[finding.state], alpha=0.10)
-    state, colour = finding.state, COLOURS[finding.state]
+    for once in past:
+        span: Any = (once.confirmed_since, once.until)
+        axes.axvspan(*span, color=COLOURS["confirmed"], alpha=0.15, hatch="//", fill=False)
+    state = finding.state
     title = f"{called(finding.form or finding.failure)}: {state}"
     if finding.since is not None:
         title += f", since iteration {finding.since:,}"
-    elif not known:
-        title, colour = f"{called(finding.failure)}: too short to tell", "#666666"
-    axes.set_title(title, fontsize=10, color=colour)
+    elif state == "unknown":
+        title += f", {finding.evidence}"
+    if past:
+        title += " (hatched: confirmed once)"
+    axes.set_title(title, fontsize=10, color=COLOURS[state])
     axes.set_xlabel("iteration", fontsize=8)
     axes.tick_params(labelsize=8)
     if drawn:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-State = Literal["none", "suspected", "confirmed"]
+State = Literal["none", "suspected", "confirmed", "unknown"]
 STATES: tuple[State, ...] = ("none", "suspected", "confirmed")
+"""By level. Unknown is what could not be told: not found, and not looked for well enough."""
 FEWEST_REAL = 100
 """Real examples of which a hundredth is one at least: of fewer the distance called near (see
 :meth:`gan_core.metrics.diversity.RealDiversity.figures`) is the smallest that there is by chance,
@@ -47,15 +48,45 @@ class Facts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sign:
-    """One thing that was seen: its ``level`` (0 harmless, 1 suspicious, 2 proof), in words.
+class Advice:
+    """``words`` (an option as the user types it, and why) for runs where it is not in use.
 
-    ``form`` names a stronger form of the failure that this sign shows ("divergence").
+    It is in use where ``option`` is not one of ``unused`` (``None``: there is always more of it to
+    be had); a variant without it gets no advice. ``optimizer``: the only one under which it does
+    anything; empty: any.
+    """
+
+    option: str
+    unused: tuple[Any, ...] | None
+    words: str
+    optimizer: str = ""
+
+    def applies(self, options: Mapping[str, Any]) -> bool:
+        """Whether a run with ``options`` could follow it."""
+        if self.optimizer and options.get("optimizer", "adam") != self.optimizer:
+            return False
+        if self.option not in options:
+            return False
+        return self.unused is None or options[self.option] in self.unused
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """One thing that was looked at: its ``level`` (0 harmless, 1 suspicious, 2 proof), in words.
+
+    ``metric``: what it is told by. ``known``: whether there are enough numbers to tell.
+    ``evaluated``: by an evaluation, of thousands of samples, and so not each time anew. ``form``
+    names a stronger form of the failure that this sign shows ("divergence"). ``advice``: what to
+    try where this is seen, before what is tried against the failure in general.
     """
 
     level: int
     text: str
+    metric: str = ""
+    known: bool = True
+    evaluated: bool = False
     form: str = ""
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +106,9 @@ class Threshold:
         sign = 1 if self.confirmed > self.suspected else -1
         return sum(sign * value > sign * bound for bound in (self.suspected, self.confirmed))
 
-    def sign(self, value: float, text: str) -> Sign:
-        """A sign at the level of ``value``."""
-        return Sign(self.level(value), text)
+    def sign(self, value: float, text: str, metric: str, *, evaluated: bool = False) -> Sign:
+        """A sign at the level of ``value``, of that ``metric``."""
+        return Sign(self.level(value), text, metric, not math.isnan(value), evaluated)
 
 
 def called(failure: str) -> str:
@@ -86,33 +117,14 @@ def called(failure: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Advice:
-    """``words`` (an option as the user types it, and why) for runs where it is not in use.
-
-    It is in use where ``option`` is not one of ``unused``; a variant without it gets no advice.
-    ``optimizer``: the only one under which it does anything; empty: any.
-    """
-
-    option: str
-    unused: tuple[Any, ...]
-    words: str
-    optimizer: str = ""
-
-    def applies(self, options: Mapping[str, Any]) -> bool:
-        """Whether a run with ``options`` could follow it."""
-        if self.optimizer and options.get("optimizer", "adam") != self.optimizer:
-            return False
-        return self.option in options and options[self.option] in self.unused
-
-
-@dataclasses.dataclass(frozen=True)
 class Finding:
     """What is known of one failure.
 
-    ``state``: "none", "suspected" or "confirmed"; ``since``: the iteration at which it began
-    (``None`` in state none), ``confirmed_since``: at which it was proved, as it still is;
-    ``evidence``: what was seen, in words with numbers; ``form``: its
+    ``state``: "none", "suspected", "confirmed", or "unknown"; ``since``: the iteration at which it
+    began (``None`` in state none), ``confirmed_since``: at which it was proved, as it still is;
+    ``evidence``: what was seen, in words with numbers (of what is unknown, why); ``form``: its
     strongest form, where it has one ("divergence"); ``advice``: options to try, with reasons.
+    ``until``: of a failure that is past, the iteration at which it was seen last.
     """
 
     failure: str
@@ -122,10 +134,15 @@ class Finding:
     form: str = ""
     advice: tuple[str, ...] = ()
     confirmed_since: int | None = None
+    until: int | None = None
 
     def line(self) -> str:
         """One line for the user."""
         name = called(self.form or self.failure)
+        if self.state == "unknown":
+            return f"{name} cannot be told: {self.evidence}"
+        if self.until is not None:
+            return f"{name}, iterations {self.confirmed_since:,} to {self.until:,}: {self.evidence}"
         if self.state == "none":
             return f"no {name}" + (f": {self.evidence}" if self.evidence else "")
         return f"{name} {self.state}, since iteration {self.since:,}: {self.evidence}"

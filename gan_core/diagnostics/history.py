@@ -49,8 +49,12 @@ class History:
 
         ``steps``: how many these are where nothing was logged of that, as in a game of one stage.
         """
+        return self.step < self.grown_at(share, steps)
+
+    def grown_at(self, share: float, steps: int) -> int:
+        """The iteration at which ``share`` of the stage's iterations is played."""
         length = steps if self._length is None else self._length
-        return self.step - self.began < share * length
+        return self.began + math.ceil(share * length)
 
     def values(self, name: str) -> list[float]:
         """All values of ``name``, of whatever stage."""

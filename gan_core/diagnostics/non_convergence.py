@@ -32,14 +32,21 @@ GAP = Threshold(2, 4)
 where nothing can be told apart: with more than that at stake in ten steps, the steps are too large.
 The Wasserstein loss has no such scale."""
 
+LOWER_RATES = Advice("lr_g", None, "a tenth of --lr-g and of --lr-d: smaller steps")
 ADVICE = (
     Advice("r1", (0, 0.0), "--r1 1: damps the rotation of the game (Mescheder et al. 2018)"),
-    Advice("ema", (0, 0.0), "--ema 0.999: the average of a rotation is its centre"),
+    LOWER_RATES,
     Advice("beta1", (0.5, 0.9), "--beta1 0: momentum feeds oscillation", "adam"),
     Advice(
         "momentum", (0.5, 0.9), "--momentum 0 --momentum-end 0: momentum feeds oscillation", "sgd"
     ),
-    Advice("lr_decay_to", (1, 1.0), "--lr-decay-to 0.1, or lower --lr-g and --lr-d"),
+    Advice("lr_decay_to", (1, 1.0), "--lr-decay-to 0.1: the game comes to rest at last"),
+    Advice(
+        "ema",
+        (0, 0.0),
+        "--ema 0.999: the average of a rotation is its centre (samples are made by it; what is "
+        "judged here is the game itself)",
+    ),
 )
 
 
@@ -54,7 +61,8 @@ def examine(history: History, facts: Facts) -> list[Sign]:
 def _not_finite(history: History) -> list[Sign]:
     names = [name for prefix in WATCHED for name in history.names(prefix)]
     bad = [n for n in names if not all(map(math.isfinite, history.recent(n, 1)))]
-    return [Sign(2, f"{', '.join(bad)} not finite", form="divergence")] if bad else []
+    text = f"{', '.join(bad)} not finite"
+    return [Sign(2, text, form="divergence", advice=(LOWER_RATES,))] if bad else []
 
 
 def _without_bound(facts: Facts) -> bool:
@@ -70,7 +78,10 @@ def _huge(history: History, facts: Facts) -> list[Sign]:
     for name in history.names("loss/"):
         size = abs(history.median(name, WINDOW))
         level = LOSS.level(size / facts.loss_scales.get(name, 1.0))
-        signs.append(Sign(level, f"{name} at {size:.3g}", "divergence" if level == 2 else ""))
+        form = "divergence" if level == 2 else ""
+        told = not math.isnan(size)
+        text = f"{name} at {size:.3g}"
+        signs.append(Sign(level, text, name, told, form=form, advice=(LOWER_RATES,)))
     return signs
 
 
@@ -83,7 +94,7 @@ def _moving(history: History) -> list[Sign]:
     rotation = history.latest("rotation")
     if not math.isnan(rotation):
         text += f", rotation of the game {rotation:.2g}"
-    return [MOVEMENT.sign(moved, text)]
+    return [MOVEMENT.sign(moved, text, "movement")]
 
 
 def _unsettled(history: History, facts: Facts) -> list[Sign]:
@@ -92,4 +103,5 @@ def _unsettled(history: History, facts: Facts) -> list[Sign]:
     gaps = [abs(gap) for gap in history.recent("duality_gap", GAPS)]
     gap = max(gaps, default=math.nan)
     when = f"one of the last {len(gaps)} evaluations" if len(gaps) > 1 else "the last evaluation"
-    return [GAP.sign(gap, f"the duality gap was {gap:.2g} at {when}")]
+    text = f"the duality gap was {gap:.2g} at {when}"
+    return [GAP.sign(gap, text, "duality_gap", evaluated=True)]

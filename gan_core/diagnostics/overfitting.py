@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gan_core.diagnostics.findings import Advice, Facts, Sign, Threshold
 from gan_core.diagnostics.history import History
 
@@ -31,16 +33,22 @@ def examine(history: History, facts: Facts) -> list[Sign]:
     signs = _of_the_discriminator(history)
     for name in history.names("copied_share") if facts.tells_near else ():
         copied = history.latest(name)
-        signs.append(COPIES.sign(copied, f"{copied:.0%} of samples are training examples again"))
+        text = f"{copied:.0%} of samples are training examples again"
+        signs.append(COPIES.sign(copied, text, name, evaluated=True))
     return signs
 
 
 def _of_the_discriminator(history: History) -> list[Sign]:
     train = history.median("accuracy/train", WINDOW)
-    if not (train + history.median("accuracy/fake", WINDOW)) / 2 >= SURE:
-        return []
+    right = (train + history.median("accuracy/fake", WINDOW)) / 2
+    if not right >= SURE:
+        known = not math.isnan(right)
+        return [Sign(0, "", name, known) for name in ("accuracy/held_out", "overfitting/rv")]
     held_out = history.median("accuracy/held_out", WINDOW)
     share = history.median("overfitting/rv", WINDOW)
     text = f"D is right on {train:.0%} of training and {held_out:.0%} of held-out examples"
     seen = f"{share:.0%} of what D sees in training examples it does not see in held-out ones"
-    return [GAP.sign(train - held_out, text), LEARNT_BY_HEART.sign(share, seen)]
+    return [
+        GAP.sign(train - held_out, text, "accuracy/held_out"),
+        LEARNT_BY_HEART.sign(share, seen, "overfitting/rv"),
+    ]

@@ -61,6 +61,68 @@ def test_a_finding_is_taken_back_only_after_a_calm() -> None:
     assert over == Finding("non_convergence")
 
 
+def test_what_an_evaluation_alone_has_told_is_over_with_the_next_one() -> None:
+    diagnosis = Diagnosis(FACTS)
+    diagnosis.take(50, {"modes_covered": 10.0, "least_mode_ratio": 0.1})
+    for step in range(51, 60):  # logging points say nothing of it
+        assert diagnosis.take(step, {"diversity": 1.0}) == []
+    (better,) = diagnosis.take(60, {"modes_covered": 10.0, "least_mode_ratio": 0.2})
+    assert (better.state, better.since) == ("suspected", 50)
+    (over,) = diagnosis.take(70, {"modes_covered": 10.0, "least_mode_ratio": 0.9})
+    assert over.state == "none"
+    (past,) = diagnosis.past
+    assert (past.state, past.confirmed_since, past.until) == ("confirmed", 50, 59)
+    assert "0.10 times" in past.line()
+
+
+def test_what_logging_points_have_told_too_wants_a_calm_after_an_evaluation() -> None:
+    diagnosis = Diagnosis(FACTS)
+    for step in range(50, 60):
+        diagnosis.take(step, {"diversity": 0.1})
+    diagnosis.take(60, {"modes_covered": 10.0, "least_mode_ratio": 0.1})
+    diagnosis.take(61, {"diversity": 1.0})
+    diagnosis.take(62, {"diversity": 0.1})
+    assert diagnosis.take(63, {"least_mode_ratio": 0.9}) == []
+    for step in range(64, 63 + CALM):
+        assert diagnosis.take(step, {"diversity": 1.0}) == [], step
+    (over,) = diagnosis.take(63 + CALM, {"diversity": 1.0})
+    assert over.state == "none"
+
+
+def test_what_is_not_a_number_any_more_takes_nothing_back() -> None:
+    diagnosis = Diagnosis(FACTS)
+    for step in range(50, 60):
+        diagnosis.take(step, {"diversity": 0.1})
+    for step in range(60, 90):
+        diagnosis.take(step, {"diversity": math.nan, "least_mode_ratio": 0.9})
+    assert diagnosis.findings["mode_collapse"].state == "confirmed"
+    for step in range(90, 100):
+        diagnosis.take(step, {"diversity": 1.0})
+    assert diagnosis.findings["mode_collapse"].state == "none"
+
+
+def test_what_a_stage_is_not_told_by_does_not_keep_the_finding_of_the_last_one() -> None:
+    diagnosis = Diagnosis(Facts(steps=200))
+    for step in range(1, 101):
+        diagnosis.take(step, of_stage(0, 100, **{"loss/reconstruction": 1e4}))
+    assert diagnosis.findings["non_convergence"].form == "divergence"
+    for step in range(101, 201):
+        diagnosis.take(step, of_stage(100, 100, **{"loss/generator": 1.0, "movement": 0.1}))
+    assert diagnosis.findings["non_convergence"].state == "none"
+    (past,) = diagnosis.past
+    assert (past.form, past.confirmed_since, past.until) == ("divergence", 3, 100)
+
+
+def test_against_divergence_smaller_steps_come_first() -> None:
+    options = {"lr_g": 2e-4, "lr_d": None, "r1": 0.0}
+    diagnosis = Diagnosis(Facts(steps=100, options=options))
+    diagnosis.take(1, NAN)
+    first, *others = diagnosis.findings["non_convergence"].advice
+    assert first.startswith("a tenth of --lr-g and of --lr-d")
+    assert first not in others
+    assert any("--r1" in words for words in others)
+
+
 def test_a_relapse_during_the_calm_is_the_same_finding() -> None:
     diagnosis = Diagnosis(FACTS)
     diagnosis.take(1, NAN)

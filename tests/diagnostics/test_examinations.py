@@ -109,6 +109,7 @@ JUDGED = {
     "loss": lambda value: {"loss/generator": -value},
     "duality_gap": lambda value: {"duality_gap": -value},
     "accuracy/train": lambda value: {"accuracy/train": 0.9, "accuracy/held_out": 0.9 - value},
+    "unique_share": lambda value: {"unique_share": 0.9 * value, "unique_share_real": 0.9},
 }
 """What is logged where a value that the page names is so large; else that value."""
 
@@ -129,6 +130,16 @@ def test_the_page_names_every_threshold() -> None:
     known = [v for module in modules for v in vars(module).values() if isinstance(v, Threshold)]
     told = [tuple(map(float, row[3:])) for row in ROW.findall(PAGE.read_text())]
     assert sorted(told) == sorted((t.suspected, t.confirmed) for t in known)
+
+
+@pytest.mark.parametrize("name", ["grad_norm/generator", "grad_norm/generator_1"])
+def test_a_generator_without_any_gradient_learns_nothing_whatever_its_loss(name: str) -> None:
+    """A D of dead units gives every sample the same logit: hinge loss 0, or 2, slope 1."""
+    told = {"accuracy/fake": 0.0, "slope/generator": 1.0}
+    assert levels(**told, **{name: 0.99e-7}) == only("vanishing_gradient", 2)
+    assert levels(**told, **{name: 1.01e-7}) == only("vanishing_gradient", 0)
+    assert levels(points=2, **{name: 0.0}) == only("vanishing_gradient", 0)
+    assert levels(**{"grad_norm/discriminator": 0.0}) == only("vanishing_gradient", 0)
 
 
 def test_only_a_loss_beyond_all_bounds_is_called_divergence() -> None:
