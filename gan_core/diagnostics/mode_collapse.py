@@ -27,6 +27,9 @@ set, but for one of which more than a twentieth is one and the same."""
 UNIQUE = Threshold(0.35, 0.15)
 """The share of bars of music that are like no other, over that of real ones: few come again and
 again. Trained generators had 0.98 and more, one on its way 0.42 and 0.68, one of ten bars 0.13."""
+SPREAD = Threshold(0.25, 0.1)
+"""How far the points of a mode of a mixture spread, over the data's: each mode is a point or two.
+Games that have learnt a ring have 0.4 and more."""
 PAIRS = 10
 """Pairs of samples, for each picture of the larger :data:`SUPPORT`, from which on the paradox says
 anything: of fewer pairs there are as few where none is the same."""
@@ -93,7 +96,7 @@ def _repeated(history: History) -> list[Sign]:
 
 def _missing(history: History, facts: Facts) -> list[Sign]:
     """Modes that are not made."""
-    signs = []
+    signs = _shrunk(history)
     covered, least = history.latest("modes_covered"), history.latest("least_mode_ratio")
     if facts.modes and not math.isnan(covered) and facts.target == "image":
         expected, deviation = _expected(facts)
@@ -113,6 +116,13 @@ def _missing(history: History, facts: Facts) -> list[Sign]:
         sign = LEAST_MODE.sign(least, text, "least_mode_ratio", evaluated=True)
         signs.append(_as_classified(sign, history))
     return signs
+
+
+def _shrunk(history: History) -> list[Sign]:
+    """Modes of a mixture that are hardly more than points."""
+    spread = history.latest("mode_spread")
+    text = f"the points of a mode spread {spread:.2f} times as far as in the data"
+    return [SPREAD.sign(spread, text, "mode_spread", evaluated=True)]
 
 
 def _least_share(facts: Facts) -> float:

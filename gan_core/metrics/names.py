@@ -20,7 +20,7 @@ _OF_FEATURES = (
 _OF_TEXTS = ("retrieval", "retrieval_real", "retrieval_excess")
 _OF_MODES = ("modes_covered", "mode_kl", "least_mode_ratio")
 _OF_CLASSES = (*_OF_MODES, "ms_ssim", "ms_ssim_real")
-_OF_MIXTURES = (*_OF_MODES, "high_quality_share", "smallest_mode_share")
+_OF_MIXTURES = (*_OF_MODES, "high_quality_share", "smallest_mode_share", "mode_spread")
 
 Good = Literal["low", "high"]
 _LOW = (
@@ -34,7 +34,9 @@ _HIGH = (
     "least_mode_ratio", "high_quality_share", "smallest_mode_share", "mixture_score", "psnr",
     "ssim", "chord_share", "unique_share", "parzen_log_likelihood", "parzen_validation",
 )  # fmt: skip
-_NEITHER = ("vendi_ratio", "distance_ratio", "parzen_sigma", "parzen_standard_error")
+_NEITHER = (
+    "vendi_ratio", "distance_ratio", "mode_spread", "parzen_sigma", "parzen_standard_error",
+)  # fmt: skip
 OF_DATA = (
     "ms_ssim_real", "retrieval_real", "psnr_bicubic", "ssim_bicubic", "l1_input", "ssim_input",
     "l1_inverse_input", "ssim_inverse_input", "chord_share_real", "unique_share_real",

@@ -52,6 +52,24 @@ def test_a_perfect_sampler_scores_what_the_normal_distribution_says(name, modes)
     assert figures["modes_covered"] == modes
     assert figures["high_quality_share"] == pytest.approx(share, abs=0.0015)
     assert figures["smallest_mode_share"] == pytest.approx(share / modes, rel=0.1)
+    # Half of r^2 is exponential, cut off at 4.5.
+    spread = math.sqrt(1 - 4.5 * math.exp(-4.5) / share)
+    assert figures["mode_spread"] == pytest.approx(spread, abs=0.005)
+
+
+def test_the_spread_of_modes_is_that_of_good_points_about_their_own_means():
+    modes = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    random = np.random.default_rng(1)
+    inner = [random.uniform(-0.2, 0.2, (n, 2)) for n in (5, 9, 1)]
+    points = np.concatenate([m + p for m, p in zip(modes.numpy(), inner, strict=True)])
+    points = torch.from_numpy(np.concatenate([points, [[5.0, 5.0], [0.0, 0.31]]]))
+    # The pooled variance of the two modes that have one, by the book.
+    pooled = (4 * inner[0].var(0, ddof=1) + 8 * inner[1].var(0, ddof=1)).mean() / 12
+    figures = coverage.mixture_figures(points, modes, 0.1)
+    assert figures["mode_spread"] == pytest.approx(math.sqrt(pooled) / 0.1, rel=1e-9)
+    shifted = coverage.mixture_figures(modes.repeat(4, 1) + 0.1, modes, 0.1)
+    assert shifted["mode_spread"] == pytest.approx(0, abs=1e-6)
+    assert "mode_spread" not in coverage.mixture_figures(modes, modes, 0.1)
 
 
 def test_three_sigma_is_the_edge_of_high_quality():

@@ -290,7 +290,7 @@ def test_the_names_of_figures_of_texts_are_known_too():
 
 def test_all_names_of_a_mixture_are_known_before():
     ring = MIXTURES["ring"]
-    found = set(coverage.mixture_figures(ring.modes, ring.modes, ring.sigma))
+    found = set(coverage.mixture_figures(ring.modes.repeat(2, 1), ring.modes, ring.sigma))
     known = evaluation_names([], labels=False, mixture=True, conditions=(), own=("mine",)).all()
     assert known == found | {"mine"}
 
@@ -366,6 +366,7 @@ def test_mixtures_are_judged_by_their_modes():
         "modes_covered": 4,
         "high_quality_share": 1,
         "smallest_mode_share": 0,
+        "mode_spread": 0,
     }
     assert "PacGAN: 100 generated points" in result.protocol["modes"]
 
