@@ -23,7 +23,7 @@ def find_beginning(place: Path) -> Path:
     the newest one (of a search's trial too); the folder of best states is that of the last. Raises
     ``UserError`` where there is no whole one.
     """
-    if (place / "manifest.json").exists():
+    if (place / checkpoints.MANIFEST).exists():
         checkpoints.verify(place)
         return place
     if not place.exists() and place.parent.name == checkpoints.BEST:

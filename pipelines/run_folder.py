@@ -16,6 +16,7 @@ from typing import IO, Any
 from gan_core import journal
 from gan_core.config import RunConfig, check_resumable, make_config, read_config, write_config
 from gan_core.engine.checkpoint import (
+    MANIFEST,
     all_checkpoints,
     find_best,
     find_checkpoint,
@@ -74,13 +75,14 @@ class RunFolder:
         self._take()
         changes = [*changes_of(self.config), *self._decided_otherwise()] if resume else []
         checkpoint = find_checkpoint(self.path) if resume else None
-        if resume and checkpoint is None and last_status(self.path) is not None:
+        nothing = resume and checkpoint is None and last_status(self.path) is not None
+        if nothing and self._has_saved():
             instead = ""
             if find_best(self.path):
                 instead = f", with --begin-from {shlex.quote(str(self.config.name))} from its best"
             raise UserError(
                 f"run '{self.config.name}' has no whole checkpoint to resume: start a new run"
-                f"{instead}"
+                f"{instead}, or remove {self.path} to have its name again"
             )
         try:
             (self.path / STOP).unlink(missing_ok=True)
@@ -92,6 +94,8 @@ class RunFolder:
         self._before = None if before is None else (before, self._starts())
         if changes:
             print(f"resuming run {self.config.name} with {'; '.join(changes)}")
+        if nothing:
+            print(f"run {self.config.name} had ended before it saved anything: it begins anew")
         return checkpoint
 
     def keep(self) -> None:
@@ -138,6 +142,14 @@ class RunFolder:
     def never_started(self) -> bool:
         """Whether the folder is new and holds neither a start nor the trace of a failure."""
         return self._made and not self._starts() and not (self.path / TRACE).exists()
+
+    def _has_saved(self) -> bool:
+        """Whether there is, or was, more of the run than its beginning: a checkpoint, be it broken,
+        or the generator that is written with each.
+        """
+        if last_status(self.path) == "finished" or any((self.path / "generator").glob("*")):
+            return True
+        return any((folder / MANIFEST).exists() for folder in all_checkpoints(self.path))
 
     def _starts(self) -> int:
         """How often the run has begun to play."""

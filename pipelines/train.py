@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from gan_core import journal
 from gan_core.config import RunConfig
+from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World, torchrun_world
 from gan_core.errors import UserError, named_line
 from gan_core.journal import last_status
@@ -146,6 +147,7 @@ class Watch(Stopping):
     def __init__(self, config: RunConfig, first: str = "the first iteration") -> None:
         super().__init__(config.folder)
         self._first = first
+        self._ended = False
         self.progress = ProgressLine(config.variant, config.game.steps)
         self._told = False
         self._speaking = threading.Lock()
@@ -170,8 +172,9 @@ class Watch(Stopping):
             for event, offset in journal.read(self.folder / journal.FILE, self._offset):
                 self._offset = offset
                 self.started = True
+                self._ended = event["kind"] == "end"
                 self.progress.show(event)
-            if self._asked and not self._told:
+            if self._asked and not self._told and not self._ended:
                 self._told = True
                 self.progress.say(
                     "stopping: a checkpoint is written (Ctrl-C again to abort at once)"
@@ -208,7 +211,12 @@ def _train_here(config: RunConfig, resume: bool) -> dict[str, Any]:
         check_data(config, resumed=resume)
         with RunFolder(config) as folder:
             checkpoint = _led(world, lambda: folder.open(resume))
-            summary = _play_here(config, world, checkpoint)
+            try:
+                summary = _play_here(config, world, checkpoint)
+            except KeyboardInterrupt:
+                if world.leads and not folder.never_started():
+                    print(how_to_go_on(config), file=sys.stderr)
+                raise
             return conclude(config, summary) if world.leads else summary
 
 
@@ -271,11 +279,25 @@ def _failure(config: RunConfig, error: BaseException, causes: list[BaseException
     lost = unwritten(path, trace)
     kept = f"the trace cannot be kept: {lost}" if lost else f"the whole trace: {path}"
     full = next(filter(None, map(full_disk, chain)), None)
-    if full is None:
-        said = named_line(causes[0] if causes else error)[:300]
-    else:  # of which the last error need not say a word
+    first = causes[0] if causes else error
+    if full is not None:  # of which the last error need not say a word
         said = f"a disk is full ({full[:300]}): {how_to_make_room(config.storage)}"
-    return RunFailed(f"run {config.name} failed: {said} ({kept})")
+    elif _is_lost_process(first):
+        said = "one of Ray's processes was killed: by the system, for its memory, or by hand"
+    else:
+        said = named_line(first)[:300]
+    on = f"; go on with: {_resuming(config)}" if find_checkpoint(config.folder) else ""
+    return RunFailed(f"run {config.name} failed: {said} ({kept}){on}")
+
+
+def _is_lost_process(error: BaseException) -> bool:
+    """Whether ``error`` says, at length, that a process of Ray's is there no more."""
+    if "ray" not in sys.modules:
+        return False
+    from ray.exceptions import RayActorError
+
+    # One that an error of ours has ended as it began has that to tell.
+    return isinstance(error, RayActorError) and not error.actor_init_failed
 
 
 # -- by Ray Train --------------------------------------------------------------------------------
@@ -288,7 +310,8 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
         if not cluster.own:
             check_data_on_cluster(config, resume)
         checkpoint = folder.open(resume)
-        watch = stack.enter_context(Watch(config))
+        watching = stack.enter_context(ExitStack())
+        watch = watching.enter_context(Watch(config))
         shipper = track(config, watch)
         try:
             run = _Training(config, cluster, device, checkpoint, watch)
@@ -296,9 +319,40 @@ def _train_on_ray(config: RunConfig, resume: bool) -> dict[str, Any]:
         except BaseException as error:
             stack.close()  # no worker writes to the journal beyond this point
             give_up(folder, shipper, error)
+            if isinstance(error, KeyboardInterrupt) and not folder.never_started():
+                print(how_to_go_on(config), file=sys.stderr)
             raise
-        stack.close()
-        return conclude(config, summary, shipper)
+        watching.close()
+        with unhurried(config):
+            stack.close()  # no worker writes to the journal beyond this point
+            return conclude(config, summary, shipper)
+
+
+@contextmanager
+def unhurried(config: RunConfig) -> Iterator[None]:
+    """The end of a run that has been played: Ray stops, and the run is summed up.
+
+    A Ctrl-C is only answered, since nothing is left to be stopped but what tells of the run; a
+    second one ends that too.
+    """
+    heard = 0
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > 1:
+            raise KeyboardInterrupt
+        text = "all is played and saved; the summary follows (Ctrl-C again to leave without)"
+        print(text, file=sys.stderr, flush=True)
+
+    before = take_signals(hear, signal.SIGINT)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"the summary is made by: {_resuming(config)}", file=sys.stderr)
+        raise
+    finally:
+        give_back(before)
 
 
 def prepare(config: RunConfig, stack: ExitStack, resume: bool) -> Cluster:
@@ -472,7 +526,11 @@ def conclude(
 
 def how_to_go_on(config: RunConfig) -> str:
     """The line for a user who has stopped the run."""
-    return f"stopped; go on with: python -m pipelines train --resume {_place(config)}"
+    return f"stopped; go on with: {_resuming(config)}"
+
+
+def _resuming(config: RunConfig) -> str:
+    return f"python -m pipelines train --resume {_place(config)}"
 
 
 def _figure(name: str, value: float, modes: int | None) -> str:

@@ -223,7 +223,7 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
     from pipelines.cluster import absolute, connected, on_this_machine
     from pipelines.run_folder import append
     from pipelines.train import check_data_on_cluster
-    from pipelines.tuning.results import conclude
+    from pipelines.tuning.results import conclude, how_to_go_on
     from pipelines.tuning.table import Table
 
     study = dataclasses.replace(study, run=absolute(study.run))
@@ -256,7 +256,9 @@ def tune(study: Study, *, resume: bool = False) -> Outcome:
                 append(study.folder, "start", trials=study.options.trials)
                 with _endings_as_interrupts():
                     complete = run(study, cluster, table, resume=resume)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    table.say(how_to_go_on(study))
                 family.end("stopped", timeout=10)
                 raise
             stack.close()  # no trial writes to its journal beyond this point

@@ -23,7 +23,7 @@ from gan_core.errors import UserError
 from gan_core.pictures import save_png
 from pipelines.cluster import Cluster
 from pipelines.tuning import driver, schedulers
-from pipelines.tuning.driver import SearchBoard, _without_rays_last_word, resources, room
+from pipelines.tuning.driver import SearchBoard, _in_other_words, resources, room
 from pipelines.tuning.importance import MINIMUM, importances, mean_ranks
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import read_trials
@@ -335,19 +335,23 @@ def test_a_trial_that_is_stopped_by_its_diagnosis_is_not_called_behind(tmp_path:
 def test_of_an_interrupted_search_ray_does_not_tell_its_own_names(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    log = logging.getLogger("ray.tune.tune")
+    log, said = logging.getLogger("ray.tune.tune"), list[str]()
     log.addHandler(caplog.handler)
     try:
-        with _without_rays_last_word():
+        with _in_other_words(said.append):
+            log.warning("Stop signal received (e.g. via SIGINT/Ctrl+C), ending Ray Tune run. ")
             log.error("Trials did not complete: %s", ["trial_484b556f"])
             log.error("something else")
     finally:
         log.removeHandler(caplog.handler)
     assert {record.getMessage() for record in caplog.records} == {"something else"}
+    (line,) = said
+    assert line.startswith("stopping: what was saved is kept (Ctrl-C again")
     import ray.tune.tune
 
     assert ray.tune.tune.logger is log
-    assert "Trials did not complete" in inspect.getsource(ray.tune.tune)
+    for words in ("Trials did not complete", '"Stop signal received'):
+        assert words in inspect.getsource(ray.tune.tune)
 
 
 def test_a_trial_that_memory_has_ended_is_lost_and_not_the_search() -> None:

@@ -25,6 +25,7 @@ from gan_core.checksums import remembered_sha256_of, sha256_of
 from gan_core.errors import UserError, first_line
 
 FORMAT = 1
+MANIFEST = "manifest.json"
 BEST = "best"
 """The folder, in that of a run, in which its best state is."""
 _PROMISED = {"step", "world_size", "config", "data"}
@@ -72,7 +73,7 @@ def write_rank(folder: Path, rank: int, state: dict[str, Any]) -> None:
 def files_of(rank: int) -> tuple[str, ...]:
     """The files that ``rank`` writes, the manifest last."""
     own = (f"rank_{rank}.pt", f"rank_{rank}.sha256")
-    return own if rank else (*own, "state.pt", "state.sha256", "manifest.json")
+    return own if rank else (*own, "state.pt", "state.sha256", MANIFEST)
 
 
 def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -80,7 +81,7 @@ def write_shared(folder: Path, state: dict[str, Any], manifest: dict[str, Any]) 
     _write(folder / "state.pt", state)
     whole = json.loads(json.dumps({"format": FORMAT, **manifest}))  # as it will be read
     text = json.dumps({**whole, "sha256": _digest(whole)}, indent=1)
-    _write_text(folder / "manifest.json", text)
+    _write_text(folder / MANIFEST, text)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -103,7 +104,7 @@ def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest; :class:`BrokenCheckpoint` if the folder is no checkpoint of this project."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
         known = manifest["format"] == FORMAT and set(manifest) >= _PROMISED
         counts = known and all(type(manifest[name]) is int for name in ("step", "world_size"))
     except (OSError, ValueError, KeyError, TypeError):

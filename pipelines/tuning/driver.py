@@ -195,7 +195,7 @@ def run(study: Study, cluster: Cluster, table: Table, *, resume: bool) -> bool:
             with (
                 _starting_together(study, concurrent),
                 _memory_takes_trials_alone(),
-                _without_rays_last_word(),
+                _in_other_words(table.say),
             ):
                 tuner.fit()
         finally:
@@ -250,14 +250,18 @@ def _memory_takes_trials_alone() -> Iterator[None]:
 
 
 @contextmanager
-def _without_rays_last_word() -> Iterator[None]:
-    """What Ray says of trials that have not ended when a search is, by Ctrl-C or a full disk.
+def _in_other_words(say: Callable[[str], None]) -> Iterator[None]:
+    """What Ray says of a Ctrl-C, to ``say`` in this program's words, and nothing of what it says of
+    trials that have not ended when a search is, by that or a full disk.
 
     It names them as nobody else does; the last words say how many there are, and how to go on.
     """
 
     def wanted(record: logging.LogRecord) -> bool:
         text = record.getMessage()
+        if text.startswith("Stop signal received"):
+            say("stopping: what was saved is kept (Ctrl-C again to end at once, without a report)")
+            return False
         return not (text.startswith("Trials did not complete") or line_of_a_full_disk(text))
 
     logs = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", "execution.tune_controller")]
