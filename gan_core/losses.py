@@ -21,7 +21,7 @@ from gan_core.registry import Names, Registry
 class GeneratorLoss(Protocol):
     """The generator's side of a game; ``real_logits`` are for losses that compare with them."""
 
-    def __call__(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    def __call__(self, fake_logits: Tensor, real_logits: Tensor | None = None, /) -> Tensor:
         """The scalar that the generator minimises."""
 
 

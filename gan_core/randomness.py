@@ -46,9 +46,15 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: int) -> tuple[Te
 def random_words(key: int, index: Tensor, count: int) -> Tensor:
     """``count`` random 32-bit words for each sample.
 
-    ``index`` is int64 (N,): global sample numbers. Returns int64 (N, count rounded up to a
+    ``index``: whole numbers (N,), global sample numbers. Returns int64 (N, count rounded up to a
     multiple of 4) with values in [0, 2^32).
     """
+    if index.is_floating_point() or index.dim() != 1:
+        raise ValueError(
+            f"numbers of samples are whole, in one row, not {index.dtype} of shape "
+            f"{tuple(index.shape)}"
+        )
+    index = index.to(torch.int64)  # others would overflow, and be other numbers
     blocks = torch.arange((count + 3) // 4, device=index.device)
     sample, block = index[:, None], blocks[None, :]
     zero = torch.zeros((), dtype=torch.int64, device=index.device)

@@ -23,7 +23,7 @@ from gan_core.engine.averaging import (
 )
 from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.sampling import Sampler, copy_networks
-from gan_core.errors import UserError
+from gan_core.errors import UserError, unknown_word
 from gan_core.paths import user_path
 from gan_core.randomness import stream_key
 from gan_core.variant import Stage, Variant, create
@@ -154,17 +154,33 @@ class ReleasedGenerator:
         ``conditions`` are other things asked for, by name (N, ...), as the networks see them;
         without them, sample i is of example i % 64 of those that the generator came with.
         ``noise`` replaces what ``index`` would give.
-        ``native`` resizes to the source's own size. Raises ``UserError`` for a label out of range.
+        ``native`` resizes to the source's own size. Raises ``UserError`` for a label out of range,
+        and for what this generator cannot be asked for or given.
         """
+        conditions = dict(conditions or {})
+        if "label" in conditions and labels is None and self.conditional:
+            labels = conditions.pop("label")
+        self._check_asked(labels, conditions, noise or {})
         place = index.to(self.device)
         asked = {name: values[place % len(values)] for name, values in self.examples.items()}
-        asked |= {name: values.to(self.device) for name, values in (conditions or {}).items()}
+        asked |= {name: values.to(self.device) for name, values in conditions.items()}
         if self.conditional:
             asked["label"] = self._asked_labels(index, labels).to(self.device)
         sampler = self._sampler(self.info["config"]["seed"] if seed is None else seed)
         given = {name: values.to(self.device) for name, values in (noise or {}).items()}
         target = sampler(index, given, asked)[self.spec.target]
         return self.stage.view.restore(target, self.spec.target_shape) if native else target
+
+    def _check_asked(self, labels: Tensor | None, conditions: Batch, noise: Batch) -> None:
+        variant, stage = self.info["config"]["variant"], self.info["stage"]
+        if labels is not None and not self.conditional:
+            raise UserError(f"this generator ({variant}) knows no classes: leave labels out")
+        known = {*self.info["conditions"], *self.examples} - {"label"}
+        for name in conditions.keys() - known:
+            raise unknown_word(f"condition of {variant}", name, known or ["none"])
+        takes = [spec.name for spec in self.variant.noise(stage) if spec.read_by("sample")]
+        for name in noise.keys() - set(takes):
+            raise unknown_word(f"noise of {variant}", name, takes or ["none"])
 
     def _usual_labels(self) -> Tensor | None:
         """Labels in the proportions of training, in a fixed order; ``None`` (evenly) of generators

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -72,6 +73,11 @@ def constant(_: float) -> float:
     return 1.0
 
 
+def no_momentum(_: int) -> float:
+    """The momentum of plain descent."""
+    return 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerSpec:
     """A player's optimiser.
@@ -87,11 +93,21 @@ class OptimizerSpec:
     betas: tuple[float, float] = (0.5, 0.999)
     rate: Callable[[int], float] = constant
     annealing: Callable[[float], float] = constant
-    momentum: Callable[[int], float] = lambda _: 0.0
+    momentum: Callable[[int], float] = no_momentum
 
     def __post_init__(self) -> None:
         if self.kind not in ("adam", "sgd"):
             raise unknown_word("kind of optimiser", self.kind, ("adam", "sgd"))
+        if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
+            raise UserError(f"a learning rate is 0 or more, and finite, not {self.learning_rate}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas are two numbers from 0 to below 1, not {self.betas}")
+        for name in ("rate", "annealing", "momentum"):
+            if not callable(getattr(self, name)):
+                raise UserError(
+                    f"{name} of an OptimizerSpec is a function (of how much was played), not "
+                    f"{getattr(self, name)!r}"
+                )
 
 
 def check_tuple(what: str, found: object, kind: type) -> None:

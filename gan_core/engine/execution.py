@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from gan_core.engine.world import World
+from gan_core.errors import unknown_word
 from gan_core.variant import Stage, Variant
 
 Mode = Literal["eager", "compile", "graph", "compiled-graph"]
@@ -59,6 +60,12 @@ class Engine:
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
         torch.backends.cudnn.deterministic = True
+
+    def __post_init__(self) -> None:
+        for name, known in (("mode", Mode), ("precision", Precision)):
+            word: str = getattr(self, name)
+            if word not in get_args(known):
+                raise unknown_word(f"{name} of an engine", word, get_args(known))
 
     @property
     def memory_format(self) -> str:

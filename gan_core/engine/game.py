@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from gan_core.data.views import View
 from gan_core.engine.averaging import (
     STATISTICS_BATCH,
     STATISTICS_BATCHES,
+    MovingAverage,
     has_batch_statistics,
     measure_batch_statistics,
 )
@@ -23,13 +25,19 @@ from gan_core.engine.hosted import belongs_on_host
 from gan_core.engine.sampling import Sampler, StoredConditions, copy_networks, undisturbed
 from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
-from gan_core.errors import UserError
+from gan_core.errors import UserError, unknown_word
 from gan_core.randomness import stream_key
-from gan_core.variant import NoiseSpec, Player, Stage, Variant, check_tuple
+from gan_core.variant import NoiseSpec, OptimizerSpec, Player, Stage, Variant, check_tuple
+
+_PROMISED = {"stage", "step", "stage_start", "seen_before", "networks", "players"}
+EXAMPLES_ON = ("auto", "device", "host")
 
 
 class Game:
     """A variant being trained: stages in their order, and in each the players in theirs.
+
+    The networks are the variant's own, which the game trains: another game begins with a variant of
+    its own (:func:`gan_core.create`), or goes on with what this one has made of them.
 
     ``train`` and ``held_out`` are as the source gives them. ``batch_size`` is global and must be
     a multiple of the number of workers, each worker's share one that suits the variant, no noise
@@ -52,9 +60,13 @@ class Game:
         engine: Engine | None = None,
         examples_on: str = "auto",
     ) -> None:
+        if examples_on not in EXAMPLES_ON:
+            raise unknown_word("examples_on", examples_on, EXAMPLES_ON)
         self.world = world or World.current()
         self.engine = engine or Engine()
         self._notes: list[str] = []
+        if batch_size < 1:
+            raise UserError(f"a batch has at least one example, not {batch_size}")
         if batch_size % self.world.size:
             raise UserError(
                 f"--batch-size {batch_size} cannot be shared by {self.world.size} workers: "
@@ -76,6 +88,8 @@ class Game:
             )
             self._check_names(stage)
         self.seats: list[Seat] = []
+        self._handed_on: dict[str, MovingAverage] = {}
+        self._view: View | None = None
         self._shared_stream: BatchStream | None = None
         self._stored: Batch = {}
         self._stored_held_out: Batch = {}
@@ -145,6 +159,7 @@ class Game:
         self.stage_index, self.stage_start = index, self.step
         stage = self.stage
         averages = {n: a for seat in self.seats for n, a in seat.averages.items()}
+        averages = self._handed_on = averages or self._handed_on
         # The last stage's moments and recorded turns make room before this one's are made.
         self._playing: Seat | None = None
         self.seats = []
@@ -157,14 +172,16 @@ class Game:
             getattr(self.variant, name).train()
         if self.engine.compiles:
             self._notes += compile_networks(self.variant, stage)
-        self.seats = [
+        seats = [
             Seat(self.variant, player, self.world, self._stream(player, stage), self.engine)
             for player in stage.players
         ]
-        for seat in self.seats:
+        for seat in seats:
             seat.freeze(True)
             seat.take_over(averages)
         self._shared_stream = self._stream(None, stage) if stage.batch == "iteration" else None
+        self.seats = seats  # last: without them, an interrupted beginning is known and made up for
+        self._handed_on = {}
 
     def _settle(self, following: Stage) -> None:
         """Networks that nobody trains any more go on as they are sampled from.
@@ -205,12 +222,13 @@ class Game:
 
     def _look_through(self, view: View) -> None:
         """Hold both splits on the device as ``view`` wants to see them."""
-        self._view = view
+        self._view = None
         self._stored, self._stored_held_out = {}, {}  # the last stage's make room before
         train, held_out = (dict(view.prepare(e).tensors) for e in (self.train, self.held_out))
         self.hosted = self._stays_on_host(train)
         self._stored = self._on_device(train)
         self._stored_held_out = self._on_device(held_out)
+        self._view = view
 
     def _stays_on_host(self, stored: Batch) -> frozenset[str]:
         if self._examples_on == "auto":
@@ -253,9 +271,14 @@ class Game:
 
     def iterate(self) -> None:
         """One iteration: every player's turns, then the averages of weights."""
+        if len(self.seats) != len(self.stage.players):  # was interrupted as it began
+            self._enter(self.stage_index)
         if self.step - self.stage_start >= self.stage.steps:
-            self._seen_before = self.examples_seen
+            if self.finished:
+                raise UserError(f"all {self.steps} iterations of the game are played")
+            seen = self.examples_seen
             self._settle(self.stages[self.stage_index + 1])
+            self._seen_before = seen
             self._enter(self.stage_index + 1)
         played = self.step - self.stage_start
         self.variant.on_iteration_start(played)
@@ -290,14 +313,27 @@ class Game:
         return self._seen_before + sum(stream.position for stream in streams)
 
     def play(self, steps: int) -> None:
-        """``steps`` iterations, or as many as are left."""
+        """``steps`` iterations, or as many as are left.
+
+        Networks that somebody has put into evaluation mode in between, or frozen, are trained as
+        before. One who is interrupted may play on: at most an iteration's first turns come twice.
+        """
+        self._make_ready()
         for _ in range(min(steps, self.steps - self.step)):
             self.iterate()
 
+    def _make_ready(self) -> None:
+        """The modes and frozen weights with which a stage begins."""
+        for name in self.networks_of(self.stage):
+            getattr(self.variant, name).train()
+        for seat in self.seats:
+            seat.freeze(True)
+        self._playing = None
+
     def set_turns(self, player: str, turns: int) -> None:
         """Change how many turns ``player`` takes in an iteration (k), from the next one on."""
-        if turns < 1:
-            raise ValueError(f"a player takes at least one turn, not {turns}")
+        if not isinstance(turns, int) or turns < 1:
+            raise UserError(f"a player takes at least one turn, a whole number, not {turns}")
         self._seat_of(player).turns = turns
 
     def set_optimizer(self, player: str, **values: Any) -> None:
@@ -307,12 +343,18 @@ class Game:
         are; with other ``betas`` a turn is recorded anew. Moments and counts stay. The state of the
         game knows nothing of it: a game that goes on from one has its variant's own.
         """
+        known = {field.name for field in dataclasses.fields(OptimizerSpec)} - {"kind"}
         if "kind" in values:
-            raise ValueError("another kind of optimiser has other moments: begin another game")
+            raise UserError("another kind of optimiser has other moments: begin another game")
+        for name in values.keys() - known:
+            raise unknown_word("field of OptimizerSpec", name, known)
         self._seat_of(player).set_optimizer(**values)
 
     def _seat_of(self, player: str) -> Seat:
-        return {seat.player.name: seat for seat in self.seats}[player]
+        seats = {seat.player.name: seat for seat in self.seats}
+        if player not in seats:
+            raise unknown_word("player", player, seats)
+        return seats[player]
 
     # -- looking on --------------------------------------------------------------------------
 
@@ -445,7 +487,11 @@ class Game:
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What all ranks share: networks, optimisers, averages, counts, positions."""
+        """What all ranks share: networks, optimisers, averages, counts, positions.
+
+        Its tensors are the game's own, which go on changing: who wants to come back to it keeps a
+        ``copy.deepcopy``. (Dropout draws from torch's random state, which is none of it.)
+        """
         return {
             "stage": self.stage.name,
             "step": self.step,
@@ -462,6 +508,8 @@ class Game:
         Stages after the one that ``state`` is of may be missing from it; they begin afresh.
         """
         names = [stage.name for stage in self.stages]
+        if missing := sorted(_PROMISED - state.keys()):
+            raise UserError(f"no state of a game: it has no {', '.join(missing)}")
         state = {**state, "networks": self._with_later_stages(state)}
         self._check_fits(state)
         if names.index(state["stage"]) != self.stage_index:

@@ -327,7 +327,7 @@ def test_k_can_be_changed_between_iterations() -> None:
     assert [seat.updates for seat in game.seats] == [8, 4]
     with pytest.raises(ValueError, match="at least one turn"):
         game.set_turns("discriminator", 0)
-    with pytest.raises(KeyError, match="nobody"):
+    with pytest.raises(UserError, match="unknown player 'nobody'"):
         game.set_turns("nobody", 2)
 
 
