@@ -119,14 +119,20 @@ def relativistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tens
     Jolicoeur-Martineau 2018 (arXiv:1807.00734), as R3GAN has it (Huang et al. 2024,
     arXiv:2501.05441, equation 2), which adds R1 and R2.
     """
-    return F.softplus(precise(fake_logits) - precise(real_logits)).mean()
+    return _paired(fake_logits, real_logits)
 
 
 def relativistic_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """-E log sigmoid(D(G(z)) - D(x)) over pairs: D's loss with the sides changed."""
     if real_logits is None:
         raise ValueError("the relativistic loss compares with real logits")
-    return F.softplus(precise(real_logits) - precise(fake_logits)).mean()
+    return _paired(real_logits, fake_logits)
+
+
+def _paired(less: Tensor, more: Tensor) -> Tensor:
+    if less.shape != more.shape:  # every one would be compared with every other
+        raise ValueError(f"pairs want equal shapes, not {tuple(less.shape)}, {tuple(more.shape)}")
+    return F.softplus(precise(less) - precise(more)).mean()
 
 
 def smoothed_discriminator(real_logits: Tensor, fake_logits: Tensor, smoothing: float) -> Tensor:
@@ -193,6 +199,8 @@ def gradient_penalty(
     norm holds its part in all of them; Progressive GAN (Karras et al. 2018, section 3) was
     trained so. Where ``fake`` has the generator's graph, the penalty is differentiable through it.
     """
+    if not real.is_floating_point():
+        raise ValueError(f"real examples are floats, as they are generated, not {real.dtype}")
     share = mix.reshape(-1, *[1] * (real.dim() - 1)).to(real.dtype)
     made = fake.detach() if fake.is_leaf else fake
     between = share * real.detach() + (1 - share) * made

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gan_core.errors import UserError
 from gan_core.randomness import random_words, uniforms
 
 
@@ -79,6 +80,8 @@ def truncated(prior: Prior, bound: float) -> TruncatedGaussian | Uniform | None:
     A Gaussian is cut at |z| <= ``bound``; of a uniform prior ``bound`` is the share that is left,
     1 at most, around its middle.
     """
+    if not bound > 0:
+        raise UserError(f"noise is truncated at a number above 0, not {bound}")
     if isinstance(prior, Gaussian):
         return TruncatedGaussian(bound)
     if isinstance(prior, Uniform):

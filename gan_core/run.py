@@ -167,12 +167,13 @@ class Run:
         if self._owes_evaluation:
             self._evaluate_what_failed()
         self._last_ask, self._ask_at = (self.game.step, self._since), self.game.step + 1
-        while not self.game.finished:
-            self.game.iterate()
-            if self._look_on():
-                status = "stopped"
-                break
-            self._let_others_play()
+        with self._kept_if_interrupted():
+            while not self.game.finished:
+                self.game.iterate()
+                if self._look_on():
+                    status = "stopped"
+                    break
+                self._let_others_play()
         if self._saved_at != self.game.step:
             self._pause(lambda: self._checkpoint(last=True))
         for finding in self.diagnosis.verdicts.values():
@@ -273,6 +274,19 @@ class Run:
                 with contextlib.suppress(Exception):  # the first error is the one to tell
                     self._checkpoint(last=False)
                     self.observer.message(self.game.step, MADE_UP_FOR, "warning")
+            raise
+
+    @contextlib.contextmanager
+    def _kept_if_interrupted(self) -> Iterator[None]:
+        """Save everything before a Ctrl-C ends the run, where nobody has asked it to stop before:
+        in a notebook, say. The iteration that is interrupted may have played some turns already.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            asked = self.world.size > 1 or self.observer.should_stop()
+            if not asked and self._saved_at != self.game.step > 0:
+                self._pause(lambda: self._checkpoint(last=True))
             raise
 
     def _evaluate_what_failed(self) -> None:
@@ -550,7 +564,7 @@ class Run:
         self._restore(checkpoint)
         if self._is_own(checkpoint):
             self.best = self._saver.later_best(self.best)
-        changes = _changes_since(checkpoint, self.config)
+        changes = _changes_since(checkpoint, self.config, self._is_own(checkpoint))
         if changes and self.game.finished and self._is_own(checkpoint):
             raise nothing_left(self.config, self.game.step, changes)
         return changes
@@ -609,14 +623,22 @@ def nothing_left(config: RunConfig, step: int, changes: Sequence[str]) -> UserEr
     )
 
 
-def _changes_since(checkpoint: Path, config: RunConfig) -> list[str]:
+def _changes_since(checkpoint: Path, config: RunConfig, own: bool) -> list[str]:
     """What ``config`` has otherwise than the run that wrote ``checkpoint``, in words.
 
-    None are known where an earlier version wrote it, with options that are no more.
+    None are known where an earlier version wrote it, with options that are no more, or where it is
+    another's and not its ``own``. Raises ``UserError`` where its own was of other networks or data.
     """
-    with contextlib.suppress(UserError):
-        return check_resumable(make_config(checkpoints.read_manifest(checkpoint)["config"]), config)
-    return []
+    try:
+        before = make_config(checkpoints.read_manifest(checkpoint)["config"])
+    except UserError:
+        return []
+    try:
+        return check_resumable(before, config)
+    except UserError:
+        if own:
+            raise
+        return []
 
 
 def play(
@@ -630,6 +652,35 @@ def play(
 
     Every rank calls this; ``place`` is as in :class:`Run`. Returns the summary: status, step,
     seconds, images_per_second, figures with their protocol, the best evaluation, the last sample
-    grid.
+    grid. Who has the process to himself finds torch's switches and random states as they were.
+
+    Raises ``UserError`` if the folder of a :class:`FolderObserver` holds another run already, and
+    if ``checkpoint`` is of this run, but of other networks or data. A ``KeyboardInterrupt`` leaves
+    a checkpoint.
     """
-    return Run(config, world, observer, place).play(checkpoint)
+    if checkpoint is None and type(observer) is FolderObserver:
+        _check_new(observer.folder)
+    with _as_it_was() if place is None else contextlib.nullcontext():
+        return Run(config, world, observer, place).play(checkpoint)
+
+
+def _check_new(folder: Path) -> None:
+    if find_checkpoint(folder) is not None:
+        raise UserError(
+            f"{folder} holds a run already: give another name, or go on with it from "
+            "find_checkpoint(folder)"
+        )
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Leave torch's random states, and its switches for precision, as they are found."""
+    precision = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
+    switches = cudnn.allow_tf32, cudnn.deterministic
+    try:
+        with undisturbed():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        cudnn.allow_tf32, cudnn.deterministic = switches

@@ -41,6 +41,22 @@ SIZES = {
 INDEX = torch.arange(12)
 
 
+def test_what_a_generator_is_not_asked_for_or_given_by_that_name_is_refused(tmp_path: Path) -> None:
+    for variant in ("cgan", "gan"):
+        release(tmp_path / variant, variant)
+    classes, plain = (load_generator(tmp_path / variant) for variant in ("cgan", "gan"))
+    third = torch.full((12,), 3)
+    asked = classes.generate(INDEX, third)
+    assert asked.equal(classes.generate(INDEX, conditions={"label": third}))
+    assert not asked.equal(classes.generate(INDEX))
+    with pytest.raises(UserError, match="unknown condition of cgan 'lable'"):
+        classes.generate(INDEX, conditions={"lable": third})
+    with pytest.raises(UserError, match="unknown noise of gan 'z': choose from: latent"):
+        plain.generate(INDEX, noise={"z": torch.zeros(12, 3)})
+    with pytest.raises(UserError, match=r"this generator \(gan\) knows no classes"):
+        plain.generate(INDEX, third)
+
+
 def pictures(size: int = 8, classes: int = 4) -> Examples:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (20, 1, size, size), generator=generator).to(torch.uint8)

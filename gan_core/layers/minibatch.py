@@ -39,12 +39,15 @@ def group_deviation(targets: Tensor, group: int) -> Tensor:
     given, so that any D can have it.
     """
     parts = []
-    for members in targets.flatten(1).split(group):
+    flat = targets.flatten(1)
+    if flat.dtype in (torch.float16, torch.bfloat16):
+        flat = flat.float()  # in which 1e-8 is more than nothing
+    for members in flat.split(group):
         centred = members - members.mean(0)
         # Within the root, so that the gradient at equal examples is 0 and not infinite.
         deviation = (centred.square().mean(0) + 1e-8).sqrt().mean()
         parts.append(deviation.expand(len(members)))
-    return torch.cat(parts)
+    return torch.cat(parts).to(targets.dtype)
 
 
 def with_deviation(targets: Tensor, group: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.metrics.given import check_features
 from gan_core.metrics.numerics import exact_float32, squared_distances
 
 BINS = 100
@@ -51,6 +52,7 @@ class Bins:
     """
 
     def __init__(self, real: Tensor, bins: int | None = None, seed: int = 0) -> None:
+        check_features(real)
         self.centre = real.mean(0)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(real), generator=generator).to(real.device)
@@ -69,6 +71,7 @@ class Bins:
         A pooled two-proportion z-test a bin at 5 % (Richardson and Weiss 2018, arXiv:1805.12462,
         section 3).
         """
+        check_features(fake, 1)
         return compare_counts(self.counts, self._count(fake))
 
 

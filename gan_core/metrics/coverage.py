@@ -41,6 +41,8 @@ def balance_figures(shares: Tensor, real: Tensor) -> dict[str, float]:
 
 def class_accuracy(predicted: Tensor, asked: Tensor) -> float:
     """The share of samples that a classifier sees as the class that the generator was asked for."""
+    if predicted.shape != asked.shape:
+        raise ValueError(f"classes {tuple(predicted.shape)} are compared with {tuple(asked.shape)}")
     return (predicted.cpu() == asked.cpu()).double().mean().item()
 
 

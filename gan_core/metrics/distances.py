@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gan_core.metrics.given import check_features
 from gan_core.metrics.numerics import private_randomness
 
 SUBSETS = 100
@@ -66,6 +67,7 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and covariance (d, d) of (N, d), summed up in float64 where these are, then on the
     CPU: the eigenvalue problems are small, and LAPACK is quicker.
     """
+    check_features(features)
     mean = features.mean(0, dtype=torch.float64)
     scatter = mean.new_zeros(len(mean), len(mean))
     for chunk in features.split(_CHUNK):
@@ -89,12 +91,14 @@ class RealKernel:
     """
 
     def __init__(self, real: Tensor, subsets: int = SUBSETS, seed: int = 0) -> None:
+        check_features(real)
         self._real, self._subsets, self._seed = real, subsets, seed
         self._drawn: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def distance(self, fake: Tensor) -> float:
         """KID of ``fake`` (M, d)."""
+        check_features(fake)
         of_real, of_fake, alike = self._draw(len(fake))
         subsets, size = of_real.shape
         alike = alike + _sum_of_others(fake, of_fake)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gan_core.data.examples import Examples
 from gan_core.engine.world import World
 from gan_core.errors import UserError
+from gan_core.metrics.given import check_pictures
 from gan_core.metrics.numerics import exact_float32
 from gan_core.registry import Registry
 
@@ -69,6 +70,7 @@ class Extractor(abc.ABC):
         The images' values are in [-1, 1]. Exact float32 whatever the caller's settings. Raises
         ``UserError`` where :meth:`forward` gives something else.
         """
+        check_pictures(images)
         with exact_float32():
             parts = [self._seen(c) for c in images.to(self.device).float().split(self.chunk)]
         logits = [part for _, part in parts if part is not None]

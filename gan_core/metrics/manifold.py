@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gan_core.metrics.given import check_features
 from gan_core.metrics.numerics import exact_float32, squared_distances
 
 PRECISION_NEIGHBOURS = 3
@@ -88,6 +89,7 @@ class RealManifold:
     """
 
     def __init__(self, features: Tensor) -> None:
+        check_features(features)
         self.centre = features.mean(0)
         self.features = features - self.centre
         self.radii, self.wide_radii = squared_radii(
@@ -97,6 +99,7 @@ class RealManifold:
     @torch.no_grad()
     def compare(self, fake: Tensor) -> ManifoldFigures:
         """The figures of fake features (M, d); memory is bounded whatever N and M are."""
+        check_features(fake)
         fake = fake - self.centre
         (fake_radii,) = squared_radii(fake, (PRECISION_NEIGHBOURS,))
         count, samples = len(self.features), len(fake)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from gan_core.metrics.given import check_pictures
+
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, from fine to coarse
 PAIRS, FEWEST_PAIRS = 500, 50
 """Pairs that are compared, over all classes together: of up to 64 pixels, and of large ones."""
@@ -38,6 +40,8 @@ def ms_ssim(first: Tensor, second: Tensor) -> float:
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
+    for images in (first, second):
+        check_pictures(images)
     window, weights = scales(min(first.shape[-2:]))
     found = multiscale_structural_similarity_index_measure(
         (first + 1) / 2,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_core.metrics.given import check_pictures
+
 SHAVED = 4
 SMALLEST = 19
 """Pixels a side of the smallest pictures that :func:`ssim` takes."""
@@ -27,6 +29,7 @@ def luma(images: Tensor) -> Tensor:
 
     float64. A gray picture counts as one of equal channels.
     """
+    check_pictures(images)
     pixels = images.double().clamp(-1, 1).add(1).mul(127.5).round()
     weights = pixels.new_tensor(_WEIGHTS) / 255
     if images.shape[1] == 1:

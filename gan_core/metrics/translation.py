@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_core.metrics.given import check_pictures
+
 SSIM_PROTOCOL = (
     "ssim of intensities in [0, 1], channel by channel, with a Gaussian window of 1.5 pixels (11 x "
     "11) where it lies inside"
@@ -20,6 +22,8 @@ def closeness(images: Tensor, truth: Tensor) -> dict[str, float]:
     ``l1`` is the mean absolute difference in that range (of 0 to 2), ``ssim`` the mean structural
     similarity of Wang et al. 2004 with a Gaussian window of 1.5 pixels, 1 where they are equal.
     """
+    for pictures in (images, truth):
+        check_pictures(pictures)
     parts = list(zip(images.float().split(_CHUNK), truth.float().split(_CHUNK), strict=True))
     differences = [(mine - true).abs().double().sum() for mine, true in parts]
     # Summed over a chunk: the mean over all is then the same however they are cut.
