@@ -70,7 +70,7 @@ def _alike(history: History, facts: Facts) -> list[Sign]:
     """Samples that are too much like each other."""
     diversity = history.median("diversity", WINDOW)
     text = f"sample diversity down to {diversity:.2f} of real"
-    signs = [DIVERSITY.sign(diversity, text, "diversity"), *_repeated(history)]
+    signs = [DIVERSITY.sign(diversity, text, "diversity"), *_back(history), *_repeated(history)]
     if facts.target == "image":
         near = history.median("neighbour_distance", WINDOW)
         text = f"samples are {near:.2f} times as far from their nearest as real ones"
@@ -83,6 +83,13 @@ def _alike(history: History, facts: Facts) -> list[Sign]:
             text = f"about {support:,.0f} different pictures by the birthday paradox"
             signs.append(SUPPORT.sign(support, text, name, evaluated=True))
     return signs
+
+
+def _back(history: History) -> list[Sign]:
+    """Pictures that a second generator makes, which leads back (CycleGAN's)."""
+    diversity = history.latest("diversity_inverse")
+    text = f"diversity of what is led back down to {diversity:.2f} of real"
+    return [DIVERSITY.sign(diversity, text, "diversity_inverse", evaluated=True)]
 
 
 def _repeated(history: History) -> list[Sign]:

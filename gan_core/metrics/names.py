@@ -35,7 +35,8 @@ _HIGH = (
     "ssim", "chord_share", "unique_share", "parzen_log_likelihood", "parzen_validation",
 )  # fmt: skip
 _NEITHER = (
-    "vendi_ratio", "distance_ratio", "mode_spread", "parzen_sigma", "parzen_standard_error",
+    "vendi_ratio", "distance_ratio", "mode_spread", "diversity_inverse", "parzen_sigma",
+    "parzen_standard_error",
 )  # fmt: skip
 OF_DATA = (
     "ms_ssim_real", "retrieval_real", "psnr_bicubic", "ssim_bicubic", "l1_input", "ssim_input",

@@ -11,6 +11,8 @@ SSIM_PROTOCOL = (
     "ssim of intensities in [0, 1], channel by channel, with a Gaussian window of 1.5 pixels (11 x "
     "11) where it lies inside"
 )
+COMPARED = 48
+"""Pictures that are compared with each other."""
 _CHUNK = 64  # pictures at once: SSIM keeps several of their size
 _WINDOW = 11
 
@@ -32,6 +34,18 @@ def closeness(images: Tensor, truth: Tensor) -> dict[str, float]:
         "l1": (torch.stack(differences).sum() / images.numel()).item(),
         "ssim": (torch.stack(similar).sum() / len(images)).item(),
     }
+
+
+def relative_diversity(images: Tensor, real: Tensor) -> float:
+    """The mean distance of two of ``images`` over that of two ``real`` pictures, both (N, ...), of
+    the first :data:`COMPARED` of each: 0 where all are one picture. NaN of fewer than two.
+    """
+    for pictures in (images, real):
+        check_pictures(pictures)
+    made, true = (
+        torch.pdist(pictures[:COMPARED].flatten(1).double()).mean() for pictures in (images, real)
+    )
+    return (made / true.clamp_min(1e-12)).item()
 
 
 def _similarities(images: Tensor, truth: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from gan_core.errors import UserError
 from gan_core.layers.pool import ImagePool
 from gan_core.layers.residual_generator import ResidualGenerator
 from gan_core.layers.unet import UNet
-from gan_core.metrics.translation import closeness
+from gan_core.metrics.translation import COMPARED, closeness, relative_diversity
 from gan_core.options import option
 from gan_core.priors import Uniform
 from gan_core.variant import GameOptions, Loss, NoiseSpec, Player, register
@@ -118,7 +118,7 @@ class CycleGAN(TranslationVariant):
     figure_names = (
         *TranslationVariant.figure_names,
         "l1_inverse", "ssim_inverse", "l1_inverse_input", "ssim_inverse_input",
-        "cycle_l1", "cycle_l1_inverse",
+        "cycle_l1", "cycle_l1_inverse", "diversity_inverse",
     )  # fmt: skip
 
     inverse: nn.Module
@@ -312,12 +312,16 @@ class CycleGAN(TranslationVariant):
         back_and_there = in_parts(self.translate, {"input": made})
         found["cycle_l1"] = closeness(there_and_back, held_out["input"])["l1"]
         found["cycle_l1_inverse"] = closeness(back_and_there, held_out["image"])["l1"]
+        if min(len(made), len(held_out["input"])) > 1:
+            found["diversity_inverse"] = relative_diversity(made, held_out["input"])
         return found
 
     def protocol(self, stage: str) -> str:
         return (
             f"{super().protocol(stage)}, cycle_l1: l1 between the input and its translation "
-            "translated back, ..._inverse: the same figures of the other direction"
+            "translated back, ..._inverse: the same figures of the other direction, "
+            f"diversity_inverse: distance of two of the first {COMPARED} of its pictures over that "
+            "of real ones"
         )
 
     @torch.no_grad()

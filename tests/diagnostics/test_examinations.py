@@ -132,6 +132,12 @@ def test_the_page_names_every_threshold() -> None:
     assert sorted(told) == sorted((t.suspected, t.confirmed) for t in known)
 
 
+def test_the_way_back_of_a_translation_may_collapse_alone() -> None:
+    assert levels(diversity_inverse=0.29) == only("mode_collapse", 2)
+    assert levels(diversity_inverse=0.31) == only("mode_collapse", 1)
+    assert levels(diversity_inverse=0.61) == only("mode_collapse", 0)
+
+
 @pytest.mark.parametrize("name", ["grad_norm/generator", "grad_norm/generator_1"])
 def test_a_generator_without_any_gradient_learns_nothing_whatever_its_loss(name: str) -> None:
     """A D of dead units gives every sample the same logit: hinge loss 0, or 2, slope 1."""

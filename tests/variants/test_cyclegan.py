@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -301,9 +302,15 @@ def test_figures_of_both_directions_where_the_truth_is_known() -> None:
     assert figures["l1_inverse"] == l1(-0.5 * truth, given)
     assert figures["cycle_l1"] == l1(0.5 * given, given)
     assert figures["cycle_l1_inverse"] == l1(0.5 * truth, truth)
+    between = [(a - b).norm() for a, b in combinations(truth, 2)]
+    real = [(a - b).norm() for a, b in combinations(given, 2)]
+    ratio = (0.5 * sum(between) / sum(real)).item()  # type: ignore[union-attr]
+    assert figures["diversity_inverse"] == pytest.approx(ratio, rel=1e-5)
     held_out["paired"] = torch.zeros(3, dtype=torch.int64)
     unknown = variant.figures("train", {"image": -given}, held_out)
-    assert set(unknown) == {"cycle_l1", "cycle_l1_inverse"}
+    assert set(unknown) == {"cycle_l1", "cycle_l1_inverse", "diversity_inverse"}
+    alone = {name: values[:1] for name, values in held_out.items()}
+    assert "diversity_inverse" not in variant.figures("train", {"image": -given[:1]}, alone)
     sheet = variant.picture("train", {"image": -given}, held_out)
     assert sheet is not None
 
