@@ -82,11 +82,19 @@ class Diagnosis:
             self._signs[name] = examine(self.history, self.facts)
             after = self._revised(before, self._signs[name])
             self.findings[name] = after
-            if before.state == "confirmed" and after.state != "confirmed":
-                self.past.append(dataclasses.replace(before, until=self._held_at[name], advice=()))
+            self._remember_past(before, after)
             if (after.state, after.form) != (before.state, before.form):
                 changed.append(after)
         return changed
+
+    def _remember_past(self, before: Finding, after: Finding) -> None:
+        was, still = before.state == "confirmed", after.state == "confirmed"
+        if was and not still:
+            until = self._held_at[before.failure]
+            self.past.append(dataclasses.replace(before, until=until, advice=()))
+        if still and not was:  # what was only suspected for a while is not over
+            same = (after.failure, after.since)
+            self.past = [past for past in self.past if (past.failure, past.since) != same]
 
     @property
     def verdicts(self) -> dict[str, Finding]:

@@ -28,7 +28,7 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "non_convergence": (
         ("movement", "movement of samples"),
-        ("duality_gap", "duality gap"),
+        ("duality_gap", "size of the duality gap"),
         ("rotation", "rotation"),
         ("weight_norm/generator", "norm of G's weights"),
         ("weight_norm/discriminator", "norm of D's weights"),
@@ -115,6 +115,8 @@ def _panel(
     for name, label in names:
         steps, values = _series(history, name)
         if steps:
+            if finding.failure in LOGARITHMIC:  # of a gap the size is judged
+                values = [abs(value) for value in values]
             style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(steps) < 12 else {}
             if name in REFERENCES:  # may lie exactly on what they are compared with
                 style["linestyle"] = "--"

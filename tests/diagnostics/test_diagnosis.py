@@ -75,6 +75,17 @@ def test_what_an_evaluation_alone_has_told_is_over_with_the_next_one() -> None:
     assert "0.10 times" in past.line()
 
 
+def test_a_finding_that_is_confirmed_again_is_not_past() -> None:
+    diagnosis = Diagnosis(FACTS)
+    states = {50: 0.1, 60: 0.2, 70: 0.1, 80: 0.9, 90: 0.1}
+    past = {}
+    for step, ratio in states.items():
+        diagnosis.take(step, {"modes_covered": 10.0, "least_mode_ratio": ratio})
+        past[step] = [(p.since, p.confirmed_since, p.until) for p in diagnosis.past]
+    assert past == {50: [], 60: [(50, 50, 50)], 70: [], 80: [(50, 70, 70)], 90: [(50, 70, 70)]}
+    assert diagnosis.findings["mode_collapse"].since == 90
+
+
 def test_what_logging_points_have_told_too_wants_a_calm_after_an_evaluation() -> None:
     diagnosis = Diagnosis(FACTS)
     for step in range(50, 60):
