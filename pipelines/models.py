@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gan_core
 from gan_core.errors import UserError
@@ -28,8 +28,15 @@ def check_model_name(name: str) -> None:
         )
 
 
-def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> str:
-    """Log the released generator in ``folder`` as the model ``name`` of an MLflow run; its URI.
+class Logged(NamedTuple):
+    """A model in MLflow: where it is, and what it is known by."""
+
+    uri: str
+    model_id: str
+
+
+def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> Logged:
+    """Log the released generator in ``folder`` as the model ``name`` of an MLflow run.
 
     Its signature: a frame with ``index`` (sample numbers) and, for conditional variants,
     optionally ``label``; the answer is float32 of the source's own shape.
@@ -49,7 +56,7 @@ def log_generator(folder: Path, name: str, tracking_uri: str, run_id: str) -> st
             step=int(description["step"]),
             metadata={"step": description["step"], "figures": description["figures"]},
         )
-    return str(logged.model_uri)
+    return Logged(str(logged.model_uri), str(logged.model_id))
 
 
 @contextmanager
@@ -84,10 +91,14 @@ def _signature(description: dict[str, Any]) -> Any:
 
 @contextmanager
 def _run(tracking_uri: str, run_id: str) -> Iterator[None]:
-    """MLflow's fluent functions on that run, without their advice; its address as before after."""
+    """MLflow's fluent functions on that run, without their advice; afterwards it has ended when it
+    had before, and the address is as it was.
+    """
     import mlflow
 
     before = mlflow.get_tracking_uri()
+    client = mlflow.MlflowClient(tracking_uri)
+    run = client.get_run(run_id).info
     mlflow.set_tracking_uri(tracking_uri)
     try:
         with (
@@ -97,3 +108,5 @@ def _run(tracking_uri: str, run_id: str) -> Iterator[None]:
             yield
     finally:
         mlflow.set_tracking_uri(before)
+        if run.end_time is not None:
+            client.set_terminated(run_id, run.status, run.end_time)

@@ -22,6 +22,7 @@ from typing import Any
 
 from gan_core.config import RunConfig, make_config, read_config
 from gan_core.errors import UserError
+from gan_core.exit_codes import INTERRUPTED
 from gan_core.options import flag, option
 from pipelines.cluster import on_this_machine
 from pipelines.command_line import Parser, add_fields, checked_options
@@ -119,13 +120,21 @@ def study_command(arguments: list[str]) -> int:
     extra |= {variant: [*named, *extra.get(variant, [])] for variant in options.variants if named}
     study = GanStudy(options, extra)
     study.check()
+    from pipelines.tuning.champion import NotRegistered
+
+    told, code = "", 0
     try:
         study.run()
     except StepFailed as error:
-        told = "stopped" if error.code == 130 else f"error: {error}"
+        told, code = "stopped" if error.code == INTERRUPTED else f"error: {error}", error.code
+    except KeyboardInterrupt:  # between the steps, as one is crowned
+        told, code = "stopped", INTERRUPTED
+    except NotRegistered as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if told:
         print(f"{told}; the same command goes on from here", file=sys.stderr)
-        return error.code
-    return 0
+    return code
 
 
 def _variants() -> list[str]:

@@ -13,6 +13,7 @@ from test_tuning import make_study, write_trial
 
 from gan_core import journal
 from gan_core.journal import Journal
+from pipelines.models import Logged
 from pipelines.run_folder import append
 from pipelines.sync import sync
 from pipelines.tracking import State
@@ -205,10 +206,10 @@ def test_the_champion_is_who_beats_the_last_by_the_same_protocol(
     logged: list[str] = []
     places: list[str] = []
 
-    def log(folder: Path, *words: str) -> str:
+    def log(folder: Path, *words: str) -> Logged:
         places.append(folder.name)
         logged.append(folder.parts[-3])
-        return f"models:/m-{len(logged)}"
+        return Logged(f"models:/m-{len(logged)}", f"m-{len(logged)}")
 
     monkeypatch.setattr("pipelines.tuning.champion.log_generator", log)
     found, versions = client(study), []
@@ -249,6 +250,7 @@ def _version_maker(original: Any) -> Any:
     """A version without a model's files: its source is never read here."""
 
     def make(self: Any, name: str, source: str, **words: Any) -> Any:
+        assert words["model_id"] == source[8:]
         return original(
             self, name, f"file:///tmp/{source[8:]}", tags=words["tags"], run_id=words["run_id"]
         )
@@ -318,9 +320,9 @@ def test_a_registry_that_fails_is_a_line(study: Study, monkeypatch: pytest.Monke
         raise MlflowException("the server has gone")
 
     monkeypatch.setattr("pipelines.tuning.champion.connect", fail)
-    told = crown("model", folder, study.objective, {"fid_classifier": 3.0}, {})
-    assert told.startswith("not registered as model: MLflow failed")
-    assert "the server has gone" in told
-    assert told.endswith("; the same command tries again")
-    told = crown("model", folder, study.objective, {"fid_classifier": 3.0}, {}, again="later")
-    assert told.endswith("; later")
+    figures = {"fid_classifier": 3.0}
+    failed = r"^not registered as model: MLflow failed \(.*the server has gone.*\); "
+    with pytest.raises(NotRegistered, match=f"{failed}the same command tries again$"):
+        crown("model", folder, study.objective, figures, {})
+    with pytest.raises(NotRegistered, match=f"{failed}later$"):
+        crown("model", folder, study.objective, figures, {}, again="later")

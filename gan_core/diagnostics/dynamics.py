@@ -19,8 +19,11 @@ from gan_core.variant import Player, Variant
 
 STEPS = 10
 """Updates that each player makes alone for the duality gap."""
-EXAMPLES = 128
-"""Examples in the batches of a probe."""
+EXAMPLES, FEWEST = 128, 16
+"""Examples in the batches of a probe; fewer of pictures larger than 64 pixels, and where the game
+cuts its batches into parts to save memory, but so many."""
+VALUES = EXAMPLES * 3 * 64 * 64
+"""Numbers in the largest batch of pictures."""
 _SHIFT = 1e-3  # of the length of all weights: how far the finite differences reach
 VALUE = "loss/discriminator"
 """The diagnostic that is minus the value of the game."""
@@ -56,11 +59,21 @@ def _reports_value(game: Game) -> bool:
     return VALUE in player.objective(_batch(game, player, False, 0)).diagnostics
 
 
+def batch_size(game: Game, player: Player) -> int:
+    """The examples of a probe's batch: as many as there is memory for, by what the game takes."""
+    shape = game.stage.view.through(game.train.spec).target_shape
+    most = min(EXAMPLES, VALUES // math.prod(shape))
+    if player.accumulate > 1:
+        most = min(most, game.batch_size // game.world.size // player.accumulate)
+    return max(FEWEST, most)
+
+
 def _batch(game: Game, player: Player, held_out: bool, number: int) -> Batch:
     """Examples and noise for one turn of ``player``: functions of the seed and of ``number``."""
-    batch = game.examples_for_judgement(EXAMPLES, held_out, start=number * EXAMPLES)
+    size = batch_size(game, player)
+    batch = game.examples_for_judgement(size, held_out, start=number * size)
     count = len(next(iter(batch.values())))
-    index = torch.arange(count, device=game.world.device) + number * EXAMPLES
+    index = torch.arange(count, device=game.world.device) + number * size
     for spec in game.variant.noise(game.stage.name):
         if spec.read_by(player.name):
             key = stream_key(game.seed, "probe", player.name, spec.name, str(held_out))

@@ -110,7 +110,10 @@ class ACGAN(AdversarialVariant):
 
     summary = "by class: the discriminator also says of which class a picture is"
     paper = "Odena et al. 2016, arXiv:1610.09585"
-    defaults = "the paper's, but for batch normalisation after the generator's linear layer"
+    defaults = (
+        "the paper's for CIFAR-10, but for batch normalisation after the generator's linear layer; "
+        "at other sizes the generator's channels follow a rule of our own"
+    )
     Options = ACGANOptions
     needs = frozenset({"label"})
     conditional = True

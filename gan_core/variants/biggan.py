@@ -60,6 +60,13 @@ class BigGANOptions(ResNetOptions):
         "channels of the discriminator's first block; not given: 256 up to 32 pixels, 64 beyond",
         minimum=1,
     )
+    width_g: int | None = option(
+        None,
+        "channels of the generator's layer next to the picture, at 64 pixels half of them; not "
+        "given: 256 up to 32 pixels, 64 beyond (the paper's at 128: --width-g 96 --width-d 96 "
+        "--attention 64)",
+        minimum=1,
+    )
     embedding: int = option(128, "dimensions of the shared embedding of the classes", minimum=1)
     orthogonality: float = option(
         1e-4,
@@ -109,6 +116,7 @@ class BigGAN(ResNetVariant):
     )
     Options = BigGANOptions
     widths = {size: dataclasses.replace(w, base_d=w.base_g) for size, w in WIDTHS.items()}  # noqa: RUF012
+    widths[64] = dataclasses.replace(widths[64], up=(16, 16, 8, 4, 2))  # the authors' G_arch
     spectral_g = True
     needs = frozenset({"label"})
     conditional = True

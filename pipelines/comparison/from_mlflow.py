@@ -39,16 +39,18 @@ def read_experiment(uri: str, experiment: str, *, trials: bool = False) -> list[
             f"no MLflow database {path}: compare where the runs were trained, or name the server "
             "by MLFLOW_TRACKING_URI"
         )
-    mlflow = import_mlflow()
-    client = connect(uri)
+    import_mlflow()
     try:
+        client = connect(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             known = ", ".join(sorted(e.name for e in client.search_experiments()))
             raise UserError(f"no experiment '{experiment}' in MLflow at {uri}: it has {known}")
         wanted = [run for run in _runs(client, found.experiment_id) if _wanted(run, trials)]
         return [_entry(client, run) for run in reversed(wanted)]
-    except mlflow.exceptions.MlflowException as error:
+    except UserError:
+        raise
+    except Exception as error:  # a driver that is missing, an address of no known kind
         raise UserError(f"MLflow at {uri} does not answer ({reason(error)})") from None
 
 
@@ -74,7 +76,7 @@ def _entry(client: Any, run: Any) -> Entry:
         variant=params.get("variant", tags.get("variant", "?")),
         data=params.get("data", tags.get("dataset", "?")),
         settings=_settings(params, tags),
-        seed=int(params.get("seed", 0)),
+        seed=_whole(params.get("seed", "")),
         train_split=params.get("train_split", "train"),
         status={"RUNNING": "open", "KILLED": "stopped"}.get(
             run.info.status, run.info.status.lower()
@@ -93,6 +95,11 @@ def _entry(client: Any, run: Any) -> Entry:
     entry.step = max([c[0] for c in entry.clock], default=0)
     entry.grid = _picture(client, run.info.run_id)
     return entry
+
+
+def _whole(text: str) -> int:
+    """A seed; 0 in runs of others, who may call anything so."""
+    return int(text) if text.lstrip("-").isdecimal() else 0
 
 
 def _settings(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from pipelines.tuning.objective import Objective
 ALIAS = "champion"
 
 
+class NotRegistered(RuntimeError):
+    """The registry has not answered: who is the champion is not known."""
+
+
 def crown(
     name: str,
     folder: Path,
@@ -34,8 +38,8 @@ def crown(
 
     It becomes the champion if there is none, or if it beats the present one by ``objective``. A
     champion that was measured by another metric or protocol cannot be compared: it stays, and the
-    line says so. The run must have been sent to MLflow; if that does not answer, the line says so,
-    and how it is tried ``again``.
+    line says so. The run must have been sent to MLflow; raises ``NotRegistered`` if that does not
+    answer, and says how it is tried ``again``.
     """
     from mlflow.exceptions import MlflowException
 
@@ -52,7 +56,7 @@ def crown(
         return _challenge(name, folder / "generator" / generator, objective, state, tags)
     except (MlflowException, UnusableDatabase, OSError) as error:
         why = reason(error)
-        return f"not registered as {name}: MLflow failed ({why}); {again}"
+        raise NotRegistered(f"not registered as {name}: MLflow failed ({why}); {again}") from error
 
 
 def _challenge(
@@ -121,7 +125,7 @@ def _register(
     """A new version of the registered model ``name`` from the run's ``generator``."""
     from mlflow.exceptions import MlflowException
 
-    uri = log_generator(
+    logged = log_generator(
         generator, f"generator_{generator.name}", state.tracking_uri, str(state.run_id)
     )
     try:
@@ -129,5 +133,7 @@ def _register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, uri, run_id=state.run_id, tags=dict(tags))
+    version = client.create_model_version(
+        name, logged.uri, run_id=state.run_id, tags=dict(tags), model_id=logged.model_id
+    )
     return str(version.version)

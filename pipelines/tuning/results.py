@@ -15,7 +15,7 @@ import yaml
 from gan_core.journal import Journal
 from pipelines.run_folder import append
 from pipelines.tracking import how_to_see
-from pipelines.tuning.champion import crown
+from pipelines.tuning.champion import NotRegistered, crown
 from pipelines.tuning.family import Family
 from pipelines.tuning.objective import WORST
 from pipelines.tuning.records import BEHIND, Trial, best_trial, read_trials
@@ -197,12 +197,15 @@ def _resuming(study: Study) -> str:
 def _register(study: Study, best: Trial) -> None:
     name = study.options.register or f"{study.run.variant}-{study.run.data}"
     if name != "none":
-        told = crown(
-            name,
-            best.folder,
-            study.objective,
-            best.figures,
-            best.protocol,
-            again=f"try again with: {_resuming(study)}",
-        )
+        try:
+            told = crown(
+                name,
+                best.folder,
+                study.objective,
+                best.figures,
+                best.protocol,
+                again=f"try again with: {_resuming(study)}",
+            )
+        except NotRegistered as error:
+            told = str(error)
         print(f"model  {told}")

@@ -13,10 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gan_core.config import make_config
+from gan_core.engine.world import World
 from gan_core.journal import FILE, Journal
+from gan_core.observers import FolderObserver
+from gan_core.run import play
 from pipelines.shipper import Shipper
 from pipelines.sync import sync
 from pipelines.tracking import Tracker
+from pipelines.tuning.champion import ALIAS, crown
+from pipelines.tuning.objective import Objective
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +86,30 @@ def wait(ready: object, seconds: float = 60) -> None:
     while not ready():  # type: ignore[operator]
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+def test_a_server_s_registry_takes_a_champion_and_leaves_the_run_s_end(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    given = {"variant": "gan", "data": "ring", "workers": 0, "device": "cpu", "steps": 2}
+    tiny = {"hidden": 4, "maxout_units": 2, "latent": 2, "batch_size": 8, "extractor": "none"}
+    config = make_config({**given, **tiny, "storage": str(tmp_path), "name": "run"})
+    summary = play(config, World(), FolderObserver(config.folder, World()))
+    tracker = Tracker(config.folder, models=False)
+    shipper = Shipper(tracker, print, interval=0.05)
+    shipper.start()
+    assert shipper.end("finished", timeout=60)
+    client, run_id = MlflowClient(server.uri), str(tracker.state.run_id)
+    ended = client.get_run(run_id).info.end_time
+    objective = Objective("modes_covered", "max")
+    told = crown("ring", config.folder, objective, summary["figures"], summary["protocol"])
+    assert "is the first champion (version 1)" in told
+    version = client.get_model_version_by_alias("ring", ALIAS)
+    assert (version.run_id, version.status) == (run_id, "READY")
+    info = client.get_run(run_id).info
+    assert (info.status, info.end_time) == ("FINISHED", ended)
 
 
 def test_a_server_that_dies_in_the_middle_of_a_run_loses_no_metric(
