@@ -7,6 +7,7 @@ so that help and mistakes are answered at once.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -85,8 +86,16 @@ def run(arguments: Sequence[str]) -> int:
             raise UserError(f"{verb} before the verb: begin with one of {', '.join(VERBS)}")
         raise unknown_word("verb", verb, VERBS)
     module, _, function = VERBS[verb][0].partition(":")
-    command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
-    return command(list(arguments[1:]))
+    try:
+        command: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+        return command(list(arguments[1:]))
+    except ModuleNotFoundError:
+        if importlib.util.find_spec("torch") is not None:
+            raise
+        raise UserError(
+            f"{sys.executable} has no torch: activate the environment (. .venv/bin/activate), "
+            "which `make environment` makes"
+        ) from None
 
 
 class _Lines(logging.Formatter):

@@ -75,7 +75,24 @@ class Parser(argparse.ArgumentParser):
         known = [text for action in self._actions for text in action.option_strings]
         nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"see `{self.prog} --help`"
+        usual = ELSEWHERE_CALLED.get(word, ())
+        if usual and set(usual) <= set(known):
+            hint = f"here it is {' and '.join(usual)}"
         return UserError(f"unknown option '{word}': {hint}")
+
+
+ELSEWHERE_CALLED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("--lr", "--learning-rate", "--learning_rate"), ("--lr-g", "--lr-d")),
+    **dict.fromkeys(("--epochs", "--iterations", "--iters", "--max-iter"), ("--steps",)),
+    "--bs": ("--batch-size",),
+    **dict.fromkeys(("--z-dim", "--latent-dim", "--nz", "--z"), ("--latent",)),
+    **dict.fromkeys(("--dataset",), ("--data",)),
+    **dict.fromkeys(("--dataroot", "--data-dir", "--data-path"), ("--data-root",)),
+    **dict.fromkeys(("--gpus", "--num-gpus", "--num-workers", "--n-gpus"), ("--workers",)),
+    **dict.fromkeys(("--output", "--out-dir", "--output-dir", "--save-dir"), ("--storage",)),
+    **dict.fromkeys(("--amp", "--fp16", "--mixed-precision"), ("--precision",)),
+}
+"""What other programs call these options, which are spelt too differently to be guessed."""
 
 
 def join_negative_numbers(arguments: Sequence[str]) -> list[str]:

@@ -153,6 +153,6 @@ def lines(diagnosis: Diagnosis) -> list[str]:
     order = ("confirmed", "suspected", "unknown", "none")
     said = []
     for finding in sorted(diagnosis.verdicts.values(), key=lambda f: order.index(f.state)):
-        said.append(f"{finding.state:<10} {finding.line()}")
+        said.append(f"{finding.state:<10} {finding.row()}")
         said += [f"{'':<10}   try {words}" for words in finding.advice]
     return said + [f"{'past':<10} {finding.line()}" for finding in diagnosis.past]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def write_translations(
     if out.suffix.lower() == ".png":
         channels = max(given.shape[1], made.shape[1])
         both = [images.expand(-1, channels, -1, -1) for images in (given, made)]
-        sheet = image_grid(torch.stack(both, dim=1).flatten(0, 1), columns=2)
+        pairs = max(1, round(math.sqrt(len(made) / 2)))  # side by side, in a sheet about square
+        sheet = image_grid(torch.stack(both, dim=1).flatten(0, 1), columns=2 * pairs)
         return (*lines, str(save_png(sheet, out)))
     for path, image in zip(chosen, made, strict=True):
         save_png(to_pixels(image), out / f"{path.stem}.png")

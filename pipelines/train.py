@@ -518,6 +518,8 @@ def conclude(
         print("\n".join(_mlflow_lines(config, shipper.tracker.state, complete)))
     elif State.load(folder) is not None:
         print(f"MLflow has what was played before; add this with: {_how_to_send(config)}")
+    else:
+        print("MLflow knows nothing of it: --workers 0 plays without")
     if summary["status"] == "stopped":
         print(how_to_go_on(config))
     sys.stdout.flush()
@@ -554,7 +556,8 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
         later = best.get("doubled")
         worse = f", twice that or more from step {later['step']} on" if later else ""
         kept = ", its whole state kept in best/" if best.get("state") else ""
-        told = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
+        most = "most modes, with " if best["metric"] == "high_quality_share" else ""
+        told = f"{most}{best['metric']} {best['value']:.4g} at step {best['step']}"
         lines.append(f"best   {told}{worse}{kept}")
     if summary.get("grid"):
         lines.append(f"grid   {Path(summary['folder']) / summary['grid']}")

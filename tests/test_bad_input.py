@@ -50,6 +50,10 @@ CONFIGURATION = {
     "a wrong source": ("train gan --data digit", "data source 'digit': did you mean 'digits'?"),
     "a wrong option": ("train gan --batchsize 3", "'--batchsize': did you mean '--batch-size'?"),
     "an abbreviated option": ("train gan --batch 3", "'--batch': did you mean '--batch-size'?"),
+    "what others call it": (
+        "train dcgan --learning-rate 1",
+        "unknown option '--learning-rate': here it is --lr-g and --lr-d",
+    ),
     "another source's option": (
         "train gan --channels 3",
         "an option of --data captions, folder, hires, pairs, unpaired: leave it out",

@@ -213,7 +213,7 @@ def test_help_of_a_variant_names_every_option_its_default_and_its_paper(
     [
         ("dcgan", "the defaults are the paper's."),
         ("gan", "the defaults are the paper's for pictures; it has none for points."),
-        ("acgan", "the paper's, but for batch normalisation after the generator's linear layer."),
+        ("acgan", "the paper's for CIFAR-10, but for batch normalisation after the generator's"),
         ("biggan", "the defaults are those of its authors' script for CIFAR-10 (batches of 50, k"),
         ("lapgan", "the paper's, but for the coarsest level's tanh and initial weights, pictures"),
         ("srgan", "the paper's, but that each square is turned and mirrored at random, eight ways"),

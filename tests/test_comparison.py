@@ -439,6 +439,16 @@ def test_runs_are_read_from_mlflow_as_from_their_folders(
     assert [e.name for e in read_experiment(uri, "gan")] == ["one"]
     both = [e.name for e in read_experiment(uri, "gan", trials=True)]
     assert sorted(both) == ["one", "search/trial_0001"], "as of a folder"
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("gan").experiment_id
+    foreign = client.create_run(experiment, run_name="foreign").info.run_id
+    client.log_param(foreign, "seed", "None")
+    assert {e.name: e.seed for e in read_experiment(uri, "gan")}["foreign"] == 0
+    for wrong in ("htp://foo", "nosuch://a:b@127.0.0.1:1/x"):
+        with pytest.raises(UserError, match=f"MLflow at {wrong} does not answer"):
+            read_experiment(wrong, "gan")
 
 
 def test_a_database_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:

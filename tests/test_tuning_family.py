@@ -17,7 +17,7 @@ from pipelines.models import Logged
 from pipelines.run_folder import append
 from pipelines.sync import sync
 from pipelines.tracking import State
-from pipelines.tuning.champion import ALIAS, crown
+from pipelines.tuning.champion import ALIAS, NotRegistered, crown
 from pipelines.tuning.family import Family, forget_lost_trials
 from pipelines.tuning.objective import Objective
 from pipelines.tuning.study import Study

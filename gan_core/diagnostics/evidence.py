@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.diagnostics.findings import Finding, called
+from gan_core.diagnostics import mode_collapse, non_convergence, overfitting, vanishing_gradient
+from gan_core.diagnostics.findings import Finding, Threshold, called
 from gan_core.diagnostics.history import History
 
 PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     "mode_collapse": (
         ("diversity", "diversity"),
         ("neighbour_distance", "distance to the nearest"),
+        ("diversity_inverse", "diversity of the way back"),
+        ("mode_spread", "spread of modes"),
         ("least_mode_ratio", "rarest mode"),
         ("recall", "recall"),
         ("vendi_ratio", "Vendi ratio"),
@@ -41,6 +44,17 @@ PANELS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 """The metrics (without their extractor's suffix) and how they are called, for each failure."""
+LIMITS: dict[str, Threshold] = {
+    "diversity": mode_collapse.DIVERSITY,
+    "neighbour_distance": mode_collapse.NEIGHBOURS,
+    "least_mode_ratio": mode_collapse.LEAST_MODE,
+    "slope/generator": vanishing_gradient.SLOPE,
+    "movement": non_convergence.MOVEMENT,
+    "duality_gap": non_convergence.GAP,
+    "overfitting/rv": overfitting.LEARNT_BY_HEART,
+    "copied_share": overfitting.COPIES,
+}
+"""Beyond which a metric confirms its failure: a dotted line of the metric's colour."""
 OF_PICTURES = ("neighbour_distance",)
 """Told by them alone."""
 REFERENCES = ("slope/minimax", "slope/non_saturating")
@@ -56,7 +70,8 @@ COLOURS = {
 
 def _series(history: History, name: str) -> tuple[list[int], list[float]]:
     """The steps and finite values of ``name``, whatever its extractor."""
-    found = [n for n in history.names() if n == name or n.startswith(f"{name}_")]
+    names = history.names()
+    found = [name] if name in names else [n for n in names if n.startswith(f"{name}_")]
     if not found:
         return [], []
     pairs = zip(history.steps(found[0]), history.values(found[0]), strict=True)
@@ -120,7 +135,10 @@ def _panel(
             style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(steps) < 12 else {}
             if name in REFERENCES:  # may lie exactly on what they are compared with
                 style["linestyle"] = "--"
-            axes.plot(steps, values, label=label, linewidth=1.3, **style)
+            (line,) = axes.plot(steps, values, label=label, linewidth=1.3, **style)
+            if name in LIMITS:
+                bound = LIMITS[name].confirmed
+                axes.axhline(bound, color=line.get_color(), linestyle=":", linewidth=1)
             drawn += values
     positive = [value for value in drawn if value > 0]
     if finding.failure in LOGARITHMIC and positive:
@@ -145,6 +163,8 @@ def _panel(
     axes.set_xlabel("iteration", fontsize=8)
     axes.tick_params(labelsize=8)
     if drawn:
+        if any(name in LIMITS for name, _ in names):
+            axes.plot([], [], "k:", linewidth=1, label="confirmed beyond")
         axes.legend(fontsize=7)
 
 

@@ -147,6 +147,16 @@ class Finding:
             return f"no {name}" + (f": {self.evidence}" if self.evidence else "")
         return f"{name} {self.state}, since iteration {self.since:,}: {self.evidence}"
 
+    def row(self) -> str:
+        """The same without its state, for a table that has that in a column."""
+        name = called(self.form or self.failure)
+        if self.since is None:
+            return f"{name}: {self.evidence}" if self.evidence else name
+        told = f"{name}, since iteration {self.since:,}"
+        if self.confirmed_since not in (None, self.since):
+            told += f", confirmed from {self.confirmed_since:,} on"
+        return f"{told}: {self.evidence}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a summary."""
         return {**dataclasses.asdict(self), "advice": list(self.advice)}

@@ -39,7 +39,8 @@ class RegularisationOptions(GameOptions):
 
     r1: float = option(
         0.0,
-        "weight gamma of the R1 penalty, 0 for none; under batch normalisation in the "
+        "weight gamma of the R1 penalty on the discriminator's gradient at real examples, 0 for "
+        "none: it steadies a game (0.1 to 10; begin with 1). Under batch normalisation in the "
         "discriminator and under --minibatch-stddev, where there are such, it has cross-example "
         "terms; of a discriminator of patches it is that of the mean of a picture's logits",
         kind="schedule",

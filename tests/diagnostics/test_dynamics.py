@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,3 +187,22 @@ def test_the_copies_learn_as_the_game_would() -> None:
         psi = psi - RATE * torch.sigmoid(psi * 0.3) * 0.3
     assert learned.discriminator.weight.item() == pytest.approx(psi.item())
     assert learned.generator.weight.item() == 0.3
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "accumulate", "wanted"),
+    [(32, 8, 1, 128), (64, 8, 1, 128), (128, 64, 1, 32), (256, 64, 1, 16), (32, 256, 4, 64),
+     (32, 64, 16, 16), (64, 1024, 4, 128)],
+)  # fmt: skip
+def test_a_probe_takes_no_more_memory_than_large_pictures_or_a_cut_batch_allow(
+    size: int, batch: int, accumulate: int, wanted: int
+) -> None:
+    view = SimpleNamespace(through=lambda spec: SimpleNamespace(target_shape=(3, size, size)))
+    game: Any = SimpleNamespace(
+        stage=SimpleNamespace(view=view),
+        train=SimpleNamespace(spec=None),
+        batch_size=batch,
+        world=SimpleNamespace(size=1),
+    )
+    player: Any = SimpleNamespace(accumulate=accumulate)
+    assert dynamics.batch_size(game, player) == wanted

@@ -174,6 +174,33 @@ def test_weights_begin_orthogonal() -> None:
         torch.testing.assert_close(values, torch.ones_like(values))
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "attention", "theirs"),
+    [
+        (64, 64, 32, 31_969_540),
+        (64, 96, 32, 70_377_348),
+        (128, 64, 64, 31_978_628),
+        (128, 96, 64, 70_433_988),
+    ],
+)
+def test_biggan_s_generator_has_the_parameters_of_its_authors_code(
+    size: int, width: int, attention: int, theirs: int
+) -> None:
+    """At 1,000 classes; its convolutions of attention have no bias there."""
+    image = TensorSpec((3, size, size), -1, 1)
+    spec = DataSpec({"image": image, "label": TensorSpec((), classes=1000)})
+    options = {"image_size": size, "attention": attention, "width_g": width}
+    with torch.device("meta"):
+        generator = create("biggan", spec, {**options, "width_d": 4}).generator
+    biases = sum(
+        value.numel()
+        for name, value in generator.named_parameters()
+        if "attention" in name and name.endswith("bias")
+    )
+    assert biases > 0
+    assert sum(value.numel() for value in generator.parameters()) - biases == theirs
+
+
 @pytest.mark.parametrize(("size", "parts"), [(16, 3), (32, 4), (64, 5), (128, 6)])
 def test_the_noise_is_cut_into_a_part_to_begin_with_and_one_for_each_block(
     size: int, parts: int
