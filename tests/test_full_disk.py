@@ -182,3 +182,13 @@ def test_a_search_that_cannot_be_written_down_does_not_begin(
     with pytest.raises(UserError, match=rf"cannot write .*config.yaml \({FULL}\): use --storage"):
         study.save()
     assert not list(study.folder.iterdir())
+
+
+def test_workers_whose_disk_is_full_are_not_started_again() -> None:
+    from pipelines.refusal import RefusalEndsTraining
+
+    callback: Any = RefusalEndsTraining()
+    callback.after_exception(None, {0: RuntimeError("something else")})
+    for error in (UserError("wrong"), OSError(errno.ENOSPC, FULL)):
+        with pytest.raises(type(error)):
+            callback.after_exception(None, {0: RuntimeError("something else"), 1: error})
