@@ -243,7 +243,7 @@ def test_one_held_out_example_is_enough_for_figures_of_one(
     monkeypatch.setattr(Negatives, "held_out", 1)
     summary = Run(config_of(tmp_path, steps=4, log_every=2), World(), Observer()).play()
     assert summary["figures"]["count"] == 1
-    assert {found["state"] for found in summary["diagnosis"].values()} == {"none"}
+    assert {found["state"] for found in summary["diagnosis"].values()} == {"unknown"}
 
 
 def test_more_samples_than_examples_go_round(tmp_path: Path) -> None:
