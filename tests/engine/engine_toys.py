@@ -332,6 +332,18 @@ class Stacked(Toy):
         return {"image": self.make(stage, batch)}
 
 
+class Continued(Stacked):
+    """The second stage trains the first's generator further."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        first, second = super().stages()
+        judge, maker = second.players
+        maker = dataclasses.replace(
+            maker, networks=("coarse", "fine"), ema=("coarse", "fine"), ema_decay=0.5
+        )
+        return first, dataclasses.replace(second, players=(judge, maker))
+
+
 class Melody(Toy):
     """Extra named tensors, a shared batch, two generator turns (as MidiNet has)."""
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from engine_toys import (
     SGD,
+    Continued,
     Cycle,
     Melody,
     Plain,
@@ -239,18 +240,6 @@ def test_a_stage_made_shorter_than_it_was_played_ends_and_the_next_one_is_played
     last.load_state_dict(shorter.state_dict())
     assert last.finished  # nothing follows the second stage
     assert last.steps == 5 + 1
-
-
-class Continued(Stacked):
-    """The second stage trains the first's generator further."""
-
-    def stages(self):
-        first, second = super().stages()
-        judge, maker = second.players
-        maker = dataclasses.replace(
-            maker, networks=("coarse", "fine"), ema=("coarse", "fine"), ema_decay=0.5
-        )
-        return first, dataclasses.replace(second, players=(judge, maker))
 
 
 def test_an_average_goes_on_in_the_next_stage_where_its_network_does() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_toys import Stacked, pictures, toy_game
+from engine_toys import Continued, pictures, toy_game
 
 from gan_core.config import make_config
 from gan_core.data.loading import load_examples
@@ -28,8 +28,8 @@ TINY = {"hidden": 4, "maxout_units": 2, "latent": 2}
 
 
 def stacked_game() -> Game:
-    """Of two stages of 6 iterations, on views of their own."""
-    return toy_game(Stacked(6), pictures(40, size=8))
+    """Of two stages of 6 iterations on views of their own, of which averages go on."""
+    return toy_game(Continued(6), pictures(40, size=8))
 
 
 def small_game(**values: Any) -> Game:
@@ -42,7 +42,9 @@ def tensors(state: Any) -> list[torch.Tensor]:
         return [state.clone()]
     if isinstance(state, dict):
         return [t for value in state.values() for t in tensors(value)]
-    return []
+    if isinstance(state, (list, tuple)):
+        return [t for value in state for t in tensors(value)]
+    return [torch.tensor(state)] if isinstance(state, (int, float)) else []
 
 
 def equal(first: Game, second: Game) -> bool:
@@ -79,6 +81,8 @@ def test_a_stage_that_is_interrupted_as_it_begins_is_played_as_if_it_was_not(
     broken.play(20)
     assert (broken.step, broken.finished) == (whole.step, True)
     assert equal(whole, broken)
+    seen = [tensors(game.held_out_examples()) for game in (whole, broken)]
+    assert all(a.equal(b) for a, b in zip(*seen, strict=True))
 
 
 def test_a_game_whose_networks_were_looked_at_in_evaluation_mode_is_trained_as_before() -> None:
