@@ -44,7 +44,7 @@ def tensors(state: Any) -> list[torch.Tensor]:
         return [t for value in state.values() for t in tensors(value)]
     if isinstance(state, (list, tuple)):
         return [t for value in state for t in tensors(value)]
-    return [torch.tensor(state)] if isinstance(state, (int, float)) else []
+    return []
 
 
 def equal(first: Game, second: Game) -> bool:
