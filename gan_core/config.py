@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from gan_core.diagnostics.diagnosis import STOP_WORDS
+from gan_core.engine.hosted import EXAMPLES_ON
 from gan_core.errors import UserError, first_line, unknown_word
 from gan_core.extractor_words import extractor_words
 from gan_core.options import differences, flag, option, parse
@@ -94,7 +95,7 @@ class RunConfig:
         "where the training examples are kept: device, or host (batches are copied to the device "
         "ahead of their turn); auto: on the device, but for what does not fit half of its memory",
         kind="runtime",
-        choices=("auto", "device", "host"),
+        choices=EXAMPLES_ON,
     )
     log_every: int = option(50, "iterations between logging points", kind="runtime", minimum=1)
     evaluate_every: int = option(

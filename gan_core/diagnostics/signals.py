@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 from gan_core.data.examples import Batch
 from gan_core.engine.game import Game
 from gan_core.engine.sampling import copy_networks, undisturbed
+from gan_core.metrics.diversity import distances_of_pairs
 from gan_core.priors import draw
 from gan_core.randomness import stream_key
 from gan_core.variant import Variant
@@ -48,8 +49,7 @@ def looked_at(game: Game) -> int:
 
 def mean_pairwise_distance(samples: Tensor) -> Tensor:
     """Mean Euclidean distance between two different of the ``samples`` (N, ...)."""
-    flat = samples.flatten(1).double()
-    return torch.nn.functional.pdist(flat).mean()
+    return distances_of_pairs(samples.flatten(1)).mean()
 
 
 def mean_nearest_distance(samples: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from gan_core.engine.averaging import (
 )
 from gan_core.engine.batches import BatchStream
 from gan_core.engine.execution import Engine, compile_networks
-from gan_core.engine.hosted import belongs_on_host
+from gan_core.engine.hosted import EXAMPLES_ON, belongs_on_host
 from gan_core.engine.sampling import Sampler, StoredConditions, copy_networks, undisturbed
 from gan_core.engine.seat import Seat
 from gan_core.engine.world import World
@@ -30,7 +30,7 @@ from gan_core.randomness import stream_key
 from gan_core.variant import NoiseSpec, OptimizerSpec, Player, Stage, Variant, check_tuple
 
 _PROMISED = {"stage", "step", "stage_start", "seen_before", "networks", "players"}
-EXAMPLES_ON = ("auto", "device", "host")
+"""What a state has at least."""
 
 
 class Game:

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from gan_core.data.examples import Batch
 
+EXAMPLES_ON = ("auto", "device", "host")
+"""Where a game's examples may be asked to lie."""
+
 TURNS_AHEAD = 3
 """How many turns are gathered before they are asked for."""
 DEVICE_SHARE = 0.5

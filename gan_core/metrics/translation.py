@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gan_core.metrics.diversity import distances_of_pairs
 from gan_core.metrics.given import check_pictures
 
 SSIM_PROTOCOL = (
@@ -43,7 +44,7 @@ def relative_diversity(images: Tensor, real: Tensor) -> float:
     for pictures in (images, real):
         check_pictures(pictures)
     made, true = (
-        torch.pdist(pictures[:COMPARED].flatten(1).double()).mean() for pictures in (images, real)
+        distances_of_pairs(pictures[:COMPARED].flatten(1)).mean() for pictures in (images, real)
     )
     return (made / true.clamp_min(1e-12)).item()
 
