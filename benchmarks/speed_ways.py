@@ -26,6 +26,7 @@ from gan_core.engine.execution import Engine
 from gan_core.engine.game import Game
 from gan_core.engine.world import World
 from gan_core.errors import UserError, first_line, unknown_word
+from gan_core.host_memory import give_back_freed_memory, keep_freed_memory
 from gan_core.options import parse
 from gan_core.variant import VARIANTS, Variant, create
 
@@ -188,10 +189,12 @@ class Way:
         return Engine(**words, channels_last=self.channels_last)
 
     def set_numerics(self) -> None:
-        """Let this process multiply and convolve as the way wants it."""
+        """Let this process multiply, convolve and keep freed memory as the way wants it."""
         if self.mode != "textbook":
             self.engine.set_numerics()
+            keep_freed_memory()
             return
+        give_back_freed_memory()
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.deterministic = False

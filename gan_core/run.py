@@ -34,6 +34,7 @@ from gan_core.engine.sampling import Sampler, undisturbed
 from gan_core.engine.taking_turns import Place
 from gan_core.engine.world import World
 from gan_core.errors import UserError, named_line
+from gan_core.host_memory import keep_freed_memory
 from gan_core.judging import (
     count_modes,
     make_evaluator,
@@ -121,6 +122,8 @@ class Run:
         engine, refusals = choose_engine(*wishes, variant, self.world)
         self._refusals = refusals
         engine.set_numerics()
+        if self.world.device.type == "cpu":
+            keep_freed_memory()
         return variant, engine
 
     def _check_same_data(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from gan_core.errors import UserError, unknown_word
 from gan_core.exit_codes import exit_code
+from gan_core.host_memory import keep_freed_memory
 from pipelines.collector import collect_seldom
 
 VERBS = {
@@ -136,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "" not in sys.path:  # `gan` must find a plugin in the current folder as `python -m` does
         sys.path.insert(0, "")
     collect_seldom()
+    keep_freed_memory()
     _show_log()
     return exit_code(lambda: run(sys.argv[1:] if arguments is None else arguments))
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gan_core import host_memory
 from gan_core.config import RunConfig, absolute_option
 from gan_core.errors import UserError, first_line
 from gan_core.options import flag
@@ -103,6 +104,8 @@ def set_environment(own: bool, *, search: bool = False) -> None:
     # Ray plays its workers at nice 15, so that a cluster's daemons are answered first. On one
     # machine that starves training: beside one busy process a worker got a thirtieth of a core.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Workers begin with the environment of Ray's own processes, which is this one.
+    os.environ.update(host_memory.environment())
     if "ray" in sys.modules:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -171,8 +174,10 @@ def _start(own: bool, *, dashboard: bool) -> None:
                 object_store_memory=_OBJECT_STORE,
             )
         return
-    # A job's runtime environment (its working directory) comes from the submission.
-    environment = None if in_job() else {"env_vars": {"PYTHONPATH": _python_path()}}
+    variables = host_memory.environment()
+    if not in_job():  # a job's working directory comes from its submission
+        variables["PYTHONPATH"] = _python_path()
+    environment = {"env_vars": variables}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
     except (ConnectionError, RuntimeError, ValueError) as error:

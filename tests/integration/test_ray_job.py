@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, events
 
-from gan_core import journal
+from gan_core import host_memory, journal
 from gan_core.engine.checkpoint import find_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -128,6 +128,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TELLS = """
+from pathlib import Path
+
+whole = [Path(f"/proc/self/{{name}}").read_bytes() for name in ("cmdline", "environ")]
+with open({seen!r}, "ab") as file:
+    file.write(b"".join(whole) + b"end of one")
+"""
+"""A plugin that leaves with which command line and environment its process was begun."""
+
 STILL_STARTING = ("No available agent", "Remote end closed connection without response")
 """What Ray's head says to a submission while it is still starting its agents."""
 
@@ -160,13 +169,19 @@ def submission(head: Head, checkout: Path, storage: Path, *words: str) -> list[s
 def test_a_submitted_job_trains_with_two_workers_and_is_found_in_mlflow(
     head: Head, home: Path, checkout: Path, tmp_path: Path
 ) -> None:
+    seen = tmp_path / "begun_with"
+    (checkout / "tells.py").write_text(TELLS.format(seen=str(seen)))
     own = ("--workers", "2", "--steps", "60", "--log-every", "20", "--name", "submitted")
+    own += ("--plugin", "tells")
     done = submitted(submission(head, checkout, tmp_path, "--", *own), head)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished: submitted, step 60" in done.stdout
     assert "gan [====================] 60/60" in done.stdout
     assert "warning: `ray job stop`" not in done.stdout
     assert events(tmp_path / "submitted", "start")[0]["workers"] == 2
+    workers = [w for w in seen.read_bytes().split(b"end of one") if b"ray::" in w]
+    assert len(workers) >= 2
+    assert all(f"{host_memory.HEAPS}=1".encode() in worker for worker in workers)
     assert_found_in_mlflow(head.environment["MLFLOW_TRACKING_URI"])
     assert not (home / ".ray").exists(), "no token is left in the home folder"
 

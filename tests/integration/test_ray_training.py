@@ -19,6 +19,7 @@ from conftest import (
     same,
 )
 
+from gan_core import host_memory
 from gan_core.errors import UserError
 from gan_core.journal import Journal
 from gan_core.variant import VARIANTS
@@ -51,6 +52,16 @@ def test_workers_of_a_ray_on_this_machine_have_the_priority_of_their_driver(
     import ray
 
     assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
+def test_workers_of_a_ray_on_this_machine_keep_freed_memory(local_ray: None) -> None:
+    import ray
+
+    def one_heap() -> bool:
+        begun_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+        return f"{host_memory.HEAPS}=1".encode() in begun_with
+
+    assert ray.get(ray.remote(one_heap).remote())
 
 
 def mlflow_run(uri: str, name: str) -> tuple[Any, Any]:
