@@ -15,11 +15,12 @@ joined by `+`. The textbook makes new fakes for G, as algorithm 1 of Goodfellow 
 engine do; `textbook+same-fakes` lets G learn from those that D has just seen, as most tutorials'
 code does, which saves a pass through G. One that cannot be played, or whose turns cannot be
 recorded, is left out and told. Ways alternate in rounds, for the machine may be busy with other
-things; times are medians of rounds, after a warm-up, which is told apart. The ceiling is the rate
-of a large matrix product in the way's precision, measured in the same rounds; the floor is the
-arithmetic of an iteration of the textbook loop (products and convolutions, forward and backward) at
-that rate. The engine makes do with less arithmetic, so it could get below; its share of the ceiling
-is of what it does itself.
+things; times are medians of rounds, after a warm-up, which is told apart. On a CPU each way has a
+process of its own, which keeps freed memory as the engine does, or gives it back as a textbook's
+would. The ceiling is the rate of a large matrix product in the way's precision, measured in the
+same rounds; the floor is the arithmetic of an iteration of the textbook loop (products and
+convolutions, forward and backward) at that rate. The engine makes do with less arithmetic, so it
+could get below; its share of the ceiling is of what it does itself.
 
 Memory: on a GPU what a way has reserved, networks and all; on a CPU what an iteration needs beyond
 what lies there before it (networks, optimisers, data), the peak by torch's profiler, after the
@@ -53,11 +54,12 @@ from typing import Any
 import torch
 
 from benchmarks.arguments import positive
+from benchmarks.speed_apart import made
 from benchmarks.speed_cost import AXES, measure_cost, read_axes
-from benchmarks.speed_floor import Ceiling, flops
+from benchmarks.speed_floor import Ceiling
 from benchmarks.speed_games import AS_CHOSEN, compare_games
 from benchmarks.speed_kernels import profile_kernels
-from benchmarks.speed_ways import Setting, Timed, Way, alternate, make_all
+from benchmarks.speed_ways import Setting, Timed, Way, alternate
 from benchmarks.speed_workers import compare_workers
 from gan_core.data.loading import source_options_class
 from gan_core.errors import UserError
@@ -79,20 +81,20 @@ MEMORY = {"peak_bytes": "memory, MiB", "iteration_bytes": "an iteration's memory
 
 def ladder(setting: Setting, ways: Sequence[Way], rounds: int, seconds: float) -> dict[str, Any]:
     """The ways' figures, best read by :func:`table`."""
-    loops = make_all({str(way): (setting, way) for way in ways})
-    if not loops:
-        raise UserError("none of these ways can be played")
-    precisions = dict.fromkeys(t.way.multiplies_in(setting.device) for t in loops)
-    ceilings = {name: Ceiling(name, setting.device) for name in precisions}
+    with made({str(way): (setting, way) for way in ways}) as loops:
+        if not loops:
+            raise UserError("none of these ways can be played")
+        precisions = dict.fromkeys(t.way.multiplies_in(setting.device) for t in loops)
+        ceilings = {name: Ceiling(name, setting.device) for name in precisions}
 
-    def look() -> None:
-        for ceiling in ceilings.values():
-            ceiling.look()
+        def look() -> None:
+            for ceiling in ceilings.values():
+                ceiling.look()
 
-    alternate(loops, rounds, seconds, look)
-    for timed in loops:
-        timed.look_at_memory()
-    arithmetic = count_operations(loops)
+        alternate(loops, rounds, seconds, look)
+        for timed in loops:
+            timed.look_at_memory()
+        arithmetic = count_operations(loops)
     rates = {name: ceiling.rate for name, ceiling in ceilings.items()}
     first = next((t for t in loops if t.name == "textbook"), loops[0])
     return {
@@ -113,7 +115,7 @@ def count_operations(loops: Sequence[Timed]) -> dict[str, int]:
     modes = {"textbook": "textbook", "eager": "engine"}
     plain = [t for t in loops if t.way.mode in modes and not t.way.same_fakes]
     played = {modes[t.way.mode]: t for t in reversed(plain)}
-    return {name: flops(timed.loop.iterate) for name, timed in sorted(played.items(), reverse=True)}
+    return {name: timed.operations() for name, timed in sorted(played.items(), reverse=True)}
 
 
 def row(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
+from benchmarks.speed_floor import flops
 from benchmarks.speed_memory import needed_bytes
 from benchmarks.textbook_systems import make_textbook
 from gan_core.data.examples import Examples
@@ -288,6 +289,10 @@ class Timed:
             self.way.set_numerics()
             self.needed = needed_bytes(self.loop.iterate)
 
+    def operations(self) -> int:
+        """Floating-point operations of an iteration, where Python plays it."""
+        return flops(self.loop.iterate)
+
     def round(self, seconds: float) -> None:
         """Play for about ``seconds``, at least an iteration, and note the time."""
         self._latest = self.play(max(1, round(seconds / self._latest)))
@@ -309,12 +314,15 @@ class Timed:
         return self.setting.images
 
 
-def make_all(wanted: Mapping[str, tuple[Setting, Way]]) -> list[Timed]:
+def make_all(
+    wanted: Mapping[str, tuple[Setting, Way]], kind: type[Timed] | None = None
+) -> list[Timed]:
     """Those of ``wanted`` (name: setting and way) that can be played; the others are told."""
+    make = kind or Timed
     made = []
     for name, (setting, way) in wanted.items():
         try:
-            made.append(Timed(name, setting, way))
+            made.append(make(name, setting, way))
         except (UserError, RuntimeError) as problem:  # what a compiler or a GPU could not do
             print(f"{name} is left out: {first_line(problem)}", file=sys.stderr)
     return made

@@ -105,3 +105,23 @@ def test_what_a_process_has_already_is_not_given_it_again(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     assert host_memory.environment() == {}
     assert host_memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize(("mode", "keeps"), [("textbook", False), ("eager", True)])
+def test_a_benchmark_s_engine_keeps_freed_memory_and_its_textbook_does_not(
+    mode: str, keeps: bool
+) -> None:
+    first = f"from benchmarks.speed_ways import Way; Way({mode!r}).set_numerics()"
+    assert (page_faults(first) < PAGES // 2) == keeps
+
+
+def test_a_run_of_the_library_keeps_freed_memory() -> None:
+    first = """
+from gan_core.config import make_config
+from gan_core.engine.world import World
+from gan_core.observers import Observer
+from gan_core.run import play
+words = {"steps": 1, "batch_size": 8, "extractor": "none", "evaluate_every": 0}
+play(make_config({"variant": "gan", "data": "ring", **words}), World(), Observer())
+"""
+    assert page_faults(first) < PAGES // 100
