@@ -99,7 +99,7 @@ def _in_colour(images: Tensor) -> Tensor:
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
-    """Let the convolutions of ``network``, which only sees, do what follows them: a fifth less time.
+    """Let convolutions of ``network``, which only sees, do what follows them: a fifth less time.
 
     What it computes stays the same up to rounding.
     """
