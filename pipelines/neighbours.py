@@ -12,6 +12,7 @@ from pipelines.evaluate import EvaluateOptions, evaluation_config, load
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gan_core.metrics.real import Nearest
     from gan_core.release import ReleasedGenerator
     from pipelines.sample import SampleOptions
 
@@ -24,7 +25,8 @@ def with_neighbours(
     """A picture, uint8 (C, H, W), with a row for each of ``targets`` (N, ...), the networks' size.
 
     It begins with the target at the source's own size; then come the nearest training pictures in
-    feature space, the nearest first; ``cache``: where these are kept, if the run does not say it.
+    feature space, the nearest first. How near these are is told in a line on stderr. ``cache``:
+    where features are kept, if the run does not say it.
     Raises ``UserError`` where there are no pictures or features.
     """
     from gan_core.engine.world import World
@@ -52,8 +54,22 @@ def with_neighbours(
         raise UserError(NO_FEATURES)
     images = generator.stage.view.restore(targets, generator.spec.target_shape)
     cache = config.cache_folder
-    places, _ = nearest_examples(images, train, extractors[0], options.neighbours, cache)
-    return neighbour_rows(images.cpu(), train.tensors[train.spec.target][places.cpu()])
+    found = nearest_examples(images, train, extractors[0], options.neighbours, cache)
+    print(told(found, extractors[0].name), file=sys.stderr)
+    return neighbour_rows(images.cpu(), train.tensors[train.spec.target][found.places.cpu()])
+
+
+def told(found: Nearest, extractor: str) -> str:
+    """How far the nearest training pictures are, beside how far these are from each other."""
+    nearest = found.distances[:, 0]
+    low, middle, high = (float(v) for v in (nearest.min(), nearest.median(), nearest.max()))
+    close = int((nearest <= found.near).sum())
+    return (
+        "a row each: a sample, then its nearest training pictures. The first of these are "
+        f"{low:.3g} to {high:.3g} away, median {middle:.3g} (features of {extractor}); {close} of "
+        f"{len(nearest)} at most {found.near:.3g}, as 1 in 100 training pictures is from another "
+        "(where many are, they were learned by heart)"
+    )
 
 
 def _tell(text: str, level: str) -> None:

@@ -277,16 +277,22 @@ def test_neighbours_are_the_nearest_training_pictures_by_brute_force(
     out = tmp_path / "near.png"
     line = f"sample cgan --n 3 --neighbours 4 --extractor mobilenet_v2 --out {out}"
     assert command.main([*line.split(), "--storage", str(storage)]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
     generator, index = opened(storage, "cgan"), torch.arange(3)
     images = to_pixels(generator.generate(index, index, native=True))
     train = Few().load("train").tensors["image"]
-    rows = []
+    rows, nearest = [], []
     for image in images:
         distances = [(image.double() - other.double()).norm().item() for other in train]
         rows.append(train[torch.tensor(distances).argsort()[:4]])
+        nearest.append(2 * min(distances) / 255)  # the extractor's pixels are from -1 to 1
     expected = neighbour_rows(images, torch.stack(rows))
     assert np.array_equal(np.asarray(Image.open(out)), expected[0].numpy())
+    among = torch.cdist(*[2 * train.flatten(1).double() / 255] * 2).fill_diagonal_(torch.inf)
+    near = among.min(1).values.quantile(0.01)
+    low, middle, high = sorted(nearest)
+    assert f"{low:.3g} to {high:.3g} away, median {middle:.3g} (features of mobilenet_v2)" in told
+    assert f"; {sum(n <= near for n in nearest)} of 3 at most {near:.3g}, as 1 in 100" in told
 
 
 def test_a_row_is_the_image_a_gap_and_its_neighbours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from gan_core.data.examples import Examples, to_unit_range
 from gan_core.engine.world import World
 from gan_core.metrics.cache import load_tensors, save_tensors
+from gan_core.metrics.diversity import RealDiversity
 from gan_core.metrics.features import Extractor, check_finite
 from gan_core.metrics.manifold import neighbour_search
 from gan_core.metrics.ranks import on_leader
@@ -53,19 +55,33 @@ def batches_of(reference: Examples, world: World, batch_size: int) -> Iterator[T
         yield to_unit_range(part) if part.dtype == torch.uint8 else part
 
 
+@dataclasses.dataclass(frozen=True)
+class Nearest:
+    """The real examples that are nearest to each of M generated ones, in feature space.
+
+    ``places``: their positions (M, k), int64, and ``distances`` (M, k), Euclidean, nearest first.
+    ``near``: the distance that 1 % of real examples have to another, as ``copied_share`` takes it:
+    what lies nearer than that to one of them may be a copy.
+    """
+
+    places: Tensor
+    distances: Tensor
+    near: float
+
+
 def nearest_examples(
     images: Tensor,
     reference: Examples,
     extractor: Extractor,
     count: int,
     cache: Path | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The ``count`` real examples that are nearest to each of ``images``, in feature space.
+) -> Nearest:
+    """The ``count`` examples of ``reference`` nearest to each of ``images``, or all if it has less.
 
-    ``images`` (M, C, H, W) in [-1, 1] at native size. Returns positions in ``reference`` (int64)
-    and Euclidean distances, both (M, count), nearest first; fewer where there are fewer examples.
+    ``images`` (M, C, H, W) in [-1, 1] at native size.
     """
     world = World(device=extractor.device)
     real = real_features(reference, extractor, world, cache)
     fake = extractor.features(quantised(images))[0]
-    return neighbour_search(fake, real, count)
+    near = RealDiversity(real, len(images)).near_training
+    return Nearest(*neighbour_search(fake, real, count), near)
