@@ -190,6 +190,8 @@ class GameOptions:
     )
     stage_lengths: ClassVar[tuple[str, ...]] = ("steps",)
     """The options that say how many iterations the stages have."""
+    heading: ClassVar[str] = "the game"
+    """What a list of options calls those that a class states first, unless it says otherwise."""
 
     @property
     def stage_steps(self) -> tuple[int, ...]:

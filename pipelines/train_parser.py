@@ -14,7 +14,7 @@ from gan_core.options import flag
 from pipelines.command_line import Parser, add_fields, add_option, add_plugin
 
 if TYPE_CHECKING:
-    from gan_core.variant import Variant
+    from gan_core.variant import GameOptions, Variant
 
 NESTED = ("options", "data_options")
 TOLD = ("begun_from",)
@@ -50,11 +50,12 @@ def build_parser(variant: str | None, source: str) -> Parser:
     for action in parser._actions:
         if "--data" in action.option_strings and action.help:
             action.help = action.help.replace(f"default: {RunConfig.data}", f"default: {usual}")
-    game = parser.add_argument_group("the game")
-    add_fields(game, RunConfig, ["begin_from", "seed"])
+    game = parser.add_argument_group(GameOptions.heading)
     options = GameOptions if cls is None else cls.Options
-    own = [f.name for f in dataclasses.fields(options)]
-    add_fields(game, options, own, GAME)
+    for heading, names in _headings(options).items():
+        group = game if heading == game.title else parser.add_argument_group(heading)
+        add_fields(group, options, names, GAME)
+    add_fields(game, RunConfig, ["seed", "begin_from"])
     add_fields(parser.add_argument_group("watching"), RunConfig, _WATCHING)
     place = parser.add_argument_group("where it runs")
     # Options that RunConfig has and no group above names still get a flag.
@@ -71,6 +72,19 @@ def build_parser(variant: str | None, source: str) -> Parser:
     _add_source_options(learnt, parser, source)
     parser.elsewhere = _owners()
     return parser
+
+
+def _headings(options: type[GameOptions]) -> dict[str, list[str]]:
+    """The names of options under the headings of the classes that state them first."""
+    from gan_core.variant import GameOptions
+
+    found: dict[str, list[str]] = {GameOptions.heading: []}
+    for field in dataclasses.fields(options):
+        stating = (c for c in options.__mro__ if field.name in inspect.get_annotations(c))
+        *_, first = stating
+        heading = vars(first).get("heading", GameOptions.heading)
+        found.setdefault(heading, []).append(field.name)
+    return found
 
 
 def _owners() -> dict[str, str]:

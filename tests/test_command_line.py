@@ -241,6 +241,31 @@ def test_a_default_is_shown_in_the_shortest_text_that_reads_back(value: object, 
     assert show(value) == text
 
 
+@pytest.mark.parametrize("variant", ["gan", "sngan", "lapgan", "cyclegan", "stackgan", "midinet"])
+def test_help_begins_with_what_is_set_first_and_keeps_remedies_under_their_own_heading(
+    variant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["train", variant, "--help"]) == 0
+    text = capsys.readouterr().out
+    headings = (
+        "\nthe game:\n",
+        "\npenalties and remedies (",
+        "\nwatching:\n",
+        "\nwhere it runs:\n",
+    )
+    game, remedies, watching, place = (text.index(heading) for heading in headings)
+    assert game < text.index("--steps N") < text.index("--batch-size N") < text.index("--seed N")
+    assert text.index("--begin-from RUN") < remedies < watching < place
+    fields = [field.name for field in dataclasses.fields(VARIANTS[variant].Options)]
+    steadying = {"r1", "gradient_penalty", "diffaug", "packing", "unrolled", "penalty_stride"}
+    for name in fields:
+        found = re.search(rf"^  --{name.replace('_', '-')}[ ,]", text, re.MULTILINE)
+        assert found is not None
+        within = remedies < found.start() < watching
+        assert within or name not in steadying
+        assert not within or name not in ("loss", "k", "lr_d", "image_size", "width", "norm_d")
+
+
 def test_help_without_a_variant_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["train", "--help"]) == 0
     text = capsys.readouterr().out

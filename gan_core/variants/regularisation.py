@@ -26,6 +26,9 @@ from gan_core.variant import GameOptions, Loss, NoiseSpec
 WGAN_GP_WEIGHT = 10.0
 """lambda of Gulrajani et al. 2017, algorithm 1."""
 
+REMEDIES = "penalties and remedies (docs/diagnosis.md says against what)"
+"""How lists of options call what steadies any game."""
+
 Term = tuple[str, Tensor, float]
 """A part of an objective beside its adversarial loss: its name in the log, scalar and weight."""
 
@@ -37,6 +40,7 @@ class RegularisationOptions(GameOptions):
     A subclass has an option ``loss``, or says its :attr:`penalty_weight` itself.
     """
 
+    heading = REMEDIES
     r1: float = option(
         0.0,
         "weight gamma of the R1 penalty on the discriminator's gradient at real examples, 0 for "

@@ -16,13 +16,14 @@ from gan_core.losses import LOSSES, AdversarialLoss, smoothed_discriminator
 from gan_core.options import option
 from gan_core.priors import Gaussian
 from gan_core.variant import NoiseSpec
-from gan_core.variants.regularisation import RegularisationOptions
+from gan_core.variants.regularisation import REMEDIES, RegularisationOptions
 
 
 @dataclasses.dataclass(frozen=True)
 class RemedyOptions(RegularisationOptions):
     """What can be done against collapse, vanishing gradients and oscillation."""
 
+    heading = REMEDIES
     packing: int = option(
         1,
         "examples that the discriminator judges together, 1 for each alone (PacGAN); for variants "
