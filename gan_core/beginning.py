@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gan_core.engine.game import Game, fitting_networks
 from gan_core.errors import UserError
 from gan_core.options import differences
 from gan_core.paths import user_path
+from gan_core.release import DESCRIPTION
 from gan_core.variant import create
 
 
@@ -71,6 +73,30 @@ def beginning_in_words(config: RunConfig) -> str:
     return f"{told['run']} at step {told['step']:,}{figure}"
 
 
+def learned_from(folder: Path) -> DataSpec | None:
+    """The data that the state in ``folder`` has learned, as its generator says, or ``None``."""
+    try:
+        return DataSpec.from_dict(json.loads((folder / DESCRIPTION).read_text())["spec"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def renamed_classes(config: RunConfig, spec: DataSpec) -> str | None:
+    """A line where the classes of ``spec`` have other names than those that its beginning learned.
+
+    That may be what is wanted: they go by their numbers.
+    """
+    was = learned_from(Path(str(config.begin_from)))
+    if was is None or len(was.class_names) != len(spec.class_names):
+        return None
+    pairs = zip(was.class_names, spec.class_names, strict=True)
+    other = [f"'{there}' is '{here}' now" for there, here in pairs if there != here]
+    if not other:
+        return None
+    told = "; ".join(other)
+    return f"classes go by number, and have other names than in what it begins from: {told}"
+
+
 def check_beginning(config: RunConfig, spec: DataSpec) -> None:
     """Raises ``UserError`` if the networks of ``config``, for data of ``spec``, are not those of
     the state that it begins from. They are made for that, on the CPU.
@@ -83,7 +109,7 @@ def check_beginning(config: RunConfig, spec: DataSpec) -> None:
     try:
         fitting_networks(variant, saved["game"]["networks"])
     except UserError as error:
-        raise _misfit(config, error) from None
+        raise _misfit(config, spec, error) from None
 
 
 def begin(game: Game, config: RunConfig) -> None:
@@ -93,14 +119,23 @@ def begin(game: Game, config: RunConfig) -> None:
     try:
         game.begin_from(saved["game"])
     except UserError as error:
-        raise _misfit(config, error) from None
+        raise _misfit(config, game.train.spec, error) from None
 
 
-def _misfit(config: RunConfig, error: UserError) -> UserError:
-    """``error``, of networks that are of other options, with these options."""
+def _misfit(config: RunConfig, spec: DataSpec, error: UserError) -> UserError:
+    """``error``, of networks of other options, or for other data than ``spec``, with these."""
     other = _differing(config)
+    was = learned_from(Path(str(config.begin_from)))
+    if was is not None and _in_words(was) != _in_words(spec):
+        other.append(f"data: {_in_words(was)} there, {_in_words(spec)} here")
     told = f" ({'; '.join(other)})" if other else ""
     return UserError(f"cannot begin from {config.begin_from}: {error}{told}")
+
+
+def _in_words(spec: DataSpec) -> str:
+    """What networks depend on of the data ``spec``."""
+    shape = " x ".join(map(str, spec.target_shape))
+    return f"{spec.target}s of {shape}" + (f" in {spec.classes} classes" if spec.classes else "")
 
 
 def _differing(config: RunConfig) -> list[str]:

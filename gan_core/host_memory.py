@@ -25,13 +25,14 @@ BLOCK, FREE, HEAPS = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC
 """What the GNU C library calls the largest block on its heap, what may lie free at the heap's end
 (both in bytes), and the number of heaps."""
 _LARGEST = 2**31 - 1  # all that its functions take, who take an int
-_KEEPING = {BLOCK: str(_LARGEST), FREE: str(2**62), HEAPS: "1"}
+_LARGEST_ONCE = 2**25  # bytes, that it takes before its version 2.35
+_UNBOUNDED = 2**62
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _ALL = -1, -3, -1  # of mallopt(3)
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep what its first thread frees; whether it does now."""
-    return not _set_by_user(os.environ) and _set(block=_LARGEST, free=_ALL)
+    return not _set_by_user(os.environ) and _set(block=_largest_block(), free=_ALL)
 
 
 def environment() -> dict[str, str]:
@@ -41,7 +42,18 @@ def environment() -> dict[str, str]:
     """
     if _set_by_user(os.environ):
         return {}
-    return {name: value for name, value in _KEEPING.items() if name not in os.environ}
+    return {name: value for name, value in _keeping().items() if name not in os.environ}
+
+
+def _keeping() -> dict[str, str]:
+    return {BLOCK: str(_largest_block()), FREE: str(_UNBOUNDED), HEAPS: "1"}
+
+
+def _largest_block() -> int:
+    """The largest block that the C library of this machine lets one ask it to keep."""
+    name = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    version = tuple(int(part) for part in (name or "").rpartition(" ")[2].split(".")[:2] if part)
+    return _LARGEST if version >= (2, 35) else _LARGEST_ONCE
 
 
 def give_back_freed_memory() -> bool:
@@ -53,7 +65,7 @@ def give_back_freed_memory() -> bool:
 
 
 def _set_by_user(environ: Mapping[str, str]) -> bool:
-    own = any(environ.get(name, value) != value for name, value in _KEEPING.items())
+    own = any(environ.get(name, value) != value for name, value in _keeping().items())
     return own or "glibc.malloc" in environ.get("GLIBC_TUNABLES", "")
 
 
@@ -63,6 +75,5 @@ def _set(*, block: int, free: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl
         return False
-    values = ((_M_MMAP_THRESHOLD, block), (_M_TRIM_THRESHOLD, free))
-    taken = [mallopt(name, value) for name, value in values]
-    return taken == [1, 1]
+    # Where the first is refused the second would do harm: it ends the library's own adapting.
+    return bool(mallopt(_M_MMAP_THRESHOLD, block) == 1 and mallopt(_M_TRIM_THRESHOLD, free) == 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,14 @@ def told_of_training(config: RunConfig, split: str, protocol: dict[str, str]) ->
 
 def check_reference(real: Examples) -> None:
     """Raises ``UserError`` if there are too few pictures for figures that compare with them."""
-    if len(real) < 2:
+    from gan_core.metrics.manifold import DENSITY_NEIGHBOURS
+
+    fewest = DENSITY_NEIGHBOURS + 1  # else balls reach to a nearer neighbour than is said
+    if len(real) < fewest:
+        held = "1 picture" if len(real) == 1 else f"{len(real)} pictures"
         raise UserError(
-            f"the {real.split} split of '{real.source}' holds {len(real)} picture, of which no "
-            "figures can be made: give more, or choose another --split"
+            f"the {real.split} split of '{real.source}' holds {held}, and figures that compare "
+            f"with pictures need {fewest}: give more, or choose another --split"
         )
 
 
@@ -210,7 +214,9 @@ def make_extractors(
     check_extractor(config, train.spec)
     names = extractor_names(config, train.spec.labelled) if train.spec.pictures else ()
     if config.extractor != "auto":
-        return [_make_extractor(name, config, train, world) for name in names]
+        made = [_make_extractor(name, config, train, world) for name in names]
+        _tell_weak(made, say)
+        return made
     missing: list[str] = []
     found: list[Any] = []
     for name in names:
@@ -221,7 +227,25 @@ def make_extractors(
             missing.append(f"no figures by {name}: {error}")
     for text in missing:
         say(text, "info" if found else "warning")
+    _tell_weak(found, say)
     return found
+
+
+def _tell_weak(extractors: Sequence[Any], say: Callable[[str, str], None]) -> None:
+    """Say of a classifier that has not learned to tell classes apart that it has not."""
+    from gan_core.metrics.classifier import ClassifierExtractor
+
+    for extractor in extractors:
+        if not isinstance(extractor, ClassifierExtractor):
+            continue
+        accuracy, guess = extractor.test_accuracy, extractor.guess
+        if accuracy <= guess:
+            say(
+                f"the classifier recognises {accuracy:.0%} of the test split, of which its largest "
+                f"class is {guess:.0%}: figures of classes (modes, class accuracy) say nothing; "
+                "give more pictures of each, or --extractor mobilenet_v2",
+                "warning",
+            )
 
 
 def _make_extractor(name: str, config: RunConfig, train: Examples, world: World) -> Any:

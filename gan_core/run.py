@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from gan_core.beginning import begin, beginning_in_words, begun_as, with_beginning
+from gan_core.beginning import (
+    begin,
+    beginning_in_words,
+    begun_as,
+    renamed_classes,
+    with_beginning,
+)
 from gan_core.best import best_of, note_doubled, replaces
 from gan_core.config import (
     RunConfig,
@@ -200,6 +206,8 @@ class Run:
         words = beginning_in_words(self.config)
         self.observer.tag(0, "begun_from", words)
         self.observer.message(0, f"begun with the networks of {words} ({self.config.begin_from})")
+        if renamed := renamed_classes(self.config, self.train.spec):
+            self.observer.message(0, renamed, "warning")
         self._checkpoint(last=False)
 
     def _keep_config(self) -> None:

@@ -556,7 +556,7 @@ def test_a_split_of_one_picture_is_refused_in_a_line(
     words = ["evaluate", str(storage / "classes"), "--split", "validation"]
     assert command.main(words) == 2
     error = capsys.readouterr().err
-    assert "the validation split of 'digits' holds 1 picture, of which no figures" in error
+    assert "the validation split of 'digits' holds 1 picture, and figures that compare" in error
     assert error.count("\n") == 1
 
 

@@ -83,6 +83,53 @@ def test_a_process_started_with_the_environment_keeps_what_any_thread_frees() ->
 
 
 @pytest.mark.parametrize(
+    ("version", "largest"),
+    [
+        ("glibc 2.17", 2**25),
+        ("glibc 2.34", 2**25),
+        ("glibc 2.35", 2**31 - 1),
+        ("glibc 2.41", 2**31 - 1),
+    ],
+)
+def test_no_version_of_the_library_is_asked_for_more_than_it_takes(
+    version: str, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "confstr", lambda name: version)
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        """Of before 2.35 one that refuses larger blocks."""
+
+        @staticmethod
+        def mallopt(parameter: int, value: int) -> int:
+            asked.append((parameter, value))
+            return int(parameter != -3 or value <= largest)
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library)
+    assert host_memory.environment()[host_memory.BLOCK] == str(largest)
+    assert host_memory.keep_freed_memory()
+    assert asked == [(-3, largest), (-1, -1)]
+
+
+def test_where_the_library_refuses_it_is_left_to_adapt_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    class Library:
+        """One that takes nothing."""
+
+        @staticmethod
+        def mallopt(parameter: int, value: int) -> int:
+            asked.append(parameter)
+            return 0
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library)
+    assert not host_memory.keep_freed_memory()
+    assert asked == [-3]
+
+
+@pytest.mark.parametrize(
     "theirs",
     [
         {host_memory.FREE: "1000"},

@@ -617,7 +617,7 @@ def _check_networks(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> N
         if here != there:
             was, now = ("missing" if shape is None else shape for shape in (there, here))
             raise UserError(
-                f"its networks are of other options than this run's: {name} is {was} there "
+                f"its networks are of other options or data than this run's: {name} is {was} there "
                 f"and {now} here"
             )
 

@@ -205,7 +205,7 @@ class ClassifierExtractor(Extractor):
             setup = dataclasses.replace(setup, train=unstack(train), test=test)
             train = setup.train
             assert train is not None
-        state, facts = share_state(setup.world, lambda: _load_or_train(setup, train))
+        state, facts = share_state(setup.world, lambda: _judged(setup, train))
         network = _new_network(train, setup.seed, setup.world.device)
         network.load_state_dict(state)
         protocol = {
@@ -220,9 +220,12 @@ class ClassifierExtractor(Extractor):
         whole = StackedNetwork(network) if stacked else network
         extractor = cls(whole, protocol, setup.world.device)
         extractor.test_accuracy = float(facts["accuracy"])
+        extractor.guess = float(facts["guess"])
         return extractor
 
     test_accuracy: float = math.nan
+    guess: float = math.nan
+    """The share of the test split's largest class: what always to name that would get right."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.network(images.contiguous(memory_format=torch.channels_last))
@@ -234,6 +237,13 @@ def _digest(state: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def _judged(setup: ExtractorSetup, train: Examples) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+    state, facts = _load_or_train(setup, train)
+    assert setup.test is not None, "rank 0 has the test split"
+    counts = torch.bincount(setup.test.tensors["label"].flatten().cpu())
+    return state, {**facts, "guess": repr(counts.max().item() / counts.sum().item())}
 
 
 def _load_or_train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from engine_toys import difference, saved, tiny_config
+from PIL import Image
 from test_best_state import run_of
 
 from gan_core.beginning import find_beginning
@@ -185,6 +187,35 @@ def test_other_networks_are_refused_in_one_line_before_anything_is_computed(
     with pytest.raises(UserError, match=told):
         played(config)
     assert not (config.folder / "checkpoints").exists()
+
+
+def test_other_data_are_named_where_they_are_why_networks_do_not_fit(
+    source: Path, tmp_path: Path
+) -> None:
+    coloured = {"data": "folder", "data_root": str(tmp_path / "red"), "extractor": "none"}
+    (tmp_path / "red").mkdir()
+    for number in range(30):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / "red" / f"{number}.png")
+    config = begun(tmp_path / "run", source, **coloured)
+    with pytest.raises(
+        UserError,
+        match=r"data: images of 1 x 8 x 8 in 10 classes there, images of 3 x 16 x 16 here\)",
+    ):
+        check_data(config)
+
+
+def test_classes_of_other_names_are_told_as_it_begins(source: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(source, tmp_path / "other"))
+    (described,) = (other / "best").glob("*/generator.json")
+    told = json.loads(described.read_text())
+    told["spec"]["class_names"][3] = "drei"
+    described.write_text(json.dumps(told))
+    for folder, lines in ((source, []), (other, ["'drei' is '3' now"])):
+        config = begun(tmp_path / folder.name / "run", folder)
+        played(config)
+        warned = [e["text"] for e, _ in read(config.folder / FILE) if e.get("level") == "warning"]
+        found = [text.rpartition(": ")[2] for text in warned if "classes go by number" in text]
+        assert found == lines
 
 
 def test_what_is_meant_by_a_run_s_name_its_folder_and_a_checkpoint(
