@@ -214,7 +214,8 @@ class ReleasedGenerator:
 
 def _generator_folder(path: Path) -> Path:
     """The folder with the weights that ``path`` (run, generator or checkpoint) stands for."""
-    for folder in (path, path / "generator" / "best", path / "generator" / "last"):
+    kept = [place / kind for place in (path / "generator", path) for kind in ("best", "last")]
+    for folder in (path, *kept):
         if any((folder / name).exists() for name in FILES):  # one that lacks the other is damaged
             return folder
     checkpoint = find_checkpoint(path) if path.is_dir() else None

@@ -276,7 +276,10 @@ class Variant(nn.Module, abc.ABC):
         self.check_options()
         if spec.target not in self.targets:
             wanted = " or ".join(sorted(self.targets))
-            raise UserError(f"{self.name} learns from {wanted} data, this source has {spec.target}")
+            raise UserError(
+                f"{self.name} learns from {wanted} data, this source has {spec.target}: choose "
+                "another --data (see `list`)"
+            )
         seen = self.view(spec).through(spec).tensors  # a view may add what is asked for
         for name in sorted((self.needs | set(self.conditions())) - set(seen)):
             what = f"'{name}' (see `train {self.name} --help`)"

@@ -95,14 +95,18 @@ def _check_words(option: str, words: Sequence[str], known: Collection[str]) -> N
     """Raises ``UserError`` for a word that none of the runs has."""
     for word in words:
         if known and word not in known:
-            raise UserError(f"no run has {option} {word}: there are {', '.join(sorted(known))}")
+            raise UserError(
+                f"no run has {option} {word}: runs have {', '.join(sorted(known))} (trials of "
+                "searches are taken with --trials, or where a search is named)"
+            )
 
 
 def _tell_left_out(entries: list[Entry]) -> None:
     without = [e.name for e in entries if not e.figures]
     others = len(entries) - len(without)
     if without:
-        print(f"left out, without figures yet: {', '.join(sorted(without))}", file=sys.stderr)
+        names, remedy = ", ".join(sorted(without)), "`evaluate RUN --extractor ...` makes some"
+        print(f"left out, without figures: {names} ({remedy})", file=sys.stderr)
     if others:
         print(f"left out, of other systems or sources: {others}", file=sys.stderr)
 

@@ -106,6 +106,7 @@ def _let_go_of(uri: str) -> None:
         engine.dispose()
 
 
+_REFUSED = re.compile(r"error code 40[13]\b")
 _CONNECTION = re.compile(
     r"host='(.*?)', port=(\d+)\).*\(Caused by \w+\([\"']?(?:\w+\(.*?\): )?(.*?)[\"']?\)\)$"
 )
@@ -119,4 +120,9 @@ def reason(error: BaseException) -> str:
     line = named_line(error)
     if found := _CONNECTION.search(line):
         return "{}:{}: {}".format(*found.groups())
+    if _REFUSED.search(line):
+        return (
+            "it wants to know who asks: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            "or MLFLOW_TRACKING_TOKEN"
+        )
     return line if len(line) <= 200 else line[:200] + "..."

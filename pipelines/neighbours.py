@@ -55,6 +55,8 @@ def with_neighbours(
     images = generator.stage.view.restore(targets, generator.spec.target_shape)
     cache = config.cache_folder
     found = nearest_examples(images, train, extractors[0], options.neighbours, cache)
+    if len(train) < options.neighbours:
+        _tell(f"there are {len(train)} training pictures, so no more neighbours", "warning")
     print(told(found, extractors[0].name), file=sys.stderr)
     return neighbour_rows(images.cpu(), train.tensors[train.spec.target][found.places.cpu()])
 

@@ -371,7 +371,7 @@ def _family(study: Study, say: Callable[[str], None]) -> Family:
 def _grounded(study: Study, cluster: Cluster) -> Study:
     """``study`` with what is known once the data have been seen, where the trials see them."""
     from pipelines.cluster import threads_per_worker
-    from pipelines.tuning.pace import described, uneven
+    from pipelines.tuning.pace import described, hasty, uneven
     from pipelines.tuning.prepare import with_metric
 
     gpus, device = study.options.gpus_per_trial, study.run.device
@@ -395,9 +395,9 @@ def _grounded(study: Study, cluster: Cluster) -> Study:
     )
     study = _with_foreign_values_fixed(with_stages(study, ground.stages))
     _say(described(study, ground.stages))
-    warning = uneven(study)
-    if warning:
-        _say(f"warning: {warning}")
+    for warning in (uneven(study), hasty(study)):
+        if warning:
+            _say(f"warning: {warning}")
     return study
 
 

@@ -518,11 +518,13 @@ def test_the_verb_says_by_name_which_runs_it_leaves_out(
     options = CompareOptions(storage=str(tmp_path), variants=("gan",))
     assert [e.name for e in chosen([], options)] == ["one"]
     said = capsys.readouterr().err
-    assert "left out, without figures yet: bare\n" in said
+    assert "left out, without figures: bare (`evaluate RUN --extractor ...` makes some)\n" in said
     assert "left out, of other systems or sources: 1\n" in said
-    with pytest.raises(UserError, match="no run has --variants sgan: there are dcgan, gan"):
+    with pytest.raises(
+        UserError, match=r"no run has --variants sgan: runs have dcgan, gan \(trials of"
+    ):
         chosen([], CompareOptions(storage=str(tmp_path), variants=("gan", "sgan")))
-    with pytest.raises(UserError, match="no run has --data ring: there are digits"):
+    with pytest.raises(UserError, match="no run has --data ring: runs have digits"):
         chosen([], CompareOptions(storage=str(tmp_path), data="ring"))
 
 

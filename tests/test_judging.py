@@ -24,6 +24,7 @@ from gan_core.engine.checkpoint import find_checkpoint
 from gan_core.engine.world import World
 from gan_core.errors import UserError
 from gan_core.judging import mode_shares
+from gan_core.metrics.classifier import ClassifierExtractor
 from gan_core.metrics.features import EXTRACTORS, Extractor, ExtractorSetup
 from gan_core.observers import FolderObserver, Observer
 from gan_core.preparing import check_data
@@ -458,15 +459,35 @@ def test_the_data_s_shape_decides_whether_a_classifier_is_possible() -> None:
         check_spec(small, "slits")
 
 
-def test_one_picture_is_nothing_to_compare_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("share", "told"), [(0.5, True), (0.4, True), (0.51, False)])
+def test_a_classifier_that_only_guesses_is_told(
+    share: float, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = object.__new__(ClassifierExtractor)
+    made.test_accuracy, made.guess = share, 0.5
+    monkeypatch.setattr(judging, "_make_extractor", lambda *_: made)
+    train, said = Digits().load("train"), []
+    for asked in ("auto", "classifier"):
+        config = config_of(tmp_path, data="digits", extractor=asked)
+        judging.make_extractors(config, train, ALONE, lambda *words: said.append(words))
+    assert len(said) == (2 if told else 0)
+    for text, level in said:
+        assert (
+            f"recognises {share:.0%} of the test split, of which its largest class is 50%" in text
+        )
+        assert level == "warning"
+
+
+@pytest.mark.parametrize(("count", "held"), [(1, "1 picture"), (5, "5 pictures")])
+def test_few_pictures_are_nothing_to_compare_with(
+    count: int, held: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judging, "make_extractors", lambda *_: [SimpleNamespace(name="any")])
     config, examples = config_of(tmp_path, data="digits"), Digits().load("test")
     one = dataclasses.replace(
-        examples, tensors={name: tensor[:1] for name, tensor in examples.tensors.items()}
+        examples, tensors={name: tensor[:count] for name, tensor in examples.tensors.items()}
     )
-    with pytest.raises(UserError, match="the test split of 'digits' holds 1 picture"):
+    with pytest.raises(UserError, match=f"'digits' holds {held}, and figures .* need 6: give more"):
         judging.make_evaluator(
             config, examples, ALONE, reference=one, conditional=False, resizer="none", say=print
         )

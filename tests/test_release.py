@@ -287,6 +287,11 @@ def test_batch_statistics_of_truncated_samples_are_of_the_classes_as_training_ha
     assert all(labels is None for labels in asked)
 
 
+def test_the_folder_generator_of_a_run_stands_for_its_best(tmp_path: Path) -> None:
+    release(tmp_path / "run" / "generator" / "best", "gan")
+    assert load_generator(tmp_path / "run" / "generator").variant.name == "gan"
+
+
 def test_where_nothing_is_nothing_is_found(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path, tmp_path / "none", tmp_path / "file"):

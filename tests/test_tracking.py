@@ -25,7 +25,7 @@ from gan_core.journal import FILE, Journal, last_status
 from pipelines import tracking
 from pipelines.comparison.from_mlflow import read_experiment
 from pipelines.launch import check_here, plan
-from pipelines.mlflow_client import _let_go_of, connect, import_mlflow, tracking_uri
+from pipelines.mlflow_client import _let_go_of, connect, import_mlflow, reason, tracking_uri
 from pipelines.parcels import BATCH, flat_params, flat_tags, parcels
 from pipelines.run_folder import LOCK, STOP, RunFolder, append, read_summary, unwritten
 from pipelines.shipper import Shipper
@@ -834,3 +834,14 @@ def test_metrics_keep_their_place_in_batches_of_the_servers_size(tmp_path: Path)
     Tracker._log(Client(), "run", list(range(2500)), list(range(150)))  # type: ignore[arg-type]
     assert sum(sent) == 2650
     assert max(sent) <= BATCH
+
+
+@pytest.mark.parametrize(("code", "told"), [(401, True), (403, True), (500, False), (4010, False)])
+def test_a_server_that_wants_a_password_is_told_as_one(code: int, told: bool) -> None:
+    text = (
+        "API request to endpoint /api/2.0/mlflow/experiments/get-by-name failed with error code "
+        f"{code} != 200. Response body: '<html>'"
+    )
+    found = reason(RuntimeError(text))
+    assert ("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in found) == told
+    assert ("<html>" in found) != told

@@ -35,7 +35,7 @@ from pipelines.tuning.objective import (
     mode_of,
     parse_requirement,
 )
-from pipelines.tuning.pace import described, uneven
+from pipelines.tuning.pace import described, hasty, uneven
 from pipelines.tuning.records import (
     WENT_ON,
     best_trial,
@@ -338,6 +338,22 @@ def test_trials_too_short_for_equal_numbers_of_examples_are_warned_of(tmp_path: 
     assert told("--max-steps 27 --equal iterations") is None
     assert told("--max-steps 27 --scheduler pbt") is None
     assert told("--max-steps 27 --k 1 --batch-size 100") is None, "nothing searched makes it dear"
+
+
+def test_comparisons_after_hardly_any_iterations_are_warned_of(tmp_path: Path) -> None:
+    def told(words: str) -> str | None:
+        return hasty(planned(tmp_path, f"gan {words}"))
+
+    short = told("--max-steps 27")
+    assert short is not None
+    assert "after 1 iteration already" in short
+    assert "give a larger --grace, or more --max-steps" in short
+    assert "3 iterations already" in str(told("--max-steps 81"))
+    assert told("--max-steps 270") is None
+    assert told("--max-steps 81 --grace 12 --evaluate-every 12") is None
+    assert "give a larger --perturb-every" in str(told("--max-steps 45 --scheduler pbt"))
+    assert told("--max-steps 108 --scheduler pbt") is None
+    assert told("--max-steps 27 --scheduler none") is None
 
 
 def test_a_study_is_found_again_as_it_was(tmp_path: Path) -> None:

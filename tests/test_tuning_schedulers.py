@@ -98,6 +98,7 @@ def test_pbt_gives_no_new_settings_to_a_trial_that_is_about_to_end(
         ((1.0, 2.0, WORST, 4.0), 3, True),  # not the only one
         ((WORST, WORST, WORST, 4.0), 3, False),  # nobody is better
         ((None, None, None, 4.0), 3, False),  # none has been compared yet
+        ((2.0, 4.0, 3.0, 1.0), 3, True),  # the one that has failed was the best itself
     ],
 )
 def test_a_member_of_a_population_that_has_failed_goes_on_from_the_best_at_once(

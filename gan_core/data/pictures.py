@@ -143,7 +143,8 @@ def _check_halves(path: str, size: tuple[int, int]) -> None:
     if size[0] != 2 * size[1]:
         raise BadPicture(
             f"{path} has {size[0]} x {size[1]} pixels, which are not two squares side by side: "
-            "remove it, or put inputs and targets into two folders"
+            "remove it, or name the two folders of inputs and targets (--input-folder, "
+            "--target-folder)"
         )
 
 

@@ -327,9 +327,14 @@ class LAPGAN(Variant):
             )
         smallest = min(shape[1:]) // 2 ** (halvings - 1)
         if smallest < _SMALLEST:
+            fewer = (
+                "choose fewer levels or larger pictures"
+                if options.levels > 2
+                else ("larger pictures are needed")
+            )
             raise UserError(
                 f"--levels {options.levels} make a level of {smallest} pixels, less than "
-                f"{_SMALLEST}: choose fewer levels or larger pictures"
+                f"{_SMALLEST}: {fewer}"
             )
         if options.level is not None and options.level >= options.levels:
             raise UserError(f"--level goes from 0 to {options.levels - 1}, not {options.level}")

@@ -24,6 +24,8 @@ _OF_SCHEDULERS = {
 """The options that one scheduler alone looks at."""
 EVEN = 0.2
 """The share of a trial's examples that rounding may add or take, and trials still be equal."""
+FEW = 10
+"""Iterations after which samples are hardly another generator's than the untrained one's."""
 _DRAWN = 200  # points by which it is found how much trials differ
 _WHOLE = 2.5  # iterations between evaluations, of which rounding takes or adds a fifth at most
 
@@ -67,6 +69,24 @@ def described(study: Study, stages: Sequence[int]) -> str:
     if not study.comparisons:
         return f"{length}; too few for asha, which plays all to their end"
     return f"{length}; asha compares them after {', '.join(f'{s:,}' for s in study.comparisons)}"
+
+
+def hasty(study: Study) -> str | None:
+    """A warning where trials are compared after so few iterations that it tells next to nothing."""
+    scheduler = study.options.scheduler
+    if scheduler == "pbt":
+        first, remedy = study.perturb_every, "--perturb-every"
+    elif scheduler == "asha" and study.comparisons:
+        first, remedy = study.comparisons[0], "--grace"
+    else:
+        return None
+    if first >= FEW:
+        return None
+    return (
+        f"trials are judged and compared after {first} iteration{'s' * (first > 1)} already, "
+        "which tells little of them and takes longer than to play: give a larger "
+        f"{remedy}, or more --max-steps"
+    )
 
 
 def uneven(study: Study) -> str | None:

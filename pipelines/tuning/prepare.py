@@ -116,9 +116,10 @@ def with_metric(metric: str | None, ground: Ground, config: RunConfig) -> tuple[
     if metric is not None:
         return metric, declared_mode(config, metric)
     if ground.metric is None:
-        known = f": {config.variant} has {', '.join(ground.own)}" if ground.own else ""
+        own = ", ".join(ground.own)
+        otherwise = f", or name a --metric: {config.variant} has {own}" if own else ""
         raise UserError(
             f"nothing can judge trials on '{config.data}' with --extractor {config.extractor}: "
-            f"choose another extractor, or name a --metric{known}"
+            f"choose another extractor{otherwise}"
         )
     return ground.metric, ground.mode

@@ -96,7 +96,7 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
         f"search {_search(study)}, seed {run.seed}; "
         f"{options.metric} is {'minimised' if study.objective.mode == 'min' else 'maximised'}"
         + (f" under {', '.join(options.require)}" if options.require else ""),
-        f"{n['finished']} trials were played to the end, {n['behind']} stopped as behind, "
+        f"{_trials_were(n['finished'])} played to the end, {n['behind']} stopped as behind, "
         f"{n['diagnosed']} as diagnosed, {n['failed']} failed"
         f"{f', {opened} are open' if (opened := n['open']) else ''}. "
         f"{_saved(n['steps_saved_share'])} of the iterations{' of those that ended' * bool(opened)}"
@@ -114,6 +114,10 @@ def _summary(study: Study, trials: Sequence[Trial]) -> str:
     protocol = best.protocol if best else next((t.protocol for t in trials if t.protocol), {})
     notes = [page.paragraph(f"{k}: {v}", note=True) for k, v in sorted(protocol.items())]
     return "".join(page.paragraph(line) for line in lines) + "".join(notes)
+
+
+def _trials_were(count: int) -> str:
+    return "1 trial was" if count == 1 else f"{count} trials were"
 
 
 def _search(study: Study) -> str:

@@ -177,6 +177,7 @@ class ExploitsWhatPlays(PopulationBasedTraining):
             return str(super().on_trial_result(tune_controller, trial, result))
         state = self._trial_state[trial]
         state.last_perturbation_time = result[TIME] - self._perturbation_interval  # it is due now
+        state.last_score = -WORST  # nor is it among the best any more, where it was
         for best in self._quantiles()[1]:  # Ray's saves those that are when they are compared
             its = self._trial_state[best]
             its.last_checkpoint = its.last_checkpoint or best.checkpoint

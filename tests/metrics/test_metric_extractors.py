@@ -66,6 +66,8 @@ def test_the_classifier_reads_digits_and_leaves_the_generators_alone(digits):
     extractor = create_extractor("classifier", world=World(), train=digits[0], test=digits[1])
     assert torch.equal(torch.get_rng_state(), before)
     assert extractor.test_accuracy >= 0.97
+    largest = max(digits[1].tensors["label"].tolist().count(k) for k in range(10))
+    assert extractor.guess == pytest.approx(largest / len(digits[1]))
     assert extractor.protocol["test accuracy"] == f"{extractor.test_accuracy:.4f}"
     images = digits[1].tensors["image"].float() / 127.5 - 1
     features, logits = extractor.features(images)
