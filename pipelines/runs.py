@@ -68,6 +68,8 @@ def find_run(name: str, storage: Path) -> Path:
     for folder in (storage / name, user_path(name)):
         if exists(folder / "config.yaml"):
             return folder.resolve()
+    if os.sep in name and not exists(user_path(name)):
+        raise UserError(f"there is no folder {name}: give a run's name, or its folder")
     known = sorted(path.parent.name for path in storage.glob("*/config.yaml"))
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else "give a run's name, or its folder"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,7 +165,20 @@ def draw_picture(
     else:
         real = None if generator.spec.pictures else real_points(generator, len(rows.index))
         picture = sample_picture(targets.cpu(), generator.spec, real, rows.columns)
+    if names := class_of_rows(rows, generator.spec.class_names):
+        print(f"rows, from the top: {', '.join(names)}", file=sys.stderr)
     return save_png(picture, out)
+
+
+def class_of_rows(rows: Rows, names: Sequence[str]) -> list[str]:
+    """The names of the classes that ``rows`` are of, one each; none where a row has several."""
+    labels = rows.labels
+    if labels is None or labels.is_floating_point() or not rows.columns or not names:
+        return []
+    parts = labels.split(rows.columns)
+    if any(len(set(part.tolist())) > 1 for part in parts):
+        return []
+    return [names[int(part[0])] for part in parts]
 
 
 def real_points(generator: ReleasedGenerator, count: int) -> Tensor | None:

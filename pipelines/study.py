@@ -193,7 +193,7 @@ class GanStudy:
                 raise UserError(f"{name} is the same for all systems: not in --{variant} '...'")
         folder, words = self.search_folder(variant), self.search_words(variant)
         kept = (folder / CONFIG).exists()
-        asked = _planned(_unnamed(words) if kept else words)
+        asked = self._planned(variant, _unnamed(words) if kept else words)
         if asked.run.train_split != "train":
             raise UserError(
                 f"--train-split {asked.run.train_split} leaves nothing to choose by: leave it out"
@@ -266,7 +266,9 @@ class GanStudy:
         if variant not in self._stage_steps:
             some = self.trial_steps
             once, twice = (
-                _planned(_unnamed(self._search_words(variant, times * some))).max_steps
+                self._planned(
+                    variant, _unnamed(self._search_words(variant, times * some))
+                ).max_steps
                 for times in (1, 2)
             )
             free = twice - once  # of stages of so many iterations
@@ -278,6 +280,16 @@ class GanStudy:
                 )
             self._stage_steps[variant] = left * some // free if free else some
         return self._stage_steps[variant]
+
+    def _planned(self, variant: str, words: Sequence[str]) -> Study:
+        """The search that the command ``words`` begins; a refusal names the system's own words."""
+        try:
+            return _planned(words)
+        except UserError as error:
+            own = self.extra.get(variant)
+            if not own:
+                raise
+            raise UserError(f"--{variant} '{' '.join(own)}': {error}") from None
 
     def search(self, variant: str) -> Step:
         """Begin the search, or go on with it."""

@@ -27,7 +27,14 @@ from gan_core.priors import Gaussian, Integers, TruncatedGaussian, Uniform, draw
 from gan_core.release import ReleasedGenerator, load_generator, save_generator
 from gan_core.variant import VARIANTS, NoiseSpec
 from pipelines import __main__ as command
-from pipelines.sample import SampleOptions, _class_number, arranged, chosen_classes
+from pipelines.sample import (
+    Rows,
+    SampleOptions,
+    _class_number,
+    arranged,
+    chosen_classes,
+    class_of_rows,
+)
 from pipelines.walks import class_walks
 
 TINY = {
@@ -293,6 +300,20 @@ def test_neighbours_are_the_nearest_training_pictures_by_brute_force(
     low, middle, high = sorted(nearest)
     assert f"{low:.3g} to {high:.3g} away, median {middle:.3g} (features of mobilenet_v2)" in told
     assert f"; {sum(n <= near for n in nearest)} of 3 at most {near:.3g}, as 1 in 100" in told
+
+
+def test_the_classes_of_rows_are_told_by_name() -> None:
+    def told(labels: list[int] | None, columns: int | None) -> list[str]:
+        found = None if labels is None else torch.tensor(labels)
+        rows = Rows(torch.arange(4), found, columns, {})
+        return class_of_rows(rows, ("red", "green", "blue"))
+
+    assert told([2, 2, 0, 0], 2) == ["blue", "red"]
+    assert told([1, 1, 1, 1], 3) == ["green", "green"], "the last row is not full"
+    assert told([2, 2, 0, 0], 4) == [], "a row of several"
+    assert told(None, 2) == told([2, 2, 0, 0], None) == []
+    mixed = Rows(torch.arange(2), torch.eye(2, 3), 1, {})
+    assert class_of_rows(mixed, ("red", "green", "blue")) == []
 
 
 def test_a_row_is_the_image_a_gap_and_its_neighbours() -> None:

@@ -305,6 +305,7 @@ def test_ctrl_c_leaves_a_step_the_time_to_write_its_checkpoint(
         (["--variants", "gam"], "did you mean 'gan'"),
         (["--variants", "gan", "--name", "a/b"], "--name must be a plain name"),
         (["--variants", "gan,dcgan", "--data", "ring"], "dcgan learns from image data, this"),
+        (["--variants", "gan", "--gan", "--width 8"], "--gan '--width 8': --width is an option of"),
         (["--variants", "gan,srgan"], "--crop 96 is larger than the pictures"),
         (["--variants", "gan,dcgan", "--dcgan", "--mode max"], "--mode must be the same for all"),
         (

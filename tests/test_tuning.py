@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -670,6 +671,23 @@ def test_without_a_terminal_every_trial_that_ends_is_one_line() -> None:
     assert "k=2 lr_d=0.000212" in lines[0]
     assert "[1/3]" in lines[0]
     assert "ValueError: no" in lines[1]
+
+
+def test_without_a_terminal_a_long_silence_is_broken_by_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    table = Table("fid", 3, 90, stream=out)
+    table.show(Row("trial_0001", {"k": 2}, progress=45))
+    for seconds in (59.0, 60.0, 61.0, 119.0, 120.0):
+        now[0] = seconds
+        table.draw()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("0 of 3 trials done, 1 playing, 45 steps played")
+    assert lines[0].endswith(": trial_0001 50%")
 
 
 def test_values_are_short_and_decays_are_not_rounded_to_one() -> None:

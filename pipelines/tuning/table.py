@@ -16,6 +16,8 @@ from pipelines.progress import duration
 _OPEN = ("playing", "waiting")
 ROWS = 14
 """Trials that the live table shows at most: those that play, then the best."""
+SILENCE = 60.0
+"""Seconds without a line after which how far a search is is told where there is no terminal."""
 
 
 @dataclasses.dataclass
@@ -66,7 +68,7 @@ class Table:
         self._live = self._stream.isatty()
         self._interval = interval
         self._drawn, self._drawn_at = 0, -math.inf
-        self._began = time.monotonic()
+        self._began = self._said_at = time.monotonic()
         self._lock = threading.RLock()
 
     def say(self, text: str) -> None:
@@ -75,6 +77,7 @@ class Table:
             self._erase()
             self._stream.write(text + "\n")
             self._stream.flush()
+            self._said_at = time.monotonic()
 
     def show(self, row: Row) -> None:
         """Take in what ``row`` has become; a trial that has ended gets its line where there is
@@ -97,7 +100,10 @@ class Table:
         """Redraw the table if it is time to."""
         with self._lock:
             now = time.monotonic()
-            if not self._live or (now - self._drawn_at < self._interval and not force):
+            if not self._live:
+                self._say_how_far(now)
+                return
+            if now - self._drawn_at < self._interval and not force:
                 return
             self._drawn_at = now
             width = shutil.get_terminal_size().columns - 1
@@ -106,6 +112,13 @@ class Table:
             self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()
             self._drawn = len(lines)
+
+    def _say_how_far(self, now: float) -> None:
+        """A line where there is no terminal and none has been written for long."""
+        playing = [row for row in self.rows.values() if row.state == "playing"]
+        if playing and now - self._said_at >= SILENCE:
+            shares = ", ".join(f"{row.name} {row.progress / self.steps:.0%}" for row in playing)
+            self.say(f"{self._footer(len(playing))}: {shares}")
 
     def lines(self) -> list[str]:
         """The table as it stands."""
