@@ -19,6 +19,9 @@ from gan_core.paths import user_path
 from gan_core.release import DESCRIPTION
 from gan_core.variant import create
 
+TOLD = 3
+"""Classes of other names that are named."""
+
 
 def find_beginning(place: Path) -> Path:
     """The checkpoint that ``place`` stands for: itself, or of a run's folder the best state, else
@@ -77,7 +80,7 @@ def learned_from(folder: Path) -> DataSpec | None:
     """The data that the state in ``folder`` has learned, as its generator says, or ``None``."""
     try:
         return DataSpec.from_dict(json.loads((folder / DESCRIPTION).read_text())["spec"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -93,7 +96,7 @@ def renamed_classes(config: RunConfig, spec: DataSpec) -> str | None:
     other = [f"'{there}' is '{here}' now" for there, here in pairs if there != here]
     if not other:
         return None
-    told = "; ".join(other)
+    told = "; ".join(other[:TOLD]) + (f" and {len(other) - TOLD} more" if other[TOLD:] else "")
     return f"classes go by number, and have other names than in what it begins from: {told}"
 
 

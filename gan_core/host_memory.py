@@ -27,6 +27,7 @@ BLOCK, FREE, HEAPS = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC
 _LARGEST = 2**31 - 1  # all that its functions take, who take an int
 _LARGEST_ONCE = 2**25  # bytes, that it takes before its version 2.35
 _UNBOUNDED = 2**62
+_VERSION = "CS_GNU_LIBC_VERSION"  # such as "glibc 2.36"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _ALL = -1, -3, -1  # of mallopt(3)
 
 
@@ -51,8 +52,9 @@ def _keeping() -> dict[str, str]:
 
 def _largest_block() -> int:
     """The largest block that the C library of this machine lets one ask it to keep."""
-    name = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-    version = tuple(int(part) for part in (name or "").rpartition(" ")[2].split(".")[:2] if part)
+    known = _VERSION in getattr(os, "confstr_names", ())
+    name = (os.confstr(_VERSION) if known else None) or ""
+    version = tuple(int(part) for part in name.rpartition(" ")[2].split(".")[:2] if part)
     return _LARGEST if version >= (2, 35) else _LARGEST_ONCE
 
 

@@ -327,14 +327,10 @@ class LAPGAN(Variant):
             )
         smallest = min(shape[1:]) // 2 ** (halvings - 1)
         if smallest < _SMALLEST:
-            fewer = (
-                "choose fewer levels or larger pictures"
-                if options.levels > 2
-                else ("larger pictures are needed")
-            )
+            remedy = "fewer levels or larger" if options.levels > 2 else "larger"
             raise UserError(
                 f"--levels {options.levels} make a level of {smallest} pixels, less than "
-                f"{_SMALLEST}: {fewer}"
+                f"{_SMALLEST}: choose {remedy} pictures"
             )
         if options.level is not None and options.level >= options.levels:
             raise UserError(f"--level goes from 0 to {options.levels - 1}, not {options.level}")
