@@ -145,6 +145,27 @@ def test_a_trial_whose_checkpoint_is_lost_goes_on_from_the_newest_beside_it(
     assert read_trial(make(tmp_path).folder / FOLDER, make(tmp_path)).status == "finished"
 
 
+@pytest.mark.parametrize(("scheduler", "again"), [("asha", [60]), ("pbt", [20, 40, 60])])
+def test_a_trial_whose_first_checkpoint_was_not_noted_goes_on_from_it_but_in_a_population(
+    tmp_path: Path, fake: FakeTune, scheduler: str, again: list[int]
+) -> None:
+    """A search that is stopped while its trials report forgets what they say."""
+    study = make(tmp_path, scheduler=scheduler)
+    fake.stop_at = 40
+    with pytest.raises(Stopped):
+        module.play_trial(study, {"k": 2})
+    for number, saved in enumerate(fake.saved):
+        shutil.copytree(saved, study.folder / FOLDER / f"checkpoint_00000{number}")
+    fake.reports.clear()
+    fake.start_from = fake.stop_at = None
+    module.play_trial(study, {"k": 2})
+    assert [report["step"] for report in fake.reports] == again
+    alone = make(tmp_path, "alone", scheduler=scheduler)
+    module.play_trial(alone, {"k": 2})
+    trials = [read_trial(s.folder / FOLDER, s) for s in (study, alone)]
+    assert trials[0].objective == trials[1].objective
+
+
 def test_a_trial_whose_checkpoints_are_all_lost_begins_anew(tmp_path: Path, fake: FakeTune) -> None:
     fake.start_from = tmp_path / "checkpoint_000003"
     module.play_trial(make(tmp_path), {"k": 2})

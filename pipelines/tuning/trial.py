@@ -77,7 +77,7 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
         config = study.trial_config(point, folder.name)
         folder.mkdir(parents=True, exist_ok=True)
         write_config(config, folder / "config.yaml")
-        with _given_checkpoint() as checkpoint:
+        with _given_checkpoint(folder, study) as checkpoint:
             _play(study, config, point, checkpoint, workers)
     except WorkerLost:
         raise
@@ -90,14 +90,20 @@ def play_trial(study: Study, point: dict[str, Any], workers: Sequence[str] = ())
 
 
 @contextlib.contextmanager
-def _given_checkpoint() -> Iterator[Path | None]:
-    """The checkpoint that Tune wants this trial to go on from, as a folder."""
+def _given_checkpoint(folder: Path, study: Study) -> Iterator[Path | None]:
+    """The checkpoint that Tune wants this trial to go on from, as a folder.
+
+    A driver that was stopped may not have noted the first one, and wants the trial in ``folder``
+    to begin anew: it goes on from its own, but in a population, where that may be of a state that
+    was given up.
+    """
     given = tune.get_checkpoint()
     if given is None:
-        yield None
+        population = study.options.scheduler == "pbt"
+        yield None if population else first_whole(trial_checkpoints(folder))
         return
-    with given.as_directory() as folder:
-        yield _whole(Path(folder))
+    with given.as_directory() as asked:
+        yield _whole(Path(asked))
 
 
 def _whole(asked: Path) -> Path | None:
