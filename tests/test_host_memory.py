@@ -63,7 +63,7 @@ def page_faults(first: str, then: str = "look()", **variables: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*host_memory.environment(), "GLIBC_TUNABLES"):
+    for name in (host_memory.BLOCK, host_memory.FREE, host_memory.HEAPS, "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
 
 
