@@ -314,15 +314,15 @@ class Timed:
         return self.setting.images
 
 
-def make_all(
-    wanted: Mapping[str, tuple[Setting, Way]], kind: type[Timed] | None = None
-) -> list[Timed]:
-    """Those of ``wanted`` (name: setting and way) that can be played; the others are told."""
-    make = kind or Timed
+def make_all(wanted: Mapping[str, tuple[Setting, Way]], kind: type[Timed] = Timed) -> list[Timed]:
+    """Those of ``wanted`` (name: setting and way) that can be played; the others are told.
+
+    Each is made as one of ``kind``.
+    """
     made = []
     for name, (setting, way) in wanted.items():
         try:
-            made.append(make(name, setting, way))
+            made.append(kind(name, setting, way))
         except (UserError, RuntimeError) as problem:  # what a compiler or a GPU could not do
             print(f"{name} is left out: {first_line(problem)}", file=sys.stderr)
     return made

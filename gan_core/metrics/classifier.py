@@ -205,7 +205,7 @@ class ClassifierExtractor(Extractor):
             setup = dataclasses.replace(setup, train=unstack(train), test=test)
             train = setup.train
             assert train is not None
-        state, facts = share_state(setup.world, lambda: _judged(setup, train))
+        state, facts = share_state(setup.world, lambda: _with_guess(setup, train))
         network = _new_network(train, setup.seed, setup.world.device)
         network.load_state_dict(state)
         protocol = {
@@ -239,7 +239,10 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _judged(setup: ExtractorSetup, train: Examples) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+def _with_guess(
+    setup: ExtractorSetup, train: Examples
+) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+    """The network and its facts, with what always to name the largest class would get right."""
     state, facts = _load_or_train(setup, train)
     assert setup.test is not None, "rank 0 has the test split"
     counts = torch.bincount(setup.test.tensors["label"].flatten().cpu())

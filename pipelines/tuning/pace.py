@@ -25,7 +25,7 @@ _OF_SCHEDULERS = {
 EVEN = 0.2
 """The share of a trial's examples that rounding may add or take, and trials still be equal."""
 FEW = 10
-"""Iterations after which samples are hardly another generator's than the untrained one's."""
+"""Fewer iterations than these hardly tell a generator from an untrained one."""
 _DRAWN = 200  # points by which it is found how much trials differ
 _WHOLE = 2.5  # iterations between evaluations, of which rounding takes or adds a fifth at most
 
